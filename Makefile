@@ -1,0 +1,47 @@
+# Needs Python 3.10 or newer and make; everything else comes from pip into .venv.
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+
+.PHONY: help demo test lint bench figures clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+
+demo: .venv/ready  ## set up, train a small MHNet on synthetic rain, restore the sample photos, show scores
+	$(BIN)/python demo/demo.py
+
+test: .venv/ready-test  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/ready-test .venv/ready-lint  ## check style and types
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m pyright
+
+bench: .venv/ready  ## print speed and memory ratios
+	$(BIN)/python benchmarks/inference.py
+
+figures: .venv/ready-figures  ## draw the diagrams in fig/ again
+	$(BIN)/python fig/draw.py
+
+clean:  ## remove .venv and the demo's output
+	rm -rf .venv demo/out
+
+.venv/bare:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "MHNet needs Python 3.10 or newer: try 'make PYTHON=python3.12 $(MAKECMDGOALS)'." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/ready: .venv/bare pyproject.toml
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+.venv/ready-test .venv/ready-lint .venv/ready-figures: .venv/ready-%: .venv/ready
+	$(BIN)/python -m pip install --quiet -e '.[$*]'
+	@touch $@
