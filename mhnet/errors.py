@@ -1,0 +1,42 @@
+"""A user's mistakes, and how the command-line doors answer them."""
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import ParamSpec
+
+P = ParamSpec("P")
+
+
+class MHNetError(Exception):
+    """A mistake that the user can mend: one sentence that names the file, the value and the way out."""
+
+
+def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
+    """Turn a door's `main` into one that returns the exit status and shows no traceback for a user's mistake.
+
+    MHNetError becomes `error: ...` on stderr and 1, Ctrl-C becomes `interrupted` and 130, and a reader of our output
+    that has left (`mhnet ... | head`) becomes a silent 141. Everything else is a defect and propagates.
+    """
+
+    @functools.wraps(main)
+    def door(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            status = main(*args, **kwargs)
+            sys.stdout.flush()
+        except MHNetError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            # What is still buffered would fail once more when the interpreter exits: let it go nowhere.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        return status or 0
+
+    return door
