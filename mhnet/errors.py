@@ -27,7 +27,7 @@ def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
             status = main(*args, **kwargs)
             sys.stdout.flush()
         except MHNetError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {sentence(error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -40,3 +40,9 @@ def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
         return status or 0
 
     return door
+
+
+def sentence(error: MHNetError) -> str:
+    """The error's sentence, also where PyTorch's DataLoader has put a worker's traceback in front of it."""
+    last = str(error).strip().splitlines()[-1]
+    return last.partition(f"{type(error).__name__}: ")[2] or last

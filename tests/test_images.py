@@ -1,0 +1,221 @@
+"""Reading and writing image files: every kind that people have, every way in which a file is broken."""
+
+import io
+import os
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mhnet import images
+from mhnet.images import ImageError
+
+RNG = np.random.default_rng(0)
+SMOOTH = cv2.GaussianBlur(RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8), (0, 0), 4)
+PICTURE = Image.fromarray(SMOOTH)
+
+
+def encoded(kind: str, picture: Image.Image = PICTURE, **options) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def oriented(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def with_alpha() -> Image.Image:
+    picture = PICTURE.copy()
+    picture.putalpha(Image.fromarray(RNG.integers(0, 256, (40, 60), dtype=np.uint8)))
+    return picture
+
+
+@pytest.mark.parametrize("extension", sorted(images.IMAGE_EXTENSIONS))
+def test_what_is_written_is_read(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / "new folder" / f"ünï cødé 雨{extension.upper()}"
+    images.write(path, SMOOTH)
+    back = images.read(path)
+    assert back.dtype == np.uint8 and back.flags.c_contiguous and back.flags.writeable
+    assert np.abs(back.astype(int) - SMOOTH).max() <= (4 if extension in (".jpg", ".jpeg") else 0)
+    assert images.size(path) == (40, 60)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGBA"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "BMP"])
+def test_colour_modes_become_rgb_and_alpha_is_dropped(tmp_path: Path, kind: str, mode: str) -> None:
+    picture = with_alpha().convert(mode)
+    if kind == "WEBP" and mode not in ("RGBA", "L"):
+        pytest.skip("no such WebP")
+    if kind == "BMP" and "A" in mode:
+        picture = picture.convert(mode.removesuffix("A"))
+    path = tmp_path / f"image.{kind.lower()}"
+    path.write_bytes(encoded(kind, picture, **({"lossless": True, "exact": True} if kind == "WEBP" else {})))
+    np.testing.assert_array_equal(images.read(path), np.asarray(picture.convert("RGB")))
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG", PICTURE.convert("CMYK"), quality=95, subsampling=0))
+    assert np.abs(images.read(tmp_path / "a.jpg").astype(int) - SMOOTH).max() <= 8
+
+
+@pytest.mark.parametrize("extension", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bits_are_rounded_to_8(tmp_path: Path, extension: str, channels: int) -> None:
+    values = RNG.integers(0, 65536, (9, 7, channels), dtype=np.uint16)
+    values[0, :4, 0] = (0, 128, 129, 65535)
+    path = tmp_path / f"deep{extension}"
+    cv2.imencode(extension, values)[1].tofile(path)
+    expected = np.round(values[..., [0, 0, 0] if channels == 1 else [2, 1, 0]] / 257)
+    np.testing.assert_array_equal(images.read(path), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "TIFF16"])
+def test_exif_orientation_is_applied_once(tmp_path: Path, kind: str, orientation: int) -> None:
+    path = tmp_path / "turned"
+    source = Image.fromarray(SMOOTH[..., 0].astype(np.uint16) * 257) if kind == "TIFF16" else PICTURE
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
+    path.write_bytes(encoded(kind.removesuffix("16"), source, exif=oriented(orientation), **options))
+    flips = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 6: lambda a: np.rot90(a, -1)}
+    flips |= {5: lambda a: a.swapaxes(0, 1), 8: np.rot90, 7: lambda a: np.rot90(a.swapaxes(0, 1), 2)}
+    expected = flips[orientation](SMOOTH[..., [0, 0, 0]] if kind == "TIFF16" else SMOOTH)
+    assert images.size(path) == expected.shape[:2]
+    np.testing.assert_allclose(images.read(path), expected, atol=25 if kind == "JPEG" else 0)
+
+
+def test_a_disliked_colour_profile_makes_no_noise(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.png").write_bytes(encoded("PNG", icc_profile=bytes(40) + b"no profile"))
+    np.testing.assert_array_equal(images.read(tmp_path / "a.png"), SMOOTH)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("cut", [0.02, 0.3, 0.7, 0.98, -9])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "progressive", "BMP", "TIFF", "WEBP"])
+def test_truncated_files_are_refused_quietly(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str, cut: float
+) -> None:
+    data = encoded("JPEG", progressive=True) if kind == "progressive" else encoded(kind)
+    path = tmp_path / "half.image"
+    path.write_bytes(data[: int(cut * len(data)) if cut > 0 else int(cut)] if kind != "BMP" else data[:-200])
+    with pytest.raises(ImageError, match=r"half\.image"):
+        images.read(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_thumbnail_does_not_hide_that_a_jpeg_is_truncated(tmp_path: Path) -> None:
+    exif = b"Exif\0\0" + encoded("JPEG", PICTURE.resize((8, 8)))
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded("JPEG", exif=exif)[:-40])
+    with mock.patch.object(images, "_decode_opencv", return_value=SMOOTH), pytest.raises(ImageError, match="truncated"):
+        images.read(path)  # as before OpenCV 4.11, which fills the missing part
+
+
+def test_a_flipped_bit_in_a_png_is_refused_quietly(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(encoded("PNG"))
+    data[len(data) // 2] ^= 1
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(ImageError, match="damaged"):
+        images.read(tmp_path / "a.png")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("act", [images.read, images.size])
+def test_what_is_no_image_is_said_in_a_sentence(tmp_path: Path, act) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "words.png").write_text("not pixels")
+    for name, words in {
+        "missing.png": "no file .*missing",
+        "empty.png": "empty.png is empty",
+        "words.png": "words.png is not an image",
+        "": "is a folder",
+        "words.png/below": "cannot be opened",
+    }.items():
+        with pytest.raises(ImageError, match=words):
+            act(tmp_path / name)
+
+
+def test_32_bit_samples_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(encoded("TIFF", PICTURE.convert("F")))
+    with pytest.raises(ImageError, match="32 bits"):
+        images.read(tmp_path / "a.tif")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [23_000, 60_000])
+def test_decompression_bombs_are_refused(tmp_path: Path, side: int) -> None:
+    data = bytearray(encoded("BMP"))
+    data[18:26] = side.to_bytes(4, "little") * 2
+    (tmp_path / "bomb.bmp").write_bytes(data)
+    for act in (images.read, images.size):
+        with pytest.raises(ImageError, match="megapixels"):
+            act(tmp_path / "bomb.bmp")
+
+
+def test_photographs_over_pillows_own_limit_are_not(tmp_path: Path) -> None:
+    data = bytearray(encoded("BMP"))
+    data[18:26] = (20_000).to_bytes(4, "little") * 2
+    (tmp_path / "large.bmp").write_bytes(data)
+    assert images.size(tmp_path / "large.bmp") == (20_000, 20_000)
+
+
+@pytest.mark.parametrize(
+    "image", [SMOOTH.astype(np.float32), SMOOTH[..., 0], SMOOTH[..., :2], SMOOTH.astype(np.uint16), SMOOTH.tolist()]
+)
+def test_only_uint8_rgb_is_written(tmp_path: Path, image) -> None:
+    with pytest.raises(ImageError, match=r"a\.png cannot hold .*uint8 array"):
+        images.write(tmp_path / "a.png", image)
+
+
+def test_write_refuses_in_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    too_wide = np.zeros((1, 70_000, 3), np.uint8)
+    for path, image, words in [
+        (tmp_path / "a.gif", SMOOTH, "no image extension"),
+        (tmp_path / "a.jpg", too_wide, "1×70000 pixels as JPEG"),
+        (tmp_path / "a.png", np.zeros((0, 5, 3), np.uint8), "0×5 pixels"),
+        (tmp_path / "file" / "a.png", SMOOTH, "cannot be written"),
+        (tmp_path / "folder.png", SMOOTH, "cannot be written"),
+    ]:
+        with pytest.raises(ImageError, match=words):
+            images.write(path, image)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png"]
+
+
+def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    images.write(path, SMOOTH)
+    with mock.patch.object(os, "fsync", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        images.write(path, np.zeros_like(SMOOTH))
+    np.testing.assert_array_equal(images.read(path), SMOOTH)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_jpeg_has_full_colour_resolution(tmp_path: Path) -> None:
+    images.write(tmp_path / "a.jpg", SMOOTH)
+    with Image.open(tmp_path / "a.jpg") as picture:
+        assert [part[1:3] for part in picture.layer] == [(1, 1)] * 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_find_images_in_natural_order(tmp_path: Path) -> None:
+    for name in ["10.png", "2.JPG", "1.tiff", "notes.txt", ".hidden.png", "b/3.webp", "b/.x/4.png", "a 1/5.bmp"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "circle").symlink_to(tmp_path, target_is_directory=True)
+    assert [path.name for path in images.find_images(tmp_path)] == ["1.tiff", "2.JPG", "10.png"]
+    assert [path.relative_to(tmp_path).as_posix() for path in images.find_images(tmp_path, recursive=True)] == [
+        "1.tiff",
+        "2.JPG",
+        "10.png",
+        "a 1/5.bmp",
+        "b/3.webp",
+    ]
+    with pytest.raises(ImageError, match=r"no folder .*nowhere"):
+        images.find_images(tmp_path / "nowhere")
