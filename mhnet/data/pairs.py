@@ -1,0 +1,245 @@
+"""Which degraded image belongs to which clean one: layouts of folders, and names.
+
+A set is a folder that holds two sides, known by their names: `input`, `blur`, `rain`, `rainy`, `lq` or `degraded`, and
+`target`, `sharp`, `norain`, `clean`, `gt` or `hq`, each also with `_crops` behind. In PReNet's layout the clean images
+lie loose beside `rainy/`, or both kinds in one folder, and are told apart by `rain-` and `norain-` in their names.
+
+Names are compared without extension, case and the prefixes `rain`, `norain`, `blur` and `gt`, with `-` and `_` alike.
+An equal name comes first; else a degraded image belongs to the clean one whose name, followed by `-` or `_`, begins
+its own (`12_x2` to `12`), the longest such name where there are several.
+"""
+
+import re
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple
+
+from natsort import natsorted, ns
+from tqdm import tqdm
+
+from mhnet import images
+from mhnet.errors import MHNetError
+
+DEGRADED_SIDES = ("input", "blur", "rain", "rainy", "lq", "degraded")
+TARGET_SIDES = ("target", "sharp", "norain", "clean", "gt", "hq")
+SPLITS = ("train", "val", "test")
+
+_PREFIX = re.compile(r"^(norain|rain|blur|gt)_(?=.)")
+_OF_NO_SIDE = ("rainstreak_", "rainregion_")
+_NATURAL = ns.PATH | ns.IGNORECASE
+_Key = tuple[str, str]
+
+
+class PairError(MHNetError):
+    """Folders or names from which no pairs can be made."""
+
+
+class Pair(NamedTuple):
+    """A degraded image, its clean one, and a name for both: the path below the root without side and extension."""
+
+    degraded: Path
+    target: Path
+    name: str
+
+
+class Sides(NamedTuple):
+    """The two folders of a set; in PReNet's layout the second is the first or holds it."""
+
+    degraded: Path
+    target: Path
+
+    @property
+    def holder(self) -> Path:
+        """The folder of the set itself."""
+        return self.target if self.target in (self.degraded, self.degraded.parent) else self.target.parent
+
+
+def find_pairs(root: images.StrPath, split: str | None = None) -> list[Pair]:
+    """All pairs of the sets at or below a folder, in natural order.
+
+    Args:
+        root: a set, or a folder with sets at any depth below it (raw GoPro: one per sequence).
+        split: 'train', 'val' or 'test': only sets below a folder of that name. Where no set lies below a folder
+            named so, all are taken. Needed where the root holds several.
+
+    Raises:
+        PairError: a folder is missing or empty, there are no pairs or several splits, a degraded image has no clean
+            one, or names are ambiguous.
+    """
+    root = Path(root)
+    if split not in (None, *SPLITS):
+        raise PairError(f"There is no split '{split}'; use one of {', '.join(SPLITS)}.")
+    sets = find_sides(root)
+    splits = [_split(sides.holder.relative_to(root)) for sides in sets]
+    present = sorted({name for name in splits if name})
+    if split is None and len(present) > 1:
+        raise PairError(f"{root} holds {' and '.join(present)}; name the split, or the folder of one of them.")
+    if split is not None and present:
+        sets = [sides for sides, name in zip(sets, splits, strict=True) if name == split]
+        if not sets:
+            raise PairError(f"{root} holds pairs for {' and '.join(present)} but none in a folder '{split}'; add it.")
+    pairs = []
+    for sides in sets:
+        place = sides.holder.relative_to(root)
+        if split in present:
+            place = Path(*(part for part in place.parts if part.lower() != split))
+        pairs += [pair._replace(name=(place / pair.name).as_posix()) for pair in pair_folders(*sides)]
+    return natsorted(pairs, key=lambda pair: pair.name, alg=_NATURAL)
+
+
+def find_sides(root: images.StrPath) -> list[Sides]:
+    """The sets at or below a folder, in natural order.
+
+    Where a folder holds both whole images and `_crops`, the whole images are taken. PairError where the folder is
+    missing, there is no set, or a folder holds several candidates for one side.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise PairError(f"There is no folder {root}; check the path.")
+    found = []
+    for here, folders, names in images.walk(root):
+        if sides := _sides_in(here, folders, names):
+            found.append(sides)
+            folders[:] = [name for name in folders if _side(name) not in DEGRADED_SIDES + TARGET_SIDES]
+    if not found:
+        raise PairError(
+            f"No pairs at or below {root}; name a folder that holds one of {', '.join(DEGRADED_SIDES)} "
+            f"beside one of {', '.join(TARGET_SIDES)}."
+        )
+    return natsorted(found, key=lambda sides: sides.degraded.as_posix(), alg=_NATURAL)
+
+
+def pair_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> list[Pair]:
+    """Pair the images of two folders and of their subfolders of the same names, in natural order.
+
+    Clean images that no degraded one belongs to are left out. Raises PairError for a folder that is missing or has no
+    images, a degraded image without its clean one, and names that are ambiguous.
+    """
+    degraded_dir, target_dir = Path(degraded_dir), Path(target_dir)
+    degraded, targets = _keys(degraded_dir), _target_keys(target_dir)
+    if target_dir == degraded_dir:
+        degraded = _beginning("rain_", degraded) or degraded
+    for folder, side in ((degraded_dir, degraded), (target_dir, targets)):
+        if not side:
+            raise PairError(f"There are no images in {folder}; put them there, or name another folder.")
+    for same in _grouped(degraded).values():
+        _only(same)
+    equal = _grouped(targets)
+    stripped = _grouped({path: _strip(key) for path, key in targets.items()})
+    pairs, missing, claims = [], [], {}
+    for path, key in degraded.items():
+        if found := equal.get(key) or stripped.get(_strip(key)):
+            _only([claims.setdefault(found[0], path), path])
+        elif not (found := _longest_beginning(_strip(key), stripped)):
+            missing.append(path)
+            continue
+        pairs.append(Pair(path, _only(found), path.relative_to(degraded_dir).with_suffix("").as_posix()))
+    if missing:
+        shown = ", ".join(map(str, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise PairError(f"No image in {target_dir} has the name of {shown}; add it there, or take this away.")
+    return pairs
+
+
+def target_images(folder: images.StrPath) -> list[Path]:
+    """The images below a folder that `pair_folders` would take for clean ones, in natural order."""
+    return list(_target_keys(Path(folder)))
+
+
+def check_sizes(pairs: list[Pair]) -> None:
+    """Raise PairError naming the first pair whose two images differ in size; reads headers only."""
+    for pair in tqdm(pairs, "checking sizes", unit="pair", delay=2, leave=False, disable=None):
+        degraded, target = images.size(pair.degraded), images.size(pair.target)
+        if degraded != target:
+            raise PairError(
+                f"{pair.degraded} has {degraded[0]}×{degraded[1]} pixels and its clean image {pair.target} "
+                f"{target[0]}×{target[1]}; a pair needs one size."
+            )
+
+
+def _split(place: Path) -> str | None:
+    """The split that a folder below the root belongs to."""
+    return next((part.lower() for part in place.parts if part.lower() in SPLITS), None)
+
+
+def _side(folder: str) -> str:
+    """A folder's name as it is compared with the names of sides."""
+    return folder.lower().removesuffix("_crops")
+
+
+def _sides_in(here: Path, folders: list[str], files: list[str]) -> Sides | None:
+    """The set that a folder holds, if any."""
+    for crops in (False, True):
+        kind = [name for name in folders if name.lower().endswith("_crops") == crops]
+        degraded = [name for name in kind if _side(name) in DEGRADED_SIDES]
+        targets = [name for name in kind if _side(name) in TARGET_SIDES]
+        if degraded and targets:
+            for several in (degraded, targets):
+                if len(several) > 1:
+                    raise PairError(f"{here} holds {' and '.join(several)} for one side; move all but one elsewhere.")
+            return Sides(here / degraded[0], here / targets[0])
+    kinds = {match[1] for name in files if (match := _PREFIX.match(_normal(name)))}
+    if "norain" in kinds:
+        rainy = [name for name in folders if _side(name) in ("rain", "rainy")]
+        if rainy:
+            return Sides(here / rainy[0], here)
+        if "rain" in kinds:
+            return Sides(here, here)
+    return None
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower().replace("-", "_")
+
+
+def _keys(folder: Path) -> dict[Path, _Key]:
+    """What is compared of every image below a folder that may belong to a side: its subfolder and its name."""
+    if not folder.is_dir():
+        raise PairError(f"There is no folder {folder}; check the path.")
+    keys = {}
+    for path in images.find_images(folder, recursive=True):
+        place = path.relative_to(folder)
+        key = _normal(place.parent.as_posix()), _normal(place.stem)
+        if not key[1].startswith(_OF_NO_SIDE):
+            keys[path] = key
+    return keys
+
+
+def _target_keys(folder: Path) -> dict[Path, _Key]:
+    """The keys of clean images: in PReNet's layout those of `norain-*` alone."""
+    keys = _keys(folder)
+    return _beginning("norain_", keys) or keys
+
+
+def _beginning(prefix: str, keys: dict[Path, _Key]) -> dict[Path, _Key]:
+    """The images that lie in the folder itself and whose names begin with a prefix."""
+    return {path: key for path, key in keys.items() if key[0] == "." and key[1].startswith(prefix)}
+
+
+def _strip(key: _Key) -> _Key:
+    """A key without the prefix of its side."""
+    return key[0], _PREFIX.sub("", key[1])
+
+
+def _grouped(keys: dict[Path, _Key]) -> dict[_Key, list[Path]]:
+    groups: dict[_Key, list[Path]] = {}
+    for path, key in keys.items():
+        groups.setdefault(key, []).append(path)
+    return groups
+
+
+def _only(paths: list[Path]) -> Path:
+    """The one image of that name; PairError where there are two."""
+    for other in paths[1:]:
+        if other != paths[0]:
+            raise PairError(
+                f"{paths[0]} and {other} have the same name when extension, case, '-' for '_' and prefixes such as "
+                "'rain-' are left aside; rename or remove one."
+            )
+    return paths[0]
+
+
+def _longest_beginning(key: _Key, targets: dict[_Key, list[Path]]) -> list[Path] | None:
+    """The clean images whose name is the longest beginning of a name that ends before a separator."""
+    parts = key[1].split("_")
+    beginnings = ("_".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+    return next((targets[key[0], name] for name in beginnings if (key[0], name) in targets), None)
