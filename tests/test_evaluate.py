@@ -1,0 +1,152 @@
+"""Folders of results against their clean images: tables, means, failures, processes, and what the doors answer."""
+
+import csv
+import math
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mhnet import evaluate, images, metrics
+from mhnet.errors import MHNetError, exits_cleanly
+from mhnet.evaluate import Evaluation, Failure, Row, evaluate_folder, format_table
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Twenty small results and their clean images."""
+    for number in range(1, 21):
+        clean = RNG.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+        images.write(tmp_path / "clean" / f"norain-{number}.png", clean)
+        images.write(tmp_path / "results" / f"rain-{number}.png", np.clip(clean, number, 250))
+    return tmp_path / "results", tmp_path / "clean"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_scores_pairs_by_name(folders: tuple[Path, Path], processes: int) -> None:
+    results, clean = folders
+    evaluation = evaluate_folder(results, clean, "gopro_rgb_matlab", processes=processes)
+    assert (evaluation.name, evaluation.failures, evaluation.unrestored) == ("results", [], [])
+    assert [row.name for row in evaluation.rows] == [f"rain-{number}" for number in range(1, 21)]
+    for row in evaluation.rows:
+        number = row.name.removeprefix("rain-")
+        pair = images.read(results / f"{row.name}.png"), images.read(clean / f"norain-{number}.png")
+        assert row[1:] == pytest.approx(metrics.score(*pair, "gopro_rgb_matlab"))
+    assert evaluation.mean.psnr == pytest.approx(np.mean([row.psnr for row in evaluation.rows]))
+    assert evaluation.mean.ssim == pytest.approx(np.mean([row.ssim for row in evaluation.rows]))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_is_broken_is_named_and_the_rest_scored(
+    folders: tuple[Path, Path], processes: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    results, clean = folders
+    whole = (results / "rain-2.png").read_bytes()
+    (results / "rain-2.png").write_bytes(whole[:-100])
+    images.write(results / "rain-3.png", np.zeros((16, 21, 3), np.uint8))
+    (results / "rain-4.png").unlink()
+    evaluation = evaluate_folder(results, clean, "y_float", processes=processes)
+    assert [name for name, _ in evaluation.failures] == ["rain-2", "rain-3"]
+    assert "rain-2.png is damaged" in evaluation.failures[0].reason
+    assert "16×21 pixels and the clean one 16×20" in evaluation.failures[1].reason
+    assert [path.name for path in evaluation.unrestored] == ["norain-4.png"]
+
+    assert evaluate.run(results, clean, "y_float", csv=tmp_path / "scores.csv") == 1
+    out, err = capsys.readouterr()
+    assert "| 17 of 20 |" in out and "y_float" in out
+    assert "not scored: rain-2: " in err and "norain-4.png" in err and "Traceback" not in err
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    assert len(lines) == 19 and {line["protocol"] for line in lines} == {"y_float"}
+    assert float(lines[0]["psnr"]) == evaluation.rows[0].psnr
+    assert lines[-2]["psnr"] == "" and "damaged" in lines[-2]["failure"]
+
+
+def test_run_returns_0_when_all_is_well(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.run(*folders, "rain_y_matlab") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "| set     | protocol      | images | PSNR (dB) |   SSIM |"
+    assert "| results | rain_y_matlab |" in out and err == ""
+
+
+def test_identical_images_do_not_poison_the_mean() -> None:
+    evaluation = Evaluation("Test100", "y_float", [Row("a", math.inf, 1.0), Row("b", 30.0, 0.5)])
+    assert evaluation.mean == (30.0, 0.75)
+    assert format_table([evaluation]).endswith("Test100: left out of the mean PSNR because they equal the clean: a")
+    assert Evaluation("x", "y_float", [Row("a", math.inf, 1.0)]).mean == (math.inf, 1.0)
+    assert all(math.isnan(value) for value in Evaluation("x", "y_float").mean)
+
+
+def test_table_of_several_sets() -> None:
+    sets = [
+        Evaluation("Test100", "rain_y_matlab", [Row("1", 30.0, 0.9), Row("2", 32.0, 0.94)]),
+        Evaluation("Rain100L", "rain_y_matlab", [Row("1", 35.004, 0.97)], [Failure("2", "gone")]),
+    ]
+    assert format_table(sets).splitlines() == [
+        "| set            | protocol      | images | PSNR (dB) |   SSIM |",
+        "|----------------|---------------|-------:|----------:|-------:|",
+        "| Test100        | rain_y_matlab |      2 |     31.00 | 0.9200 |",
+        "| Rain100L       | rain_y_matlab | 1 of 2 |     35.00 | 0.9700 |",
+        "| mean of 2 sets | rain_y_matlab |        |     33.00 | 0.9450 |",
+    ]
+    sets[1].protocol = "y_float"
+    assert "mean" not in format_table(sets)
+
+
+def test_mistakes_are_told_before_anything_is_read(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    results, clean = folders
+    with pytest.raises(MHNetError, match="no protocol 'psnr'"):
+        evaluate_folder(results, clean, "psnr")
+    images.write(results / "stray.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(MHNetError, match=r"stray\.png"):
+        evaluate_folder(results, clean, "y_float")
+    with pytest.raises(MHNetError, match="cannot be written"):
+        evaluate.to_csv([], tmp_path)
+
+
+def test_a_killed_process_is_a_sentence(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "_start_process", partial(os._exit, 1))
+    with pytest.raises(MHNetError, match="stopped, perhaps for want of memory"):
+        evaluate_folder(*folders, "y_float", processes=2)
+
+
+def raising(error: BaseException):
+    @exits_cleanly
+    def main() -> int:
+        raise error
+
+    return main
+
+
+def test_doors_answer_mistakes_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert raising(MHNetError("There is no file a.png; check the path."))() == 1
+    assert raising(KeyboardInterrupt())() == 130
+    assert capsys.readouterr() == ("", "error: There is no file a.png; check the path.\ninterrupted\n")
+    with pytest.raises(ZeroDivisionError):
+        raising(ZeroDivisionError())()
+    assert exits_cleanly(lambda: None)() == 0
+    assert exits_cleanly(lambda status: status)(3) == 3
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    code = """
+import sys
+from mhnet.errors import exits_cleanly
+@exits_cleanly
+def main():
+    for _ in range(100_000):
+        print("line")
+sys.exit(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
