@@ -26,8 +26,9 @@ lint: .venv/ready-test .venv/ready-lint  ## check style and types
 bench: .venv/ready  ## print speed and memory ratios
 	$(BIN)/python benchmarks/inference.py
 
-figures: .venv/ready-figures  ## draw the diagrams in fig/ again
+figures: .venv/ready-figures  ## draw the pictures in fig/ again
 	$(BIN)/python fig/draw.py
+	$(BIN)/python fig/degradations.py
 
 clean:  ## remove .venv and the demo's output
 	rm -rf .venv demo/out
