@@ -8,7 +8,7 @@ holds the same parameters. Pickles are read by `torch.load(weights_only=True)` o
 import hashlib
 import json
 import pickle
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class Checkpoint:
         state: its parameters by our names.
         task: "deblurring" or "deraining"; None if unknown.
         provenance: where the weights come from: training step, scores, resolved config, source file …; JSON values.
-        training: what resuming needs besides the parameters; empty in files made for use.
+        training: tensors that resuming needs besides the parameters; empty in files made for use.
+        progress: plain values that resuming needs; likewise.
     """
 
     args: Args
@@ -49,6 +50,7 @@ class Checkpoint:
     task: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Tensor] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -56,8 +58,14 @@ class Checkpoint:
 
     def describe(self) -> str:
         """The description as JSON text."""
-        about = {"architecture": self.architecture, "arguments": asdict(self.args), "task": self.task}
-        return json.dumps(about | {"provenance": self.provenance, "version": __version__})
+        about = {
+            "architecture": self.architecture,
+            "arguments": asdict(self.args),
+            "task": self.task,
+            "provenance": self.provenance,
+            "version": __version__,
+        }
+        return json.dumps(about | ({"progress": self.progress} if self.progress else {}))
 
     def network(self) -> MHNet | MHNetV4:
         """The network with these parameters in float32, in evaluation mode."""
@@ -96,7 +104,9 @@ def read(path: str | Path) -> Checkpoint:
         state = from_published(state, args)
     _check(state, args, path)
     training = {name.removeprefix(_TRAINING): tensor for name, tensor in training.items()}
-    return Checkpoint(args, state, about.task if about else None, about.provenance if about else {}, training)
+    if about is None:
+        return Checkpoint(args, state)
+    return replace(about, state=state, training=training)
 
 
 def write(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -134,7 +144,7 @@ def convert(source: str | Path, target: str | Path, task: str | None = None) -> 
     if source.resolve() == target.resolve():
         raise WeightsError(f"{source} would be overwritten by its own conversion: name another target")
     checkpoint = read(source)
-    checkpoint.training = {}
+    checkpoint.training, checkpoint.progress = {}, {}
     checkpoint.task = task or checkpoint.task
     checkpoint.provenance.setdefault("source", {"file": source.name, "sha256": sha256(source)})
     write(target, checkpoint)
@@ -206,7 +216,7 @@ def _parse(description: str | None, path: Path) -> Checkpoint | None:
     try:
         about = json.loads(description)
         args = ARCHITECTURES[about["architecture"]](**about["arguments"])
-        return Checkpoint(args, {}, about["task"], about["provenance"])
+        return Checkpoint(args, {}, about["task"], about["provenance"], progress=about.get("progress", {}))
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(
             f"{path} describes itself in a way that MHNet {__version__} does not know ({_first_line(error)}): "

@@ -47,12 +47,12 @@ def test_what_is_written_is_read(tmp_path: Path, extension: str) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGBA"])
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "BMP"])
+MODES = [(kind, mode) for kind in ("PNG", "TIFF", "BMP") for mode in ("L", "LA", "P", "1", "RGBA")]
+
+
+@pytest.mark.parametrize(("kind", "mode"), [*MODES, ("WEBP", "L"), ("WEBP", "RGBA")])
 def test_colour_modes_become_rgb_and_alpha_is_dropped(tmp_path: Path, kind: str, mode: str) -> None:
     picture = with_alpha().convert(mode)
-    if kind == "WEBP" and mode not in ("RGBA", "L"):
-        pytest.skip("no such WebP")
     if kind == "BMP" and "A" in mode:
         picture = picture.convert(mode.removesuffix("A"))
     path = tmp_path / f"image.{kind.lower()}"

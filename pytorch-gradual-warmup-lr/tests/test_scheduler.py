@@ -459,3 +459,21 @@ def test_the_example_of_the_readme_runs_as_it_says():
     names: dict = {}
     exec(example, names)
     assert names["rates"] == pytest.approx(run_recorded(RECIPE), rel=1e-12)
+
+
+@pytest.mark.parametrize("epochs", range(1, 7))
+def test_a_resumed_run_may_step_before_its_optimizer(epochs: int) -> None:
+    def build() -> tuple[Adam, GradualWarmupScheduler]:
+        optimizer = Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        return optimizer, GradualWarmupScheduler(optimizer, 1, 2, CosineAnnealingLR(optimizer, 6))
+
+    first_optimizer, first = build()
+    for _ in range(epochs):
+        first.step()
+        first_optimizer.step()
+    optimizer, scheduler = build()
+    scheduler.load_state_dict(first.state_dict())
+    scheduler.step()  # warnings are errors in this file
+    first.step()
+    assert scheduler.get_last_lr() == first.get_last_lr()
+    optimizer.step()

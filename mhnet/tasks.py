@@ -1,0 +1,85 @@
+"""What differs by task: the network's size, the data sets with their counts and protocols."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A public test set.
+
+    Args:
+        name: its folder's usual name.
+        counts: numbers of images that downloads of it have; papers' counts differ by one or two.
+        protocol: how papers score it, a name in `mhnet.metrics.PROTOCOLS`.
+    """
+
+    __test__ = False  # pytest: no test in spite of its name
+
+    name: str
+    counts: tuple[int, ...]
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of the paper.
+
+    Args:
+        name: as noted in checkpoints.
+        folder: the room's name.
+        n_feat: width of MHNet's full-resolution stage.
+        protocol: how images of unknown sets are scored.
+        sets: public test sets.
+        train_dir: where the room's training pairs lie, below the room.
+        epochs: length of the paper's training.
+    """
+
+    name: str
+    folder: str
+    n_feat: int
+    protocol: str
+    sets: tuple[TestSet, ...]
+    train_dir: str
+    epochs: int
+
+    def set_named(self, name: str) -> TestSet | None:
+        """The public set of that name, whatever its case and separators."""
+        return next((one for one in self.sets if _plain(one.name) == _plain(name)), None)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+DEBLURRING = Task(
+    name="deblurring",
+    folder="Deblurring",
+    n_feat=64,
+    protocol="gopro_rgb_matlab",
+    sets=(
+        TestSet("GoPro", (1111,), "gopro_rgb_matlab"),
+        TestSet("HIDE", (2025,), "gopro_rgb_matlab"),
+        TestSet("RealBlur_J", (980,), "realblur_ecc"),
+        TestSet("RealBlur_R", (980,), "realblur_ecc"),
+    ),
+    train_dir="Datasets/GoPro/train",
+    epochs=4500,
+)
+
+DERAINING = Task(
+    name="deraining",
+    folder="Deraining",
+    n_feat=40,
+    protocol="rain_y_matlab",
+    sets=(
+        TestSet("Test100", (98, 100), "rain_y_matlab"),
+        TestSet("Rain100H", (100,), "rain_y_matlab"),
+        TestSet("Rain100L", (100,), "rain_y_matlab"),
+        TestSet("Test2800", (2800,), "rain_y_matlab"),
+        TestSet("Test1200", (1200,), "rain_y_matlab"),
+    ),
+    train_dir="Datasets/train",
+    epochs=250,
+)
+
+TASKS = {task.name: task for task in (DEBLURRING, DERAINING)}

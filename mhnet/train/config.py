@@ -1,0 +1,241 @@
+"""Training settings: defaults, a YAML file over them, `KEY VALUE` pairs over both, all checked by name."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from mhnet.errors import MHNetError
+from mhnet.models import MHNetArgs, MHNetV4Args
+from mhnet.tasks import Task
+
+PATHS = ("DATA.TRAIN_DIR", "DATA.VAL_DIR", "TRAINING.SAVE_DIR")
+CHOICES = {
+    "MODEL.ARCHITECTURE": ("mhnet", "mhnet_v4"),
+    "DATA.DEGRADE": ("", "rain", "blur"),
+    "OPTIM.OPTIMIZER": ("adam", "adamw"),
+}
+AT_LEAST_ONE = (
+    "DATA.VAL_IMAGES", "DATA.PATCH", "DATA.REPEAT", "OPTIM.BATCH_SIZE", "OPTIM.EPOCHS",
+    "TRAINING.VAL_EVERY", "TRAINING.SAVE_EVERY",
+)  # fmt: skip
+
+
+class ConfigError(MHNetError):
+    """A setting that is unknown, of the wrong type or out of range."""
+
+
+def defaults(task: Task) -> CfgNode:
+    """The paper's recipe for a task. Every key of the YAML files stands here."""
+    return CfgNode(
+        {
+            "MODEL": {
+                "ARCHITECTURE": "mhnet",
+                "WIDTH": 32,
+                "N_FEAT": task.n_feat,
+                "ENCODER_BLOCKS": [1, 1, 1, 28],
+                "GROUP_BLOCKS": 8,
+            },
+            "DATA": {
+                "TRAIN_DIR": task.train_dir,
+                "VAL_DIR": "",
+                "VAL_IMAGES": 32,
+                "DEGRADE": "",
+                "SEVERITY": [0.0, 1.0],
+                "PATCH": 256,
+                "VAL_PATCH": 256,
+                "REPEAT": 1,
+                "WORKERS": 4,
+                "CACHE_MB": 500,
+            },
+            "OPTIM": {
+                "OPTIMIZER": "adam",
+                "BETAS": [0.9, 0.999],
+                "EPS": 1e-8,
+                "WEIGHT_DECAY": 0.0,
+                "BATCH_SIZE": 16,
+                "EPOCHS": task.epochs,
+                "WARMUP_EPOCHS": 3,
+                "LR_INITIAL": 2e-4,
+                "LR_MIN": 1e-6,
+                "GRAD_CLIP": 0.0,
+                "STAGE1_WEIGHT": 0.0,
+            },
+            "TRAINING": {
+                "SAVE_DIR": "checkpoints/mhnet",
+                "RESUME": True,
+                "DEVICE": "auto",
+                "SEED": 1234,
+                "TORCH_SEED": 42,
+                "VAL_EVERY": 20,
+                "SAVE_EVERY": 1,
+                "MAX_MINUTES": 0.0,
+            },
+        }
+    )
+
+
+def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
+    """The settings of a run, frozen.
+
+    Args:
+        task: gives the defaults.
+        path: the YAML file; relative paths in it start at its folder.
+        overrides: `KEY VALUE KEY VALUE …`, such as `OPTIM.BATCH_SIZE 8`; relative paths start at the current folder.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, a key is unknown, a value has the wrong type or is out of range.
+    """
+    path, config = Path(path), defaults(task)
+    _merge(config, _read(path), str(path))
+    _anchor(config, PATHS, path.resolve().parent)
+    if len(overrides) % 2:
+        raise ConfigError(f"overrides come as KEY VALUE pairs, and {overrides[-1]} has no partner")
+    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+        _set(config, key, _parse(text, key), "the command line")
+        _anchor(config, [key] if key in PATHS else [], Path.cwd())
+    _check(config)
+    config.freeze()
+    return config
+
+
+def network_args(config: CfgNode) -> MHNetArgs | MHNetV4Args:
+    """The arguments of the network that the settings ask for; the stage-1 head is built if its loss has a weight."""
+    model = config.MODEL
+    common = {
+        "width": model.WIDTH,
+        "encoder_blocks": tuple(model.ENCODER_BLOCKS),
+        "group_blocks": model.GROUP_BLOCKS,
+        "stage1_head": config.OPTIM.STAGE1_WEIGHT > 0,
+    }
+    try:
+        if model.ARCHITECTURE == "mhnet_v4":
+            return MHNetV4Args(**common)
+        return MHNetArgs(n_feat=model.N_FEAT, **common)
+    except ValueError as error:
+        raise ConfigError(f"MODEL: {error}") from error
+
+
+def as_dict(config: CfgNode) -> dict[str, Any]:
+    """The settings as plain values, folders by their last two names only: what a checkpoint tells of its training."""
+    plain = yaml.safe_load(config.dump())
+    for key in PATHS:
+        section, name = key.split(".")
+        plain[section][name] = "/".join(Path(plain[section][name]).parts[-2:])
+    return plain
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if content is not None and not isinstance(content, Mapping):
+        raise ConfigError(f"{path} holds no settings: sections such as OPTIM were expected")
+    return content or {}
+
+
+def _parse(text: str, key: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value {text!r} of {key} cannot be read: put it in quotes") from error
+
+
+def _merge(config: CfgNode, content: Mapping[str, Any], source: str) -> None:
+    for section, values in content.items():
+        if section in config and not isinstance(values, Mapping):
+            raise ConfigError(f"{source}: {section} is a section with keys below it, not {values!r}")
+        for key, value in values.items() if isinstance(values, Mapping) else [("", values)]:
+            _set(config, f"{section}.{key}".rstrip("."), value, source)
+
+
+def _set(config: CfgNode, key: str, value: Any, source: str) -> None:
+    section, _, name = str(key).partition(".")
+    if section not in config or name not in config[section]:
+        known = [f"{section}.{name}" for section in config for name in config[section]]
+        near = difflib.get_close_matches(str(key), known, 1, 0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{source}: there is no setting {key}{hint}")
+    config[section][name] = _coerced(value, config[section][name], f"{source}: {key}")
+
+
+def _coerced(value: Any, default: Any, what: str) -> Any:
+    """The value as the default's type; a number such as 2e-4, which YAML takes for text, is meant as a number."""
+    if isinstance(default, list):
+        if not isinstance(value, list) or len(value) != len(default):
+            raise ConfigError(f"{what} must be a list of {len(default)} values, not {value!r}")
+        return [_coerced(one, default[0], what) for one in value]
+    if isinstance(default, str):
+        if value is None or isinstance(value, str):
+            return value or ""
+        raise ConfigError(f"{what} must be text, not {value!r}")
+    if isinstance(default, bool) or isinstance(value, bool):
+        if isinstance(default, bool) and isinstance(value, bool):
+            return value
+        raise ConfigError(
+            f"{what} must be {'true or false' if isinstance(default, bool) else 'a number'}, not {value!r}"
+        )
+    if isinstance(default, int):
+        if isinstance(value, int):
+            return value
+        raise ConfigError(f"{what} must be a whole number, not {value!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{what} must be a number, not {value!r}") from None
+
+
+def _anchor(config: CfgNode, keys: Sequence[str], folder: Path) -> None:
+    """Makes relative paths start at a folder."""
+    for key in keys:
+        section, name = key.split(".")
+        if config[section][name]:
+            config[section][name] = str(folder / Path(config[section][name]).expanduser())
+
+
+def _check(config: CfgNode) -> None:
+    def value(key: str) -> Any:
+        section, name = key.split(".")
+        return config[section][name]
+
+    for key, choices in CHOICES.items():
+        if value(key) not in choices:
+            raise ConfigError(f"{key} is {value(key)!r}; it can be {', '.join(repr(one) for one in choices)}")
+    for key in AT_LEAST_ONE:
+        if value(key) < 1:
+            raise ConfigError(f"{key} is {value(key)}; it must be at least 1")
+    optim, data = config.OPTIM, config.DATA
+    faults = {
+        f"DATA.SEVERITY {data.SEVERITY} must be two rising values in [0, 1]": not 0
+        <= data.SEVERITY[0]
+        <= data.SEVERITY[1]
+        <= 1,
+        f"DATA.VAL_PATCH {data.VAL_PATCH} must be 0 (whole images) or more": data.VAL_PATCH < 0,
+        f"DATA.WORKERS {data.WORKERS} and CACHE_MB {data.CACHE_MB} must not be negative": min(
+            data.WORKERS, data.CACHE_MB
+        )
+        < 0,
+        f"OPTIM.LR_INITIAL {optim.LR_INITIAL} must be above LR_MIN {optim.LR_MIN}, and that not negative": not 0
+        <= optim.LR_MIN
+        < optim.LR_INITIAL,
+        f"OPTIM.WARMUP_EPOCHS {optim.WARMUP_EPOCHS} must be from 0 to less than EPOCHS {optim.EPOCHS}": not 0
+        <= optim.WARMUP_EPOCHS
+        < optim.EPOCHS,
+        f"OPTIM.BETAS {optim.BETAS} must lie in [0, 1)": not all(0 <= beta < 1 for beta in optim.BETAS),
+        "OPTIM.EPS, WEIGHT_DECAY, GRAD_CLIP and STAGE1_WEIGHT must not be negative": min(
+            optim.EPS, optim.WEIGHT_DECAY, optim.GRAD_CLIP, optim.STAGE1_WEIGHT
+        )
+        < 0,
+        "TRAINING.MAX_MINUTES must be 0 (no limit) or more": config.TRAINING.MAX_MINUTES < 0,
+        "DATA.TRAIN_DIR and TRAINING.SAVE_DIR must be named": not (data.TRAIN_DIR and config.TRAINING.SAVE_DIR),
+    }
+    for sentence, wrong in faults.items():
+        if wrong:
+            raise ConfigError(sentence)
+    network_args(config)

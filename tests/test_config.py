@@ -1,0 +1,128 @@
+"""Settings: every key is read, and what is wrong is named."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from small import PHOTOS, ROOT, settings
+from yacs.config import CfgNode
+
+from mhnet.models import MHNetArgs, MHNetV4Args
+from mhnet.tasks import DEBLURRING, DERAINING, TASKS
+from mhnet.train.config import ConfigError, as_dict, defaults, load_config, network_args
+from mhnet.train.trainer import train
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_the_rooms_files_are_the_papers_recipe_in_full(task):
+    path = ROOT / task.folder / "training.yml"
+    config = load_config(task, path)
+    written = yaml.safe_load(path.read_text())
+    assert {section: list(values) for section, values in written.items()} == {
+        section: list(values) for section, values in defaults(task).items()
+    }
+    optim = config.OPTIM
+    assert (optim.OPTIMIZER, optim.BETAS, optim.EPS, optim.WEIGHT_DECAY) == ("adam", [0.9, 0.999], 1e-8, 0)
+    assert (optim.LR_INITIAL, optim.LR_MIN, optim.WARMUP_EPOCHS, optim.BATCH_SIZE) == (2e-4, 1e-6, 3, 16)
+    assert (config.DATA.PATCH, config.TRAINING.SEED, config.TRAINING.TORCH_SEED) == (256, 1234, 42)
+    assert {"deblurring": 4500, "deraining": 250}[task.name] == optim.EPOCHS
+    assert network_args(config) == MHNetArgs(n_feat={"deblurring": 64, "deraining": 40}[task.name])
+    assert str(ROOT / task.folder / task.train_dir) == config.DATA.TRAIN_DIR
+
+
+def test_every_key_is_read(tmp_path, monkeypatch):
+    """Trains once, and looks which settings were asked for."""
+    asked = set()
+    plain_getattr = CfgNode.__getattr__
+
+    def noting(self, name):
+        asked.add(name)
+        return plain_getattr(self, name)
+
+    photographs = {"TRAIN_DIR": str(PHOTOS), "DEGRADE": "blur", "VAL_IMAGES": 1}
+    config = load_config(DEBLURRING, settings(tmp_path / "training.yml", DATA=photographs, OPTIM={"EPOCHS": 2}))
+    monkeypatch.setattr(CfgNode, "__getattr__", noting)
+    train(config, DEBLURRING)
+    keys = {name for section in defaults(DEBLURRING).values() for name in section}
+    assert keys - asked == set()
+
+
+def test_the_command_line_overrides_the_file(tmp_path, monkeypatch):
+    path = settings(tmp_path / "training.yml")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    config = load_config(
+        DERAINING, path, ["OPTIM.LR_INITIAL", "2e-4", "MODEL.ENCODER_BLOCKS", "[1, 2, 3, 4]", "DATA.VAL_DIR", "mine"]
+    )
+    assert config.OPTIM.LR_INITIAL == 2e-4
+    assert network_args(config) == MHNetArgs(width=8, n_feat=8, encoder_blocks=(1, 2, 3, 4), group_blocks=1)
+    assert str(elsewhere / "mine") == config.DATA.VAL_DIR  # the command line's folder
+    assert str(tmp_path / "pairs") == config.DATA.TRAIN_DIR  # the file's folder
+    with pytest.raises(AttributeError):
+        config.OPTIM.EPOCHS = 3
+
+
+def test_the_later_design_and_the_stage1_head_can_be_asked_for(tmp_path):
+    path = settings(tmp_path / "training.yml", OPTIM={"STAGE1_WEIGHT": 0.1})
+    config = load_config(DEBLURRING, path, ["MODEL.ARCHITECTURE", "mhnet_v4"])
+    args = network_args(config)
+    assert args == MHNetV4Args(width=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1, stage1_head=True)
+
+
+def test_a_checkpoint_does_not_tell_where_the_machine_keeps_its_data(tmp_path):
+    plain = as_dict(load_config(DEBLURRING, settings(tmp_path / "training.yml")))
+    assert plain["DATA"]["TRAIN_DIR"] == f"{tmp_path.name}/pairs"
+    assert plain["OPTIM"]["BATCH_SIZE"] == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "OPTIM: {LR_INITAL: 1e-3}",
+            r"training\.yml: there is no setting OPTIM\.LR_INITAL; did you mean OPTIM\.LR_INITIAL",
+        ),
+        ("OPTIMS: {LR_INITIAL: 1e-3}", "no setting OPTIMS.LR_INITIAL; did you mean OPTIM.LR_INITIAL"),
+        ("BATCH_SIZE: 3", "no setting BATCH_SIZE; did you mean OPTIM.BATCH_SIZE"),
+        ("OPTIM: 3", "OPTIM is a section"),
+        ("OPTIM: {BATCH_SIZE: 1.5}", "OPTIM.BATCH_SIZE must be a whole number, not 1.5"),
+        ("OPTIM: {BATCH_SIZE: true}", "OPTIM.BATCH_SIZE must be a number, not True"),
+        ("OPTIM: {BATCH_SIZE: 0}", "OPTIM.BATCH_SIZE is 0; it must be at least 1"),
+        ("OPTIM: {LR_INITIAL: fast}", "OPTIM.LR_INITIAL must be a number, not 'fast'"),
+        ("OPTIM: {LR_INITIAL: .nan}", "OPTIM.LR_INITIAL nan must be above"),
+        ("OPTIM: {LR_INITIAL: 1e-7}", "must be above LR_MIN"),
+        ("OPTIM: {OPTIMIZER: sgd}", "OPTIM.OPTIMIZER is 'sgd'; it can be 'adam', 'adamw'"),
+        ("OPTIM: {EPOCHS: 3, WARMUP_EPOCHS: 3}", "less than EPOCHS 3"),
+        ("OPTIM: {BETAS: [0.9]}", "OPTIM.BETAS must be a list of 2"),
+        ("OPTIM: {BETAS: [0.9, 1.0]}", "BETAS"),
+        ("TRAINING: {RESUME: 1}", "TRAINING.RESUME must be true or false, not 1"),
+        ("TRAINING: {SAVE_DIR: }", "SAVE_DIR must be named"),
+        ("DATA: {TRAIN_DIR: 7}", "DATA.TRAIN_DIR must be text, not 7"),
+        ("DATA: {DEGRADE: snow}", "'snow'; it can be '', 'rain', 'blur'"),
+        ("DATA: {SEVERITY: [1, 0]}", "two rising values"),
+        ("DATA: {WORKERS: -1}", "must not be negative"),
+        ("MODEL: {N_FEAT: 13}", "n_feat 13"),
+        ("MODEL: {ENCODER_BLOCKS: [1, 1, 1, 0]}", "encoder_blocks 0"),
+        ("[1, 2]", "holds no settings"),
+        ("OPTIM: {", "no valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, said):
+    path = tmp_path / "training.yml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as raised:
+        load_config(DEBLURRING, path)
+    assert "\n" not in str(raised.value)
+
+
+def test_wrong_overrides_and_files_are_named(tmp_path):
+    path = settings(tmp_path / "training.yml")
+    with pytest.raises(ConfigError, match=r"OPTIM\.EPOCHS has no partner"):
+        load_config(DEBLURRING, path, ["OPTIM.EPOCHS"])
+    with pytest.raises(ConfigError, match=r"the command line: there is no setting EPOCHS; did you mean OPTIM\.EPOCHS"):
+        load_config(DEBLURRING, path, ["EPOCHS", "3"])
+    with pytest.raises(ConfigError, match="put it in quotes"):
+        load_config(DEBLURRING, path, ["DATA.TRAIN_DIR", "[a"])
+    with pytest.raises(ConfigError, match=r"absent\.yml cannot be read"):
+        load_config(DEBLURRING, Path(tmp_path / "absent.yml"))

@@ -1,0 +1,143 @@
+"""Crops: right, aligned, and the same whatever loads them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import PHOTOS, crops, make_pairs
+from torch.utils.data import DataLoader
+
+from mhnet import images
+from mhnet.data.datasets import (
+    EpochSampler,
+    PairSource,
+    SharpSource,
+    TrainingCrops,
+    ValidationImages,
+    pad_to,
+    start_worker,
+)
+from mhnet.data.degrade import rain
+from mhnet.data.pairs import PairError, find_pairs
+from mhnet.data.split import hold_out
+from mhnet.models.base import pad_to_multiple
+
+
+def coordinates(height: int, width: int) -> np.ndarray:
+    """An image whose pixels say where they are."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, rows * 0 + 7], 2).astype(np.uint8)
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> PairSource:
+    """Pairs whose degraded side tells each pixel's place and whose target is its negative."""
+    for name, (height, width) in {"a": (90, 70), "b": (60, 200), "small": (20, 33)}.items():
+        images.write(tmp_path / "input" / f"{name}.png", coordinates(height, width))
+        images.write(tmp_path / "target" / f"{name}.png", 255 - coordinates(height, width))
+    return PairSource(find_pairs(tmp_path))
+
+
+def test_crops_are_aligned_within_the_image_and_in_all_8_ways(mapped):
+    data = TrainingCrops(mapped, 48, seed=3)
+    ways, corners = set(), set()
+    for epoch in range(60):
+        crop = data[epoch, 0]
+        assert crop.shape == (2, 3, 48, 48)
+        assert crop.dtype == torch.uint8
+        assert torch.equal(crop[1], 255 - crop[0])
+        rows, columns = crop[0, 0].int(), crop[0, 1].int()
+        assert rows.max() - rows.min() == columns.max() - columns.min() == 47
+        assert rows.max() < 90
+        assert columns.max() < 70
+        down, right = [(rows[i] - rows[0, 0], columns[i] - columns[0, 0]) for i in ((1, 0), (0, 1))]
+        ways.add((*map(int, down), *map(int, right)))
+        corners.add((int(rows.min()), int(columns.min())))
+    assert len(ways) == 8
+    assert len(corners) > 50
+    assert len({top for top, _ in corners}) > 25
+    assert len({left for _, left in corners}) > 15
+
+
+def test_small_images_are_padded_as_the_networks_pad():
+    image = crops()[0][:20, :33]
+    padded = pad_to(image, 48)
+    wanted = pad_to_multiple(torch.from_numpy(image).permute(2, 0, 1)[None].float(), 48)
+    np.testing.assert_array_equal(padded, wanted[0].permute(1, 2, 0).numpy())
+    assert pad_to(image[:1, :1], 16).shape == (16, 16, 3)
+    assert pad_to(padded, 30) is padded
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_samples_do_not_depend_on_the_number_of_workers(workers):
+    source = SharpSource(images.find_images(PHOTOS), rain, cache_mb=workers * 10)
+    data, sampler = TrainingCrops(source, 32, seed=5, repeat=4), EpochSampler(12, seed=5)
+    loader = DataLoader(
+        data, 4, sampler=sampler, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=start_worker
+    )
+    seen = []
+    for sampler.epoch in (2, 3):
+        seen.append(torch.cat(list(loader)))
+        keys = list(sampler)
+        assert sorted(keys) == [(sampler.epoch, item) for item in range(12)]
+        alone = torch.stack([TrainingCrops(source, 32, seed=5, repeat=4)[key] for key in keys])
+        assert torch.equal(seen[-1], alone)
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_degraded_photographs_stay_aligned_with_their_targets():
+    source = SharpSource(images.find_images(PHOTOS), rain)
+    degraded, target = TrainingCrops(source, 64, seed=1)[0, 1].float()
+    assert not torch.equal(degraded, target)
+    assert np.corrcoef(degraded.flatten(), target.flatten())[0, 1] > 0.6
+
+
+def test_validation_crops_are_central_and_always_the_same(mapped):
+    data = ValidationImages(mapped, 48, seed=1)
+    rows, columns = data[0][0, 0], data[0][0, 1]
+    assert (rows[0, 0], rows[-1, 0], columns[0, 0], columns[0, -1]) == (21, 68, 11, 58)
+    assert data[2].shape == (2, 3, 20, 33)
+    assert ValidationImages(mapped, 0, seed=1)[1].shape == (2, 3, 60, 200)
+    source = SharpSource(images.find_images(PHOTOS), rain)
+    assert torch.equal(ValidationImages(source, 64, 1)[1], ValidationImages(source, 64, 1)[1])
+
+
+def test_sizes_that_differ_are_named(tmp_path):
+    make_pairs(tmp_path, count=2)
+    images.write(tmp_path / "target" / "scene1-1.png", crops(40)[0])
+    source = PairSource(find_pairs(tmp_path))
+    with pytest.raises(PairError, match=r"scene1-1\.png"):
+        TrainingCrops(source, 32, seed=0)[0, 1]
+
+
+GOPRO = [f"GOPR0{scene}_11_00-{frame:06}" for scene in (372, 374, 378, 384) for frame in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "held"),
+    [
+        (GOPRO, 5, [20, 22, 25, 27, 29]),  # a whole scene is held out, five of its frames are looked at
+        ([f"one-{i:03}" for i in range(28)], 4, [24, 25, 26, 27]),  # one scene: its last frames
+        ([f"train/target/{i}" for i in range(1, 101)], 4, [12, 37, 62, 87]),  # images that are no video
+        (["lake", "cat", "otter"], 1, [1]),
+    ],
+)
+def test_whole_scenes_are_held_out(names, count, held):
+    training, validation = hold_out(names, count)
+    assert len(validation) == count
+    assert not set(training) & set(validation)
+    scene = {name: name.rstrip("0123456789").rstrip("-") for name in names}
+    if names is GOPRO:
+        assert {scene[names[i]] for i in training}.isdisjoint({scene[names[i]] for i in validation})
+        assert len(training) == 30
+        assert len(validation) == len(held)
+    else:
+        assert validation == held
+        assert sorted(training + validation) == list(range(len(names)))
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_holding_out_everything_is_refused(count):
+    with pytest.raises(ValueError, match=f"{count} images cannot be held out of 3"):
+        hold_out(["lake", "cat", "otter"], count)

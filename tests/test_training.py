@@ -1,0 +1,248 @@
+"""The loop: it follows the recipe, it learns, it goes on where it stopped, and it says what is wrong."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import PHOTOS, make_pairs, settings
+
+from mhnet.errors import MHNetError
+from mhnet.tasks import DEBLURRING, DERAINING
+from mhnet.train.config import load_config
+from mhnet.train.losses import psnr_loss
+from mhnet.train.setup import build_data, build_run, loaders, seed_everything
+from mhnet.train.state import BEST, LATEST
+from mhnet.train.trainer import step, to_floats, train, validate
+from mhnet.weights import WeightsError, load, read
+
+CPU = torch.device("cpu")
+
+
+def test_psnr_loss_is_minus_the_mean_psnr():
+    target = torch.rand(3, 3, 8, 8)
+    assert psnr_loss(target, target).item() == -80
+    restored = target + torch.tensor([0.1, 0.01, 0.001]).view(3, 1, 1, 1)
+    assert psnr_loss(restored, target).item() == pytest.approx(-(20 + 40 + 60) / 3, abs=0.02)
+    with pytest.raises(ValueError, match=r"\(3, 3, 8, 8\)"):
+        psnr_loss(target[:1], target)
+
+
+def test_a_step_is_the_recipe(tmp_path):
+    """Adam, the PSNR loss and the first learning rate, computed here in a few plain lines."""
+    make_pairs(tmp_path / "pairs")
+    config = load_config(
+        DEBLURRING, settings(tmp_path / "training.yml", OPTIM={"LR_INITIAL": 2e-4, "WARMUP_EPOCHS": 3})
+    )
+    seed_everything(1, 2)
+    run = build_run(config, CPU)
+    training, _ = build_data(config)
+    degraded, target = to_floats(torch.stack([training[0, i] for i in range(4)]), CPU)
+    before = {name: p.detach().clone() for name, p in run.network.named_parameters()}
+    run.scheduler.step()
+    restored, _ = run.network.train()(degraded)
+    mse = ((restored - target) ** 2).flatten(1).mean(1)
+    grads = torch.autograd.grad((10 / math.log(10) * torch.log(mse + 1e-8)).mean(), list(run.network.parameters()))
+    step(run, psnr_loss(run.network(degraded).restored, target), clip=0)
+    lr = 2e-4 / 3
+    for (name, p), grad in zip(run.network.named_parameters(), grads, strict=True):
+        wanted = before[name] - lr * grad / (grad.abs() + 1e-8)  # Adam's first step: m/(1-β1) = g, v/(1-β2) = g²
+        torch.testing.assert_close(p.detach(), wanted, rtol=0, atol=1e-6, msg=name)
+
+
+def test_gradients_are_clipped(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    config = load_config(DEBLURRING, settings(tmp_path / "training.yml"))
+    run = build_run(config, CPU)
+    step(run, psnr_loss(run.network.train()(torch.rand(1, 3, 32, 32)).restored, torch.rand(1, 3, 32, 32)), clip=0.01)
+    norm = torch.stack([p.grad.norm() for p in run.network.parameters() if p.grad is not None]).norm()
+    assert norm.item() == pytest.approx(0.01, rel=1e-3)
+
+
+def rates(epochs: int, warmup: int, peak: float, low: float) -> list[float]:
+    cosine = [low + (peak - low) * (1 + math.cos(math.pi * t / (epochs - warmup))) / 2 for t in range(epochs - warmup)]
+    return [peak * (e + 1) / warmup for e in range(warmup)] + cosine
+
+
+def test_training_learns_and_leaves_what_it_should(tmp_path, capsys):
+    make_pairs(tmp_path / "pairs")
+    path = settings(
+        tmp_path / "training.yml",
+        OPTIM={
+            "OPTIMIZER": "adamw",
+            "EPOCHS": 30,
+            "LR_INITIAL": 2e-3,
+            "GRAD_CLIP": 0.1,
+            "WARMUP_EPOCHS": 2,
+            "BATCH_SIZE": 2,
+        },
+        TRAINING={"VAL_EVERY": 10},
+    )
+    best = train(load_config(DEBLURRING, path), DEBLURRING)
+    run = tmp_path / "run"
+    assert best == run / BEST
+    assert {child.name for child in run.iterdir()} == {BEST, LATEST, "config.yml", "metrics.csv"}
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [float(row["lr"]) for row in rows] == pytest.approx(rates(30, 2, 2e-3, 1e-6))
+    validated = [float(row["val_psnr"]) for row in rows if row["val_psnr"]]
+    assert len(validated) == 3
+    assert validated[-1] > 20 > validated[0] - 5
+    assert float(rows[-1]["train_psnr"]) > float(rows[0]["train_psnr"]) + 5
+    shown = capsys.readouterr().out
+    assert f"validation {validated[-1]:.2f} dB (degraded" in shown
+    assert "effective batch 2" in shown
+
+    checkpoint = read(best)
+    assert checkpoint.task == "deblurring"
+    assert checkpoint.provenance["config"]["OPTIM"]["LR_INITIAL"] == 2e-3
+    assert checkpoint.provenance["validation_psnr"] == pytest.approx(max(validated))
+    assert not checkpoint.training
+    network = load(best)
+    _, validation = build_data(load_config(DEBLURRING, path))
+    _, batches, _ = loaders(validation, validation, load_config(DEBLURRING, path), CPU)  # type: ignore[arg-type]
+    psnr, degraded = validate(network, batches, CPU)
+    assert psnr == pytest.approx(max(validated), abs=1e-4)
+    assert degraded == pytest.approx(float(rows[9]["val_input_psnr"]), abs=1e-4)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, workers):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", DATA={"WORKERS": workers})
+    whole = read(
+        train(load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "whole")]), DEBLURRING).parent / LATEST
+    )
+
+    class Killed(Exception):
+        pass
+
+    parts = load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "parts")])
+    for epochs in (1, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            seen = iter(range(epochs))
+
+            def dies(row, progress, seen=seen):
+                if next(seen, None) is None:
+                    raise Killed
+
+            patch.setattr("mhnet.train.trainer.report", dies)
+            try:
+                train(parts, DEBLURRING)
+            except Killed:
+                continue
+    again = read(train(parts, DEBLURRING).parent / LATEST)
+    assert again.provenance["step"] == whole.provenance["step"] == 4 * 2
+    assert again.state.keys() == whole.state.keys()
+    assert all(torch.equal(again.state[name], tensor) for name, tensor in whole.state.items())
+    assert all(torch.equal(again.training[name], tensor) for name, tensor in whole.training.items())
+    histories = [one.progress["progress"]["history"] for one in (again, whole)]
+    for history in histories:
+        for row in history:
+            row.pop("seconds")
+    assert histories[0] == histories[1]
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    config = load_config(DEBLURRING, settings(tmp_path / "training.yml"))
+    best = train(config, DEBLURRING)
+    before = {child.name: child.read_bytes() for child in best.parent.iterdir()}
+    assert train(config, DEBLURRING) == best
+    assert {child.name: child.read_bytes() for child in best.parent.iterdir()} == before
+
+
+def test_training_on_photographs_and_with_the_stage1_loss(tmp_path):
+    path = settings(
+        tmp_path / "training.yml",
+        DATA={"TRAIN_DIR": str(PHOTOS), "VAL_IMAGES": 1, "DEGRADE": "rain", "SEVERITY": [0.2, 0.4], "REPEAT": 2},
+        OPTIM={"EPOCHS": 2, "STAGE1_WEIGHT": 0.5},
+    )
+    network = load(train(load_config(DERAINING, path), DERAINING))
+    assert network.args.stage1_head
+
+
+def test_the_later_design_trains(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", MODEL={"ARCHITECTURE": "mhnet_v4"}, OPTIM={"EPOCHS": 2})
+    assert read(train(load_config(DEBLURRING, path), DEBLURRING)).architecture == "mhnet_v4"
+
+
+def test_a_time_limit_leaves_a_checkpoint_to_go_on_from(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml")
+    config = load_config(DEBLURRING, path, ["TRAINING.MAX_MINUTES", "1e-4"])
+    best = train(config, DEBLURRING)
+    assert read(best.parent / LATEST).provenance["epoch"] == 1
+    train(load_config(DEBLURRING, path), DEBLURRING)
+    assert read(best.parent / LATEST).provenance["epoch"] == 4
+
+
+def changed(path: Path, **sections: dict) -> None:
+    train(load_config(DEBLURRING, settings(path, **sections)), DEBLURRING)
+
+
+def test_what_is_wrong_is_named(tmp_path):
+    path = tmp_path / "training.yml"
+    with pytest.raises(MHNetError, match="pairs"):
+        changed(path)
+    make_pairs(tmp_path / "pairs")
+    with pytest.raises(MHNetError, match=r"6 images cannot be held out of 6.*VAL_IMAGES"):
+        changed(path, DATA={"VAL_IMAGES": 6})
+    with pytest.raises(MHNetError, match="8 crops an epoch, fewer than a batch of 9"):
+        changed(path, OPTIM={"BATCH_SIZE": 9})
+    with pytest.raises(MHNetError, match="holds no photographs"):
+        (tmp_path / "empty").mkdir()
+        changed(path, DATA={"DEGRADE": "rain", "TRAIN_DIR": "empty"})
+    with pytest.raises(MHNetError, match="device 'cuda:77'"):
+        changed(path, TRAINING={"DEVICE": "cuda:77"})
+    with pytest.raises(MHNetError, match="SAVE_DIR to another folder"):
+        (tmp_path / "file").write_text("")
+        changed(path, TRAINING={"SAVE_DIR": "file/run"})
+    changed(path, OPTIM={"EPOCHS": 2})
+    before = (tmp_path / "run" / LATEST).read_bytes()
+    with pytest.raises(MHNetError, match="RESUME true"):
+        changed(path, TRAINING={"RESUME": False})
+    with pytest.raises(WeightsError, match="another network"):
+        changed(path, MODEL={"N_FEAT": 10})
+    assert (tmp_path / "run" / LATEST).read_bytes() == before
+    (tmp_path / "run" / LATEST).write_bytes((tmp_path / "run" / BEST).read_bytes())
+    with pytest.raises(WeightsError, match="weights alone"):
+        changed(path)
+    with pytest.raises(MHNetError, match="the loss is nan after step 0: lower"):
+        step(build_run(load_config(DEBLURRING, path), CPU), torch.tensor(float("nan")), 0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_named_from_any_process(tmp_path, workers):
+    from mhnet.errors import sentence
+
+    make_pairs(tmp_path / "pairs")
+    broken = tmp_path / "pairs" / "input" / "scene0-0.png"
+    data = bytearray(broken.read_bytes())
+    broken.write_bytes(data[: len(data) // 2])
+    with pytest.raises(MHNetError) as raised:
+        changed(tmp_path / "training.yml", DATA={"WORKERS": workers})
+    said = sentence(raised.value)
+    assert str(broken) in said
+    assert "Traceback" not in said
+    assert "\n" not in said
+
+
+def test_settings_are_kept_with_the_run(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2})
+    changed(path, OPTIM={"EPOCHS": 2})
+    again = load_config(DEBLURRING, tmp_path / "run" / "config.yml")
+    assert again == load_config(DEBLURRING, path)
+    described = json.dumps(read(tmp_path / "run" / BEST).provenance["config"])
+    assert str(tmp_path) not in described
+
+
+def test_images_reach_the_network_in_0_to_1():
+    batch = torch.from_numpy(np.arange(2 * 2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 2, 3, 4, 4))
+    degraded, target = to_floats(batch, CPU)
+    assert torch.equal((degraded * 255).round().byte(), batch[:, 0])
+    assert torch.equal((target * 255).round().byte(), batch[:, 1])
