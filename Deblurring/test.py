@@ -1,0 +1,10 @@
+"""Restore test images of deblurring and score them: `python test.py`."""
+
+import sys
+from pathlib import Path
+
+from mhnet.rooms import test_command
+from mhnet.tasks import DEBLURRING
+
+if __name__ == "__main__":
+    sys.exit(test_command(DEBLURRING, Path(__file__).resolve().parent))

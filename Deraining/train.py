@@ -1,0 +1,10 @@
+"""Train MHNet for deraining: `python train.py`, settings in training.yml."""
+
+import sys
+from pathlib import Path
+
+from mhnet.rooms import train_command
+from mhnet.tasks import DERAINING
+
+if __name__ == "__main__":
+    sys.exit(train_command(DERAINING, Path(__file__).resolve().parent))

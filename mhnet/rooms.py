@@ -1,0 +1,187 @@
+"""What the scripts in `Deblurring/` and `Deraining/` share: their command lines."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mhnet.errors import MHNetError, exits_cleanly
+from mhnet.tasks import Task
+
+
+@dataclass
+class FoundSet:
+    """A test set on disk: its name, its images with their clean ones where there are any, and how it is scored."""
+
+    name: str
+    files: Sequence[tuple[str, Path, Path | None]]
+    protocol: str
+
+
+@exits_cleanly
+def train_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> int:
+    """`train.py`: trains by the room's training.yml and `KEY VALUE` pairs over it."""
+    parser = argparse.ArgumentParser(description=f"Train MHNet for {task.name}.", epilog="Example: python train.py "
+                                     "OPTIM.BATCH_SIZE 8 DATA.TRAIN_DIR /data/pairs")  # fmt: skip
+    parser.add_argument("--config", type=Path, default=room / "training.yml", help="settings (default: %(default)s)")
+    parser.add_argument("--gpus", help="numbers of the GPUs to show to CUDA, e.g. 0")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file")
+    args = parser.parse_args(argv)
+    _show_gpus(args.gpus)
+    from mhnet.train.config import load_config
+    from mhnet.train.trainer import train
+
+    best = train(load_config(task, args.config, args.overrides), task)
+    print(f"best weights: {best}")
+    return 0
+
+
+@exits_cleanly
+def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> int:
+    """`test.py`: restores test sets, and scores what was written where there are clean images."""
+    parser = argparse.ArgumentParser(description=f"Restore images with MHNet ({task.name}) and score them.")
+    _add_sets(parser, task, room)
+    parser.add_argument("--result_dir", type=Path, default=room / "results", help="(default: %(default)s)")
+    parser.add_argument("--weights", type=Path, help="a .safetensors or .pth file (default: the one trained here)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default: %(default)s)")
+    parser.add_argument("--gpus", help="numbers of the GPUs to show to CUDA, e.g. 0")
+    parser.add_argument("--tlc", action="store_true", help="use local statistics at test time")
+    parser.add_argument("--score_input", action="store_true", help="score the degraded images too")
+    args = parser.parse_args(argv)
+    _show_gpus(args.gpus)
+    from mhnet.devices import choose_device
+    from mhnet.restore.folders import restore_files
+    from mhnet.restore.restorer import Restorer
+
+    found = find_sets(task, args.input_dir, args.dataset)
+    weights = args.weights or default_weights(room)
+    restorer = Restorer.from_weights(weights, choose_device(args.device), args.tlc)
+    print(f"restoring with {weights} on {restorer.device}", flush=True)
+    failures: list[tuple[Path, str]] = []
+    for one in found:
+        files = [(source, args.result_dir / one.name / f"{name}.png") for name, source, _ in one.files]
+        failures += restore_files(restorer, files, one.name)
+        print(f"{one.name}: {len(files)} images in {args.result_dir / one.name}", flush=True)
+    for _, reason in failures:
+        print(f"not restored: {reason}", file=sys.stderr)
+    return max(int(bool(failures)), _score(found, args.result_dir, args.score_input))
+
+
+@exits_cleanly
+def evaluate_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> int:
+    """`evaluate_PSNR_SSIM.py`: scores restored images that lie in `RESULTS/SET/`."""
+    parser = argparse.ArgumentParser(description=f"PSNR and SSIM of restored images ({task.name}).")
+    _add_sets(parser, task, room)
+    parser.add_argument("--result_dir", type=Path, default=room / "results", help="(default: %(default)s)")
+    parser.add_argument("--score_input", action="store_true", help="score the degraded images too")
+    args = parser.parse_args(argv)
+    return _score(find_sets(task, args.input_dir, args.dataset), args.result_dir, args.score_input)
+
+
+def find_sets(task: Task, root: Path, names: Sequence[str] | None) -> list[FoundSet]:
+    """The named test sets at or below a folder, or without names the task's sets that are there, or the folder itself.
+
+    Raises:
+        MHNetError: a named set, or any image, is missing.
+    """
+    if not root.is_dir():
+        raise MHNetError(f"There is no folder {root}: put the test images there, or name another with --input_dir.")
+    if names:
+        places = [(name, _place(root, name)) for name in names]
+        for name, place in places:
+            if place is None:
+                raise MHNetError(
+                    f"There is no set {name} in {root}: {root / name} and {root / 'test' / name} are no folders."
+                )
+    else:
+        places = [(one.name, _place(root, one.name)) for one in task.sets]
+        if not any(place for _, place in places):
+            places = [(root.resolve().name, root)]
+    return [_open_set(task, name, place) for name, place in places if place]
+
+
+def default_weights(room: Path) -> Path:
+    """What was trained in the room, else the one file in pretrained_models/.
+
+    Raises:
+        MHNetError: there is neither, or several files.
+    """
+    trained = room / "checkpoints" / "mhnet" / "model_best.safetensors"
+    if trained.exists():
+        return trained
+    folder = room / "pretrained_models"
+    found = sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".pth", ".pt"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise MHNetError(f"{folder} holds {', '.join(path.name for path in found)}: choose one with --weights.")
+    raise MHNetError(
+        f"There are no weights: {trained} and {folder} are empty; run train.py, or name a file with --weights."
+    )
+
+
+def _add_sets(parser: argparse.ArgumentParser, task: Task, room: Path) -> None:
+    parser.add_argument(
+        "--input_dir",
+        type=Path,
+        default=room / "Datasets",
+        help="folder of the test sets, or of one (default: %(default)s)",
+    )
+    names = ", ".join(one.name for one in task.sets)
+    parser.add_argument("--dataset", nargs="+", metavar="SET", help=f"such as {names} (default: those that are there)")
+
+
+def _show_gpus(gpus: str | None) -> None:
+    """Limits CUDA to these GPUs; must come before PyTorch looks for them."""
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+
+
+def _place(root: Path, name: str) -> Path | None:
+    return next((place for place in (root / name, root / "test" / name) if place.is_dir()), None)
+
+
+def _open_set(task: Task, name: str, place: Path) -> FoundSet:
+    from mhnet import images
+    from mhnet.data.pairs import PairError, find_pairs, find_sides
+
+    known = task.set_named(name)
+    try:
+        find_sides(place)
+    except PairError:
+        files = [
+            (path.relative_to(place).with_suffix("").as_posix(), path, None) for path in images.find_images(place, True)
+        ]
+    else:
+        files = [(pair.name, pair.degraded, pair.target) for pair in find_pairs(place, "test")]
+    if not files:
+        raise MHNetError(f"There are no images in {place}: put them there, or name another folder with --input_dir.")
+    if known and len(files) not in known.counts:
+        expected = " or ".join(map(str, known.counts))
+        print(f"warning: {place} holds {len(files)} images, the set {known.name} has {expected}", file=sys.stderr)
+    return FoundSet(name, files, known.protocol if known else task.protocol)
+
+
+def _score(found: Sequence[FoundSet], results: Path, score_input: bool) -> int:
+    """Prints the scores of restored images that have clean ones; returns the exit status."""
+    from mhnet.data.pairs import Pair
+    from mhnet.evaluate import evaluate_pairs, format_table
+
+    evaluations, inputs = [], []
+    for one in found:
+        targets = [(name, source, target) for name, source, target in one.files if target is not None]
+        pairs = [Pair(results / one.name / f"{name}.png", target, name) for name, _, target in targets]
+        if targets:
+            evaluations.append(evaluate_pairs(pairs, one.protocol, name=one.name))
+        if targets and score_input:
+            pairs = [Pair(source, target, name) for name, source, target in targets]
+            inputs.append(evaluate_pairs(pairs, one.protocol, name=f"{one.name} (degraded)"))
+    for tables in (inputs, evaluations):
+        if tables:
+            print(format_table(tables))
+    failures = [failure for one in evaluations for failure in one.failures]
+    for failure in failures:
+        print(f"not scored: {failure.name}: {failure.reason}", file=sys.stderr)
+    return 1 if failures else 0

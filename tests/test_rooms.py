@@ -1,0 +1,256 @@
+"""The rooms' scripts, run as people run them: from any folder, on images on disk."""
+
+import csv
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reference import PLAIN
+from small import ROOT, crops, make_pairs, settings
+
+from mhnet import images
+from mhnet.data.pairs import Pair
+from mhnet.devices import choose_device
+from mhnet.errors import MHNetError
+from mhnet.evaluate import evaluate_pairs
+from mhnet.models import MHNet, use_local_statistics
+from mhnet.restore.folders import restore_files
+from mhnet.restore.restorer import Restorer
+from mhnet.rooms import default_weights, evaluate_command, find_sets, test_command
+from mhnet.tasks import DEBLURRING, DERAINING, TASKS
+from mhnet.weights import Checkpoint, write
+
+test_command.__test__ = False  # type: ignore[attr-defined]
+
+
+def run(script: Path, *words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, script, *map(str, words)], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A small network that changes images a little."""
+    torch.manual_seed(1)
+    network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
+    with torch.no_grad():
+        network.tail.weight *= 0.02
+    write(tmp_path / "net.safetensors", Checkpoint(network.args, network.state_dict()))
+    return tmp_path / "net.safetensors"
+
+
+@pytest.mark.parametrize("room", ["Deblurring", "Deraining"])
+def test_train_test_and_evaluate_end_to_end(tmp_path, room):
+    """A copy of the room, trained, tested and scored by its own scripts from another folder."""
+    here = tmp_path / room
+    shutil.copytree(ROOT / room, here, ignore=shutil.ignore_patterns("Datasets", "checkpoints", "results"))
+    name, protocol, layout = {
+        "Deblurring": ("GoPro", "gopro_rgb_matlab", "GoPro/test"),
+        "Deraining": ("Rain100L", "rain_y_matlab", "test/Rain100L"),
+    }[room]
+    make_pairs(here / "Datasets" / {"Deblurring": "GoPro/train", "Deraining": "train"}[room], count=5)
+    make_pairs(here / "Datasets" / layout, count=3)
+    settings(here / "training.yml", DATA={"TRAIN_DIR": f"Datasets/{'GoPro/' if name == 'GoPro' else ''}train"})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    trained = run(
+        here / "train.py", "OPTIM.EPOCHS", "2", "TRAINING.SAVE_DIR", here / "checkpoints/mhnet", cwd=elsewhere
+    )
+    assert (trained.returncode, trained.stderr) == (0, "")
+    assert "best weights" in trained.stdout
+    tested = run(here / "test.py", "--device", "cpu", "--score_input", cwd=elsewhere)
+    assert tested.returncode == 0
+    assert re.search(rf"\| {name} +\| {protocol} +\| +3 \|", tested.stdout), tested.stdout
+    assert f"{name} (degraded)" in tested.stdout
+    assert tested.stderr.startswith("warning:")  # three images are not the whole set
+    results = images.find_images(here / "results" / name)
+    assert [path.name for path in results] == ["scene0-0.png", "scene1-1.png", "scene2-2.png"]
+    scored = run(here / "evaluate_PSNR_SSIM.py", cwd=elsewhere)
+    table = [line for line in tested.stdout.splitlines() if line.startswith(f"| {name} ")]
+    assert table[-1] in scored.stdout
+
+    pairs = [Pair(path, here / "Datasets" / layout / "target" / path.name, path.stem) for path in results]
+    mean = evaluate_pairs(pairs, protocol, name=name).mean
+    assert f"{mean.psnr:.2f}" in table[-1]
+    assert f"{mean.ssim:.4f}" in table[-1]
+    assert len(list(csv.DictReader((checkpoints / "metrics.csv").open()))) == 2
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_a_room_offers_its_network_and_its_data(task, tmp_path):
+    code = (
+        "from MHNet import MHNet; import dataset, torch\n"
+        "with torch.device('meta'): n = sum(p.numel() for p in MHNet().parameters())\n"
+        "assert MHNet(n_feat=8).args.n_feat == 8\n"
+        f"crops, validation = dataset.datasets('DATA.TRAIN_DIR', {str(tmp_path)!r}, 'DATA.VAL_IMAGES', '2',"
+        " 'OPTIM.BATCH_SIZE', '2', 'DATA.PATCH', '32')\n"
+        "print(n, len(crops), crops[0, 0].shape[-1], len(validation))"
+    )
+    make_pairs(tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / task.folder, capture_output=True, text=True)
+    parameters = {"deblurring": 17_025_114, "deraining": 16_694_418}[task.name]
+    assert (done.stdout.split(), done.stderr) == ([str(parameters), "4", "32", "2"], "")
+
+
+def test_the_rooms_differ_by_task_alone():
+    names = [{path.name for path in (ROOT / task.folder).glob("*.*")} for task in TASKS.values()]
+    assert names[0] == names[1]
+    assert names[0] >= {
+        "MHNet.py",
+        "dataset.py",
+        "train.py",
+        "test.py",
+        "evaluate_PSNR_SSIM.py",
+        "training.yml",
+        "README.md",
+    }
+    for name in names[0]:
+        if name.endswith(".py"):
+            texts = [(ROOT / task.folder / name).read_text() for task in TASKS.values()]
+            alike = texts[0].replace("deblurring", "deraining").replace("DEBLURRING", "DERAINING")
+            assert alike == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("layout", "names", "found"),
+    [
+        ("GoPro/test", ["GoPro"], "GoPro"),  # MPRNet
+        ("test/GoPro", ["GoPro"], "GoPro"),  # Restormer
+        ("GoPro", None, "GoPro"),
+        ("test/GoPro", None, "GoPro"),
+        ("mine", ["mine"], "mine"),
+        ("", None, "root"),
+    ],
+)
+def test_sets_are_found_in_the_layouts_people_have(tmp_path, layout, names, found):
+    root = tmp_path / "root"
+    make_pairs(root / layout, count=2)
+    sets = find_sets(DEBLURRING, root, names)
+    assert [one.name for one in sets] == [found]
+    assert [name for name, _, _ in sets[0].files] == ["scene0-0", "scene1-1"]
+    assert all(target is not None for _, _, target in sets[0].files)
+    assert sets[0].protocol == "gopro_rgb_matlab"
+
+
+def test_several_sets_have_their_own_protocols(tmp_path):
+    for name in ("GoPro", "RealBlur_J"):
+        make_pairs(tmp_path / name / "test", count=2)
+    assert [one.protocol for one in find_sets(DEBLURRING, tmp_path, None)] == ["gopro_rgb_matlab", "realblur_ecc"]
+    assert [one.protocol for one in find_sets(DERAINING, tmp_path, ["GoPro"])] == ["rain_y_matlab"]
+
+
+def test_images_without_clean_ones_are_restored_without_scores(tmp_path, weights, capsys):
+    for i, crop in enumerate(crops()[:2]):
+        images.write(tmp_path / "photos" / f"{i}.jpg", crop)
+    code = test_command(
+        DERAINING,
+        tmp_path,
+        [
+            "--input_dir",
+            str(tmp_path / "photos"),
+            "--weights",
+            str(weights),
+            "--result_dir",
+            str(tmp_path / "out"),
+            "--tlc",
+        ],
+    )
+    assert code == 0
+    assert "PSNR" not in capsys.readouterr().out
+    assert [path.name for path in images.find_images(tmp_path / "out" / "photos")] == ["0.png", "1.png"]
+
+
+def test_a_broken_image_does_not_hide_the_rest(tmp_path, weights, capsys):
+    make_pairs(tmp_path / "in", count=3)
+    (tmp_path / "in" / "input" / "scene1-1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    words = ["--input_dir", str(tmp_path / "in"), "--weights", str(weights), "--result_dir", str(tmp_path / "out")]
+    assert test_command(DEBLURRING, tmp_path, words) == 1
+    shown = capsys.readouterr()
+    assert "scene1-1.png" in shown.err
+    assert "2 of 3" in shown.out
+    assert evaluate_command(DEBLURRING, tmp_path, words[:2] + words[4:]) == 1
+
+
+def test_users_mistakes_are_one_sentence_each(tmp_path, weights):
+    make_pairs(tmp_path / "Datasets", count=2)
+    script = ROOT / "Deblurring" / "test.py"
+    for words, said in [
+        (["--input_dir", tmp_path / "absent"], "There is no folder"),
+        (["--input_dir", tmp_path / "Datasets", "--dataset", "HIDE", "--weights", weights], "no set HIDE"),
+        (["--input_dir", tmp_path / "Datasets", "--weights", tmp_path / "absent.pth"], "absent.pth cannot be read"),
+        (["--input_dir", tmp_path / "Datasets", "--weights", weights, "--device", "gpu"], "device 'gpu'"),
+        (["--input_dir", tmp_path, "--dataset", "net", "--weights", weights], "no set net"),
+    ]:
+        done = run(script, *words, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: "), done.stderr
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+    done = run(ROOT / "Deblurring" / "train.py", "OPTIM.EPOCS", "3", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "did you mean OPTIM.EPOCHS?" in done.stderr
+
+
+def test_default_weights(tmp_path, weights):
+    with pytest.raises(MHNetError, match="no weights"):
+        default_weights(tmp_path)
+    folder = tmp_path / "pretrained_models"
+    folder.mkdir()
+    (folder / "README.md").write_text("")
+    shutil.copy(weights, folder / "a.pth")
+    assert default_weights(tmp_path) == folder / "a.pth"
+    shutil.copy(weights, folder / "b.safetensors")
+    with pytest.raises(MHNetError, match=r"a\.pth, b\.safetensors"):
+        default_weights(tmp_path)
+    trained = tmp_path / "checkpoints" / "mhnet" / "model_best.safetensors"
+    trained.parent.mkdir(parents=True)
+    shutil.copy(weights, trained)
+    assert default_weights(tmp_path) == trained
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (37, 70), (64, 48)])
+def test_a_restorer_is_the_network_on_rounded_pixels(height, width):
+    network, image = PLAIN[1].network(), crops()[0][:height, :width]
+    restored = Restorer(network)(image)
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(image / np.float32(255)).permute(2, 0, 1)[None])[0].clamp(0, 1) * 255
+    assert restored.dtype == np.uint8
+    assert np.abs(restored - wanted.permute(1, 2, 0).numpy()).max() <= 0.5 + 1e-3
+    with pytest.raises(ValueError, match=r"float32"):
+        Restorer(network)(image.astype(np.float32))
+    with pytest.raises(ValueError, match=r"\(4, 4\)"):
+        Restorer(network)(np.zeros((4, 4), np.uint8))
+
+
+def test_local_statistics_follow_the_training_patch(tmp_path):
+    network = PLAIN[1].network()
+    provenance = {"config": {"DATA": {"PATCH": 32}}}
+    write(tmp_path / "net.safetensors", Checkpoint(network.args, network.state_dict(), None, provenance))
+    image = np.tile(crops()[0], (2, 2, 1))
+    local = Restorer.from_weights(tmp_path / "net.safetensors", local_statistics=True)(image)
+    plain = Restorer.from_weights(tmp_path / "net.safetensors")(image)
+    use_local_statistics(network, 32)
+    np.testing.assert_array_equal(local, Restorer(network, local_statistics=32)(image))
+    assert (local != plain).any()
+
+
+def test_restoring_files_names_what_failed(tmp_path, weights):
+    images.write(tmp_path / "good.png", crops()[0])
+    (tmp_path / "bad.png").write_text("no image")
+    files = [(tmp_path / name, tmp_path / "out" / name) for name in ("bad.png", "good.png")]
+    failures = restore_files(Restorer.from_weights(weights), files)
+    assert [path.name for path, _ in failures] == ["bad.png"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+
+
+def test_devices():
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(MHNetError, match="'tpu'"):
+        choose_device("tpu")
