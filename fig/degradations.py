@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mhnet import images
 from mhnet.data.degrade import DEGRADATIONS
 from mhnet.metrics import score
 
@@ -42,14 +43,15 @@ def sheet(name: str) -> Image.Image:
     page = Image.new("RGB", (width, len(ROWS[name]) * (CELL[1] + CAPTION)), "white")
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(15)
     for row, (photo, corner) in enumerate(ROWS[name]):
-        sharp = np.asarray(Image.open(PHOTOS / f"{photo}.jpg").convert("RGB"))
+        sharp = images.read(next(PHOTOS.glob(f"*/{photo}.jpg")))
         if corner:
             sharp = sharp[corner[1] : corner[1] + CELL[1], corner[0] : corner[0] + CELL[0]]
         cells = [(sharp, f"{photo}{', 1:1' if corner else ''}")]
         for column, severity in enumerate(SEVERITIES):
             random = np.random.default_rng([SEEDS[name], row, column])
             degraded = DEGRADATIONS[name](sharp, random, severity=(severity, severity))
-            cells.append((degraded, f"severity {severity:g}: {score(degraded, sharp, "rain_y_matlab").psnr:.1f} dB"))
+            psnr = score(degraded, sharp, "rain_y_matlab").psnr
+            cells.append((degraded, f"severity {severity:g}: {psnr:.1f} dB"))
         for column, (cell, caption) in enumerate(cells):
             x, y = column * (CELL[0] + GAP), row * (CELL[1] + CAPTION)
             page.paste(Image.fromarray(cell).resize(CELL, Image.Resampling.LANCZOS), (x, y))
