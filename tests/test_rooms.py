@@ -58,9 +58,8 @@ def test_train_test_and_evaluate_end_to_end(tmp_path, room):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
-    trained = run(
-        here / "train.py", "OPTIM.EPOCHS", "2", "TRAINING.SAVE_DIR", here / "checkpoints/mhnet", cwd=elsewhere
-    )
+    checkpoints = here / "checkpoints" / "mhnet"
+    trained = run(here / "train.py", "OPTIM.EPOCHS", "2", "TRAINING.SAVE_DIR", checkpoints, cwd=elsewhere)
     assert (trained.returncode, trained.stderr) == (0, "")
     assert "best weights" in trained.stdout
     tested = run(here / "test.py", "--device", "cpu", "--score_input", cwd=elsewhere)
