@@ -1,0 +1,84 @@
+"""The house: who may import whom, how quickly it opens, and that its README does not promise what is not there."""
+
+import ast
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from small import ROOT
+
+FLOORS = [
+    ("mhnet", "errors", "files", "devices", "images", "metrics", "sheets", "models"),
+    ("published", "weights", "data", "tasks"),
+    ("restore", "evaluate", "train"),
+    ("rooms", "cli", "__main__"),
+]
+FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+FILES = sorted((ROOT / "mhnet").rglob("*.py"))
+
+
+def part(module: str) -> str:
+    """`mhnet.data.pairs` → `data`; `mhnet` itself is a part of the ground floor."""
+    return module.split(".")[1] if "." in module else "mhnet"
+
+
+def imports(path) -> set[str]:
+    """The parts of mhnet that a file imports, at its top or inside."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "mhnet":
+            found |= {alias.name if alias.name in FLOOR_OF else "mhnet" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mhnet."):
+            found.add(part(node.module or ""))
+        elif isinstance(node, ast.Import):
+            found |= {part(alias.name) for alias in node.names if alias.name.split(".")[0] == "mhnet"}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_imports_upward(path):
+    own = path.relative_to(ROOT / "mhnet").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return  # names what users ask for, and imports it when they do
+    higher = {name for name in imports(path) if FLOOR_OF[name] > FLOOR_OF[own]}
+    assert not higher
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_file_is_too_long_to_read(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_the_package_and_its_help_open_quickly():
+    code = "import sys, mhnet; assert not {'torch', 'cv2', 'scipy'} & set(sys.modules); print(mhnet.__version__)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "mhnet", "--help"], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0
+        assert "convert" in done.stdout
+    assert min(seconds) < 1
+
+
+PAGES = [path for path in ROOT.rglob("*.md") if not {".venv", "out", "data"} & set(path.relative_to(ROOT).parts)]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_and_commands_in_the_docs_lead_somewhere(path):
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        assert set(re.findall(r"^make (\w+)", block, re.MULTILINE)) <= targets
+        here = path.parent
+        for line in block.splitlines():
+            if line.startswith("cd "):
+                here = ROOT / line.split()[1]
+            if script := re.match(r"python (\S+\.py)", line):
+                assert (here / script[1]).exists(), line
