@@ -204,13 +204,15 @@ def test_what_is_wrong_is_named(tmp_path):
     changed(path, OPTIM={"EPOCHS": 2})
     before = (tmp_path / "run" / LATEST).read_bytes()
     with pytest.raises(MHNetError, match="RESUME true"):
-        changed(path, TRAINING={"RESUME": False})
+        changed(path, OPTIM={"EPOCHS": 2}, TRAINING={"RESUME": False})
     with pytest.raises(WeightsError, match="another network"):
-        changed(path, MODEL={"N_FEAT": 10})
+        changed(path, MODEL={"N_FEAT": 10}, OPTIM={"EPOCHS": 2})
+    with pytest.raises(WeightsError, match=r"OPTIM\.EPOCHS was 2, is 3.*SAVE_DIR"):
+        changed(path, OPTIM={"EPOCHS": 3})
     assert (tmp_path / "run" / LATEST).read_bytes() == before
     (tmp_path / "run" / LATEST).write_bytes((tmp_path / "run" / BEST).read_bytes())
     with pytest.raises(WeightsError, match="weights alone"):
-        changed(path)
+        changed(path, OPTIM={"EPOCHS": 2})
     with pytest.raises(MHNetError, match="the loss is nan after step 0: lower"):
         step(build_run(load_config(DEBLURRING, path), CPU), torch.tensor(float("nan")), 0)
 

@@ -13,6 +13,11 @@ from mhnet.weights import Checkpoint, WeightsError, read, write
 from warmup_scheduler import GradualWarmupScheduler
 
 LATEST, BEST = "model_latest.safetensors", "model_best.safetensors"
+FREE = {
+    "DATA": {"TRAIN_DIR", "VAL_DIR", "WORKERS", "CACHE_MB"},
+    "TRAINING": {"SAVE_DIR", "RESUME", "DEVICE", "VAL_EVERY", "SAVE_EVERY", "MAX_MINUTES"},
+}
+"""Settings that may change when a run goes on: they change neither what is learned nor the schedule."""
 
 
 @dataclass
@@ -61,11 +66,11 @@ class Run:
             }
         write(path, checkpoint)
 
-    def resume(self, path: Path) -> None:
+    def resume(self, path: Path, config: dict[str, Any]) -> None:
         """Takes up a run where a resumable checkpoint left it.
 
         Raises:
-            WeightsError: the file is damaged, not resumable, or of another network.
+            WeightsError: the file is damaged, not resumable, of another network, or of a run with other settings.
         """
         checkpoint = read(path)
         if not checkpoint.progress:
@@ -75,13 +80,30 @@ class Run:
                 f"{path} is of another network ({checkpoint.args}) than the settings ask for ({self.network.args}): "
                 "set TRAINING.SAVE_DIR to another folder"
             )
+        if changed := _changes(checkpoint.provenance.get("config", {}), config):
+            raise WeightsError(
+                f"{path} is of a run with other settings ({', '.join(changed)}): take them back, "
+                "or set TRAINING.SAVE_DIR to another folder"
+            )
         try:
             _unflatten(self.optimizer, checkpoint.training, checkpoint.progress["optimizer_groups"])
             self.scheduler.load_state_dict(checkpoint.progress["scheduler"])
             self.progress = Progress(**checkpoint.progress["progress"])
         except (KeyError, ValueError, TypeError) as error:
-            raise WeightsError(f"{path} is of a run with other settings ({error}): name another SAVE_DIR") from error
+            raise WeightsError(
+                f"{path} cannot be resumed ({error}): set TRAINING.SAVE_DIR to another folder"
+            ) from error
         self.network.load_state_dict(checkpoint.state)
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The settings that differ and may not, each with both values."""
+    return [
+        f"{section}.{name} was {before[section][name]}, is {value}"
+        for section, values in now.items()
+        for name, value in values.items()
+        if name not in FREE.get(section, ()) and name in before.get(section, {}) and before[section][name] != value
+    ]
 
 
 def _flatten(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def train(config: CfgNode, task: Task) -> Path:
     training, validation = build_data(config)
     batches, validation_batches, sampler = loaders(training, validation, config, device)
     run = build_run(config, device)
-    take_up(run, folder / LATEST, config.TRAINING.RESUME)
+    take_up(run, folder / LATEST, plain, config.TRAINING.RESUME)
     write_settings(folder / "config.yml", config)
     print(f"{run.network.args}: {parameter_count(run.network):,} parameters on {device}; effective batch "
           f"{config.OPTIM.BATCH_SIZE} on 1 device; {len(training)} crops of {config.DATA.PATCH} an epoch; "
@@ -74,13 +75,13 @@ def train(config: CfgNode, task: Task) -> Path:
     return folder / BEST
 
 
-def take_up(run: Run, path: Path, resume: bool) -> None:
+def take_up(run: Run, path: Path, plain: dict[str, Any], resume: bool) -> None:
     """Resumes from the latest checkpoint if there is one; refuses to overwrite it otherwise."""
     if not path.exists():
         return
     if not resume:
         raise MHNetError(f"{path} exists: set TRAINING.RESUME true to go on, or TRAINING.SAVE_DIR to another folder")
-    run.resume(path)
+    run.resume(path, plain)
     print(f"resuming after epoch {run.progress.epoch} from {path}")
 
 
