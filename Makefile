@@ -23,7 +23,7 @@ lint: .venv/ready-test .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
 
-bench: .venv/ready  ## print speed and memory ratios
+bench: .venv/ready  ## print how fast we are beside the published formulation
 	$(BIN)/python benchmarks/inference.py
 
 figures: .venv/ready-figures  ## draw the pictures in fig/ again

@@ -37,7 +37,7 @@ def run(script: str, *words: object) -> None:
     """Runs one of the room's scripts, as a person would."""
     print(f"$ python Deraining/{script} {' '.join(str(word) for word in words)}", flush=True)
     if subprocess.run([sys.executable, ROOM / script, *map(str, words)]).returncode:
-        raise MHNetError(f"Deraining/{script} failed: what went wrong stands above")
+        raise MHNetError(f"Deraining/{script} failed: what went wrong stands above ('make clean' starts afresh)")
 
 
 def show(degraded: Evaluation, restored: Evaluation) -> str:

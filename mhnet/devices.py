@@ -15,8 +15,8 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise MHNetError(f"device {name!r} cannot be used ({reason}): try auto, cpu, cuda or cuda:1") from error
+        gpus = torch.cuda.device_count()
+        raise MHNetError(f"There is no device {name!r} here ({gpus} CUDA GPUs are seen): use auto or cpu") from error
     return device

@@ -45,7 +45,7 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> i
     _add_sets(parser, task, room)
     parser.add_argument("--result_dir", type=Path, default=room / "results", help="(default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="a .safetensors or .pth file (default: the one trained here)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--gpus", help="numbers of the GPUs to show to CUDA, e.g. 0")
     parser.add_argument("--tlc", action="store_true", help="use local statistics at test time")
     parser.add_argument("--score_input", action="store_true", help="score the degraded images too")

@@ -8,6 +8,7 @@ holds the same parameters. Pickles are read by `torch.load(weights_only=True)` o
 import hashlib
 import json
 import pickle
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from mhnet.published import ARCHITECTURES, Args, build, from_published, recognis
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
 _TRAINING = "training."
+_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_DEEPEST = 4  # wrappers around the parameters
 
 
 class WeightsError(MHNetError):
@@ -95,6 +98,10 @@ def read(path: str | Path) -> Checkpoint:
     tensors, description = _read_safetensors(path) if kind == "safetensors" else _read_pickle(path)
     training = {name: tensor for name, tensor in tensors.items() if name.startswith(_TRAINING)}
     state = {_unprefixed(name): tensor for name, tensor in tensors.items() if name not in training}
+    if len(state) + len(training) < len(tensors):
+        raise WeightsError(f"{path} holds parameters twice, with and without a prefix such as {_PREFIXES[0]!r}")
+    for name, tensor in state.items():
+        _check_tensor(name, tensor, path)
     about = _parse(description, path)
     args = about.args if about else recognise(state)
     if args is None or sum(args.encoder_blocks) + args.group_blocks > len(state):
@@ -162,10 +169,12 @@ def sha256(path: str | Path) -> str:
 
 def _kind(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise WeightsError(f"{path} is no file: name a .safetensors or .pth file")
         with path.open("rb") as file:
             start = file.read(64)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if start[8:9] == b"{":  # first: the header's length before it may begin with any byte
         return "safetensors"
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
@@ -183,24 +192,29 @@ def _kind(path: Path) -> str:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get("mhnet")  # noqa: SIM118
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, (file.metadata() or {}).get("mhnet")  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is damaged ({_first_line(error)}): download or copy it again") from error
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle's newer protocols
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is refused: it is damaged, or loading it would run code that it brings; "
             "ask its author for a safetensors file"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except Exception as error:  # damaged pickles raise nearly anything
         raise WeightsError(f"{path} is damaged ({_first_line(error)}): download or copy it again") from error
     description = content.get("mhnet") if isinstance(content, dict) else None
-    while isinstance(content, dict) and (inner := next((key for key in _WRAPPERS if key in content), None)):
-        content = content[inner]
+    for _ in range(_DEEPEST):
+        inner = next((key for key in _WRAPPERS if key in content), None) if isinstance(content, dict) else None
+        content = content if inner is None else content[inner]
     if not isinstance(content, dict) or not content:
         raise WeightsError(f"{path} holds no parameters: a dict of named tensors was expected")
     for name, value in content.items():
@@ -216,8 +230,11 @@ def _parse(description: str | None, path: Path) -> Checkpoint | None:
     try:
         about = json.loads(description)
         args = ARCHITECTURES[about["architecture"]](**about["arguments"])
-        return Checkpoint(args, {}, about["task"], about["provenance"], progress=about.get("progress", {}))
-    except (ValueError, KeyError, TypeError) as error:
+        task, provenance, progress = about["task"], about["provenance"], about.get("progress", {})
+        if not isinstance(provenance, dict) or not isinstance(progress, dict) or not isinstance(task, str | None):
+            raise TypeError("its entries have other types")
+        return Checkpoint(args, {}, task, provenance, progress=progress)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{path} describes itself in a way that MHNet {__version__} does not know ({_first_line(error)}): "
             "it may need a newer version"
@@ -244,11 +261,17 @@ def _check(state: dict[str, Tensor], args: Args, path: Path) -> None:
     faults = [("missing", missing), ("unexpected", unexpected), ("of another shape", wrong)]
     if found := [f"{what}: {_some(names)}" for what, names in faults if names]:
         raise WeightsError(f"{path} does not fit the network that it describes ({args}); " + "; ".join(found))
-    for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise WeightsError(f"{path} holds {name} as {tensor.dtype}: floating-point parameters were expected")
-        if not tensor.isfinite().all():
-            raise WeightsError(f"{path} holds NaN or infinite values in {name}: its training went wrong")
+
+
+def _check_tensor(name: str, tensor: Tensor, path: Path) -> None:
+    """Raises WeightsError unless a tensor holds finite floats, as many as it claims."""
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
+    if not plain or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise WeightsError(f"{path} holds {name} in an unusual form: plain tensors were expected")
+    if tensor.dtype not in _TYPES:
+        raise WeightsError(f"{path} holds {name} as {tensor.dtype}: floating-point parameters were expected")
+    if not tensor.isfinite().all():
+        raise WeightsError(f"{path} holds NaN or infinite values in {name}: its training went wrong")
 
 
 def _some(names: list[str]) -> str:
@@ -257,4 +280,4 @@ def _some(names: list[str]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".") or type(error).__name__

@@ -183,7 +183,7 @@ def test_users_mistakes_are_one_sentence_each(tmp_path, weights):
         (["--input_dir", tmp_path / "absent"], "There is no folder"),
         (["--input_dir", tmp_path / "Datasets", "--dataset", "HIDE", "--weights", weights], "no set HIDE"),
         (["--input_dir", tmp_path / "Datasets", "--weights", tmp_path / "absent.pth"], "absent.pth cannot be read"),
-        (["--input_dir", tmp_path / "Datasets", "--weights", weights, "--device", "gpu"], "device 'gpu'"),
+        (["--input_dir", tmp_path / "Datasets", "--weights", weights, "--device", "gpu"], "no device 'gpu'"),
         (["--input_dir", tmp_path, "--dataset", "net", "--weights", weights], "no set net"),
     ]:
         done = run(script, *words, cwd=tmp_path)

@@ -62,6 +62,18 @@ def test_gradients_are_clipped(tmp_path):
     assert norm.item() == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize("warmup", [0, 1, 2])
+def test_rates_follow_the_schedule_across_interruptions(tmp_path, warmup, recwarn):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 5, "WARMUP_EPOCHS": warmup, "LR_INITIAL": 1e-3})
+    for _ in range(5):  # one epoch at a time
+        train(load_config(DEBLURRING, path, ["TRAINING.MAX_MINUTES", "1e-4"]), DEBLURRING)
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert [float(row["lr"]) for row in rows] == pytest.approx(rates(5, warmup, 1e-3, 1e-6))
+    assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 10]  # every epoch whole
+    assert not [warning for warning in recwarn if "lr_scheduler" in str(warning.message)]
+
+
 def rates(epochs: int, warmup: int, peak: float, low: float) -> list[float]:
     cosine = [low + (peak - low) * (1 + math.cos(math.pi * t / (epochs - warmup))) / 2 for t in range(epochs - warmup)]
     return [peak * (e + 1) / warmup for e in range(warmup)] + cosine
@@ -89,7 +101,7 @@ def test_training_learns_and_leaves_what_it_should(tmp_path, capsys):
     assert [float(row["lr"]) for row in rows] == pytest.approx(rates(30, 2, 2e-3, 1e-6))
     validated = [float(row["val_psnr"]) for row in rows if row["val_psnr"]]
     assert len(validated) == 3
-    assert validated[-1] > 20 > validated[0] - 5
+    assert validated[-1] > validated[0] + 1
     assert float(rows[-1]["train_psnr"]) > float(rows[0]["train_psnr"]) + 5
     shown = capsys.readouterr().out
     assert f"validation {validated[-1]:.2f} dB (degraded" in shown
@@ -164,6 +176,15 @@ def test_training_on_photographs_and_with_the_stage1_loss(tmp_path):
     assert network.args.stage1_head
 
 
+def test_of_pairs_only_the_clean_side_is_degraded(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", DATA={"DEGRADE": "blur"})
+    training, validation = build_data(load_config(DEBLURRING, path))
+    paths = [path for data in (training, validation) for path in data.source.paths]  # type: ignore[attr-defined]
+    assert {path.parent.name for path in paths} == {"target"}
+    assert len(paths) == len(set(paths)) == 6
+
+
 def test_the_later_design_trains(tmp_path):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", MODEL={"ARCHITECTURE": "mhnet_v4"}, OPTIM={"EPOCHS": 2})
@@ -186,7 +207,7 @@ def changed(path: Path, **sections: dict) -> None:
 
 def test_what_is_wrong_is_named(tmp_path):
     path = tmp_path / "training.yml"
-    with pytest.raises(MHNetError, match="pairs"):
+    with pytest.raises(MHNetError, match=r"pairs: put training images there"):
         changed(path)
     make_pairs(tmp_path / "pairs")
     with pytest.raises(MHNetError, match=r"6 images cannot be held out of 6.*VAL_IMAGES"):
@@ -196,9 +217,9 @@ def test_what_is_wrong_is_named(tmp_path):
     with pytest.raises(MHNetError, match="holds no photographs"):
         (tmp_path / "empty").mkdir()
         changed(path, DATA={"DEGRADE": "rain", "TRAIN_DIR": "empty"})
-    with pytest.raises(MHNetError, match="device 'cuda:77'"):
+    with pytest.raises(MHNetError, match="no device 'cuda:77'"):
         changed(path, TRAINING={"DEVICE": "cuda:77"})
-    with pytest.raises(MHNetError, match="SAVE_DIR to another folder"):
+    with pytest.raises(MHNetError, match=r"run.config\.yml cannot be written"):
         (tmp_path / "file").write_text("")
         changed(path, TRAINING={"SAVE_DIR": "file/run"})
     changed(path, OPTIM={"EPOCHS": 2})
@@ -210,6 +231,8 @@ def test_what_is_wrong_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"OPTIM\.EPOCHS was 2, is 3.*SAVE_DIR"):
         changed(path, OPTIM={"EPOCHS": 3})
     assert (tmp_path / "run" / LATEST).read_bytes() == before
+    with pytest.raises(WeightsError, match="is for deblurring, not for deraining"):
+        train(load_config(DERAINING, settings(path, OPTIM={"EPOCHS": 2})), DERAINING)
     (tmp_path / "run" / LATEST).write_bytes((tmp_path / "run" / BEST).read_bytes())
     with pytest.raises(WeightsError, match="weights alone"):
         changed(path, OPTIM={"EPOCHS": 2})

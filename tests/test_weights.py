@@ -186,13 +186,24 @@ def damaged(path: Path) -> list[tuple[Path, str]]:
         "note.pth": (b"these are not weights, these are words about weights", "neither a safetensors nor a PyTorch"),
         "page.pth": (b"<!DOCTYPE html><html><head><title>Virus scan warning", "web page"),
         "pointer.safetensors": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+        "mixed.safetensors": (b"\x80\x04" + b"x" * 200, "damaged|refused"),
         "huge.safetensors": (b"\xff" * 8 + b"{" + b" " * 100, "damaged"),
         "header.safetensors": (b"\x20\0\0\0\0\0\0\0{" + b"x" * 100, "damaged"),
     }
     for name, (content, said) in texts.items():
         (path / name).write_bytes(content)
         cases.append((path / name, said))
+    loop: dict = {"a": torch.zeros(1)}
+    loop["model"] = loop
+    narrow = {name: torch.zeros(1).expand(t.shape) for name, t in V1.network().state_dict().items()}
     contents = {
+        "loop.pth": (loop, "no named tensor"),
+        "narrow.pth": (narrow, "unusual form"),
+        "sparse.pth": (
+            {**V1.network().state_dict(), "tail.weight": torch.zeros(3, 12, 3, 3).to_sparse()},
+            "unusual form",
+        ),
+        "twice.pth": ({"x": torch.zeros(1), "module.x": torch.zeros(1)}, "twice"),
         "list.pth": ([1, 2], "no parameters"),
         "nothing.pth": ({"state_dict": {}}, "no parameters"),
         "mixed.pth": ({"state_dict": {"a": torch.zeros(1), "b": "c"}}, "'b' is no named tensor"),
@@ -257,6 +268,11 @@ def test_what_is_wrong_with_a_network_is_named(tmp_path, change, said, extension
         json.dumps({"architecture": "mhnet_v9", "arguments": {}, "task": None, "provenance": {}}),
         json.dumps({"architecture": "mhnet", "arguments": {"depth": 3}, "task": None, "provenance": {}}),
         json.dumps({"architecture": "mhnet", "arguments": {"width": "8"}, "task": None, "provenance": {}}),
+        json.dumps({"architecture": "mhnet", "arguments": {"width": 10**9}, "task": None, "provenance": {}}),
+        json.dumps({"architecture": "mhnet", "arguments": {"width": 10**30}, "task": None, "provenance": {}}),
+        json.dumps({"architecture": "mhnet", "arguments": {}, "task": None, "provenance": []}),
+        json.dumps({"architecture": "mhnet", "arguments": {}, "task": 3, "provenance": {}}),
+        "[" * 100_000,
     ],
 )
 def test_a_strange_description_is_refused(tmp_path, description):
@@ -270,6 +286,25 @@ def test_a_description_of_another_network_is_refused(tmp_path):
     save_file(V1.network().state_dict(), tmp_path / "net.safetensors", metadata={"mhnet": about})
     with pytest.raises(WeightsError, match="does not fit"):
         read(tmp_path / "net.safetensors")
+
+
+def test_a_loaded_network_does_not_hang_on_its_file(tmp_path):
+    path = tmp_path / "net.safetensors"
+    write(path, small_checkpoint())
+    network, image = load(path), V1.input()
+    with torch.no_grad():
+        before = network(image)
+        path.write_bytes(b"gone")
+        assert torch.equal(network(image), before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such permissions")
+def test_weights_can_be_read_by_others_as_the_umask_says(tmp_path):
+    for name in ("net.safetensors", "net.pth"):
+        write(tmp_path / name, small_checkpoint())
+        umask = os.umask(0)
+        os.umask(umask)
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_writing_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):

@@ -109,6 +109,19 @@ def find_sides(root: images.StrPath) -> list[Sides]:
     return natsorted(found, key=lambda sides: sides.degraded.as_posix(), alg=_NATURAL)
 
 
+def holds_sides(root: images.StrPath) -> bool:
+    """Whether there is a set of pairs at or below a folder."""
+    try:
+        return bool(find_sides(root))
+    except PairError:
+        return False
+
+
+def unique_targets(pairs: list[Pair]) -> list[Path]:
+    """The clean images of pairs, each once, in the pairs' order."""
+    return list(dict.fromkeys(pair.target for pair in pairs))
+
+
 def pair_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> list[Pair]:
     """Pair the images of two folders and of their subfolders of the same names, in natural order.
 

@@ -11,6 +11,10 @@ MULTIPLE = 16
 """Heights and widths the networks work at are multiples of this: four halvings."""
 
 
+LARGEST_COUNT = 4096
+"""No count of blocks or channels goes beyond this: a damaged file cannot ask for a network of any size."""
+
+
 class Restoration(NamedTuple):
     """What a network returns in training mode: both N×3×H×W; stage1 is None where the stage-1 head is not built."""
 
@@ -67,5 +71,5 @@ def check_counts(encoder_blocks: tuple[int, ...], **counts: int) -> None:
     if len(encoder_blocks) != 4:
         raise ValueError(f"encoder_blocks {list(encoder_blocks)} must be four counts, one for each level")
     for name, count in [*counts.items(), *(("encoder_blocks", blocks) for blocks in encoder_blocks)]:
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name} {count!r} must be a whole number of at least 1")
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= LARGEST_COUNT:
+            raise ValueError(f"{name} {count!r} must be a whole number from 1 to {LARGEST_COUNT}")

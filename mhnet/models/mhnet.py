@@ -47,8 +47,10 @@ class MHNetArgs:
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoder_blocks", tuple(self.encoder_blocks))
         check_counts(self.encoder_blocks, width=self.width, n_feat=self.n_feat, group_blocks=self.group_blocks)
-        if self.width < 4 or self.width % 2 or self.n_feat % 2:
-            raise ValueError(f"width {self.width} must be even and at least 4, n_feat {self.n_feat} must be even")
+        if self.width < 4 or self.width % 2:
+            raise ValueError(f"width {self.width} must be even and at least 4")
+        if self.n_feat % 2:
+            raise ValueError(f"n_feat {self.n_feat} must be even")
 
 
 class DualAttention(nn.Module):

@@ -45,6 +45,8 @@ class MHNetV4Args:
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoder_blocks", tuple(self.encoder_blocks))
         check_counts(self.encoder_blocks, width=self.width, group_blocks=self.group_blocks)
+        if self.width >= 40 and self.width // 8 % 2:
+            raise ValueError(f"width {self.width} must be a multiple of 16, or one up to 7 more, from 40 on")
 
 
 class AFFM(nn.Module):

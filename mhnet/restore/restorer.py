@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mhnet.models import MHNet, MHNetV4, use_local_statistics
-from mhnet.weights import read
+from mhnet.weights import Checkpoint, read
 
 
 class Restorer:
@@ -36,8 +36,7 @@ class Restorer:
             WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
         """
         checkpoint = read(path)
-        patch = checkpoint.provenance.get("config", {}).get("DATA", {}).get("PATCH", 256)
-        return cls(checkpoint.network(), device, patch if local_statistics else None)
+        return cls(checkpoint.network(), device, training_patch(checkpoint) if local_statistics else None)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -51,3 +50,12 @@ class Restorer:
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         restored = self.network(pixels.permute(2, 0, 1)[None].float() / 255)
         return (restored[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def training_patch(checkpoint: Checkpoint) -> int:
+    """The side of the patches that the weights were trained on; 256, the paper's, where that is not noted."""
+    try:
+        patch = checkpoint.provenance["config"]["DATA"]["PATCH"]
+    except (KeyError, TypeError):
+        return 256
+    return patch if isinstance(patch, int) and patch > 0 else 256

@@ -1,6 +1,7 @@
 """Training settings: defaults, a YAML file over them, `KEY VALUE` pairs over both, all checked by name."""
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,9 @@ def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> 
     _merge(config, _read(path), str(path))
     _anchor(config, PATHS, path.resolve().parent)
     if len(overrides) % 2:
-        raise ConfigError(f"overrides come as KEY VALUE pairs, and {overrides[-1]} has no partner")
+        raise ConfigError(f"overrides come as KEY VALUE pairs with a space between, and {overrides[-1]} has no partner")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        _set(config, key, _parse(text, key), "the command line")
+        _set(config, key, text if _is_text(config, key) else _parse(text, key), "the command line")
         _anchor(config, [key] if key in PATHS else [], Path.cwd())
     _check(config)
     config.freeze()
@@ -140,15 +141,22 @@ def _read(path: Path) -> Mapping[str, Any]:
     return content or {}
 
 
+def _is_text(config: CfgNode, key: str) -> bool:
+    section, _, name = key.partition(".")
+    return section in config and isinstance(config[section].get(name), str)
+
+
 def _parse(text: str, key: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"the value {text!r} of {key} cannot be read: put it in quotes") from error
+        raise ConfigError(f"the value {text!r} of {key} cannot be read: write a number, or a list as [1, 2]") from error
 
 
 def _merge(config: CfgNode, content: Mapping[str, Any], source: str) -> None:
     for section, values in content.items():
+        if section in config and values is None:
+            continue
         if section in config and not isinstance(values, Mapping):
             raise ConfigError(f"{source}: {section} is a section with keys below it, not {values!r}")
         for key, value in values.items() if isinstance(values, Mapping) else [("", values)]:
@@ -159,7 +167,7 @@ def _set(config: CfgNode, key: str, value: Any, source: str) -> None:
     section, _, name = str(key).partition(".")
     if section not in config or name not in config[section]:
         known = [f"{section}.{name}" for section in config for name in config[section]]
-        near = difflib.get_close_matches(str(key), known, 1, 0.4)
+        near = difflib.get_close_matches(str(key).upper(), known, 1, 0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{source}: there is no setting {key}{hint}")
     config[section][name] = _coerced(value, config[section][name], f"{source}: {key}")
@@ -186,9 +194,12 @@ def _coerced(value: Any, default: Any, what: str) -> Any:
             return value
         raise ConfigError(f"{what} must be a whole number, not {value!r}")
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         raise ConfigError(f"{what} must be a number, not {value!r}") from None
+    if not math.isfinite(number):
+        raise ConfigError(f"{what} must be a finite number, not {value!r}")
+    return number
 
 
 def _anchor(config: CfgNode, keys: Sequence[str], folder: Path) -> None:
@@ -196,7 +207,10 @@ def _anchor(config: CfgNode, keys: Sequence[str], folder: Path) -> None:
     for key in keys:
         section, name = key.split(".")
         if config[section][name]:
-            config[section][name] = str(folder / Path(config[section][name]).expanduser())
+            try:
+                config[section][name] = str(folder / Path(config[section][name]).expanduser())
+            except RuntimeError as error:
+                raise ConfigError(f"{key} {config[section][name]!r} names no home folder that is here") from error
 
 
 def _check(config: CfgNode) -> None:
@@ -210,7 +224,7 @@ def _check(config: CfgNode) -> None:
     for key in AT_LEAST_ONE:
         if value(key) < 1:
             raise ConfigError(f"{key} is {value(key)}; it must be at least 1")
-    optim, data = config.OPTIM, config.DATA
+    optim, data, training = config.OPTIM, config.DATA, config.TRAINING
     faults = {
         f"DATA.SEVERITY {data.SEVERITY} must be two rising values in [0, 1]": not 0
         <= data.SEVERITY[0]
@@ -232,8 +246,10 @@ def _check(config: CfgNode) -> None:
             optim.EPS, optim.WEIGHT_DECAY, optim.GRAD_CLIP, optim.STAGE1_WEIGHT
         )
         < 0,
-        "TRAINING.MAX_MINUTES must be 0 (no limit) or more": config.TRAINING.MAX_MINUTES < 0,
-        "DATA.TRAIN_DIR and TRAINING.SAVE_DIR must be named": not (data.TRAIN_DIR and config.TRAINING.SAVE_DIR),
+        f"TRAINING.SEED {training.SEED} must be from 0 to 2^32 − 1": not 0 <= training.SEED < 1 << 32,
+        f"TRAINING.TORCH_SEED {training.TORCH_SEED} must be from 0 to 2^63 − 1": not 0 <= training.TORCH_SEED < 1 << 63,
+        "TRAINING.MAX_MINUTES must be 0 (no limit) or more": training.MAX_MINUTES < 0,
+        "DATA.TRAIN_DIR and TRAINING.SAVE_DIR must be named": not (data.TRAIN_DIR and training.SAVE_DIR),
     }
     for sentence, wrong in faults.items():
         if wrong:

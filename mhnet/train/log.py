@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from tqdm import tqdm
 
-from mhnet.files import replacing
+from mhnet.files import write_text
 
 T = TypeVar("T")
 COLUMNS: tuple[str, ...] = ("epoch", "step", "lr", "train_psnr", "val_psnr", "val_input_psnr", "seconds")
@@ -61,10 +61,9 @@ class EpochLog(Generic[T]):
 
 
 def write_table(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Writes one row per epoch as CSV, whole or not at all."""
+    """Writes one row per epoch as CSV, whole or not at all; MHNetError if the system refuses."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    with replacing(path) as temporary:
-        temporary.write_text(text.getvalue())
+    write_text(path, text.getvalue())

@@ -23,10 +23,9 @@ from mhnet.data.datasets import (
     start_worker,
 )
 from mhnet.data.degrade import DEGRADATIONS
-from mhnet.data.pairs import check_sizes, find_pairs
+from mhnet.data.pairs import check_sizes, find_pairs, holds_sides, unique_targets
 from mhnet.data.split import hold_out
 from mhnet.errors import MHNetError
-from mhnet.files import replacing
 from mhnet.published import build
 from mhnet.train.config import network_args
 from mhnet.train.state import Progress, Run
@@ -61,9 +60,14 @@ def build_data(config: CfgNode) -> tuple[TrainingCrops, ValidationImages]:
     degrade = partial(sharp, severity=tuple(data.SEVERITY)) if sharp else None
 
     def source(root: str, split: str | None) -> tuple[list, list[str]]:
-        """The images of a folder, and the names of the clean ones."""
+        """The images of a folder, and the names of the clean ones. Of pairs, only the clean side is degraded."""
+        if not Path(root).is_dir():
+            raise MHNetError(
+                f"There is no folder {root}: put training images there, as README.md shows, or set DATA.TRAIN_DIR"
+            )
         if degrade:
-            found = images.find_images(Path(root), recursive=True)
+            sides = holds_sides(root)
+            found = unique_targets(find_pairs(root, split)) if sides else images.find_images(Path(root), recursive=True)
             if not found:
                 raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
             return found, [path.with_suffix("").as_posix() for path in found]
@@ -108,18 +112,3 @@ def loaders(
         **common,
     )
     return batches, DataLoader(validation, 1, num_workers=min(workers, len(validation)), **common), sampler
-
-
-def write_settings(path: Path, config: CfgNode) -> None:
-    """Writes the resolved settings as YAML.
-
-    Raises:
-        MHNetError: the folder cannot be written to.
-    """
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(config.dump())
-    except OSError as error:
-        raise MHNetError(
-            f"{path} cannot be written ({error.strerror}): set TRAINING.SAVE_DIR to another folder"
-        ) from error

@@ -17,7 +17,7 @@ FREE = {
     "DATA": {"TRAIN_DIR", "VAL_DIR", "WORKERS", "CACHE_MB"},
     "TRAINING": {"SAVE_DIR", "RESUME", "DEVICE", "VAL_EVERY", "SAVE_EVERY", "MAX_MINUTES"},
 }
-"""Settings that may change when a run goes on: they change neither what is learned nor the schedule."""
+"""Settings that may change when a run goes on: they do not change the schedule, and data may have moved."""
 
 
 @dataclass
@@ -66,19 +66,26 @@ class Run:
             }
         write(path, checkpoint)
 
-    def resume(self, path: Path, config: dict[str, Any]) -> None:
+    def resume(self, path: Path, task: str, config: dict[str, Any]) -> None:
         """Takes up a run where a resumable checkpoint left it.
 
         Raises:
             WeightsError: the file is damaged, not resumable, of another network, or of a run with other settings.
         """
-        checkpoint = read(path)
+        try:
+            checkpoint = read(path)
+        except WeightsError as error:
+            raise WeightsError(f"{error}; or remove it, or set TRAINING.SAVE_DIR to another folder") from error
         if not checkpoint.progress:
             raise WeightsError(f"{path} holds weights alone: remove it, or set TRAINING.SAVE_DIR to another folder")
         if checkpoint.args != self.network.args:
             raise WeightsError(
                 f"{path} is of another network ({checkpoint.args}) than the settings ask for ({self.network.args}): "
                 "set TRAINING.SAVE_DIR to another folder"
+            )
+        if checkpoint.task != task:
+            raise WeightsError(
+                f"{path} is for {checkpoint.task}, not for {task}: set TRAINING.SAVE_DIR to another folder"
             )
         if changed := _changes(checkpoint.provenance.get("config", {}), config):
             raise WeightsError(
@@ -117,7 +124,8 @@ def _unflatten(optimizer: Optimizer, tensors: dict[str, Tensor], groups: list[di
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = tensor
+        layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format  # as the parameters lie
+        state.setdefault(int(index), {})[key] = tensor.contiguous(memory_format=layout)
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

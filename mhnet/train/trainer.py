@@ -8,16 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2.functional import to_dtype
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mhnet.devices import choose_device
 from mhnet.errors import MHNetError
+from mhnet.files import write_text
 from mhnet.tasks import Task
 from mhnet.train.config import as_dict
 from mhnet.train.log import EpochLog, write_table
 from mhnet.train.losses import psnr_loss
-from mhnet.train.setup import build_data, build_run, loaders, seed_everything, write_settings
+from mhnet.train.setup import build_data, build_run, loaders, seed_everything
 from mhnet.train.state import BEST, LATEST, Progress, Run, parameter_count
 
 
@@ -36,16 +38,21 @@ def train(config: CfgNode, task: Task) -> Path:
     training, validation = build_data(config)
     batches, validation_batches, sampler = loaders(training, validation, config, device)
     run = build_run(config, device)
-    take_up(run, folder / LATEST, plain, config.TRAINING.RESUME)
-    write_settings(folder / "config.yml", config)
+    take_up(run, folder / LATEST, task.name, plain, config.TRAINING.RESUME)
+    if run.progress.epoch == config.OPTIM.EPOCHS:
+        print(f"all {config.OPTIM.EPOCHS} epochs are done: for another run, set TRAINING.SAVE_DIR to another folder")
+        return folder / BEST
+    write_text(folder / "config.yml", config.dump())
     print(f"{run.network.args}: {parameter_count(run.network):,} parameters on {device}; effective batch "
           f"{config.OPTIM.BATCH_SIZE} on 1 device; {len(training)} crops of {config.DATA.PATCH} an epoch; "
           f"{len(validation)} validation images; results in {folder}")  # fmt: skip
 
     progress, deadline = run.progress, time.monotonic() + 60 * (config.TRAINING.MAX_MINUTES or float("inf"))
-    while progress.epoch < config.OPTIM.EPOCHS and time.monotonic() < deadline:
+    last = False
+    while not last:
         sampler.epoch = progress.epoch
-        run.scheduler.step()
+        if progress.epoch or config.OPTIM.WARMUP_EPOCHS:  # a warm-up starts at 0, a bare schedule at its peak
+            run.scheduler.step()
         lr = float(run.scheduler.get_last_lr()[0])
         log = EpochLog(batches, f"epoch {progress.epoch + 1}/{config.OPTIM.EPOCHS}", lr)
         run.network.train()
@@ -57,8 +64,6 @@ def train(config: CfgNode, task: Task) -> Path:
             if stage1 is not None:
                 loss = loss + config.OPTIM.STAGE1_WEIGHT * psnr_loss(stage1, target)
             step(run, loss, config.OPTIM.GRAD_CLIP)
-            if time.monotonic() > deadline:
-                break
         progress.epoch += 1
         last = progress.epoch == config.OPTIM.EPOCHS or time.monotonic() > deadline
         row = {"epoch": progress.epoch, "step": progress.step, "lr": lr, "train_psnr": log.psnr, "seconds": log.seconds}
@@ -70,27 +75,34 @@ def train(config: CfgNode, task: Task) -> Path:
             run.save(folder / BEST, task.name, plain, resumable=False)
         if last or "val_psnr" in row or progress.epoch % config.TRAINING.SAVE_EVERY == 0:
             run.save(folder / LATEST, task.name, plain, resumable=True)
-            write_table(folder / "metrics.csv", progress.history)
+            keep_table(folder / "metrics.csv", progress)
         report(row, progress)
     return folder / BEST
 
 
-def take_up(run: Run, path: Path, plain: dict[str, Any], resume: bool) -> None:
+def take_up(run: Run, path: Path, task: str, plain: dict[str, Any], resume: bool) -> None:
     """Resumes from the latest checkpoint if there is one; refuses to overwrite it otherwise."""
     if not path.exists():
         return
     if not resume:
         raise MHNetError(f"{path} exists: set TRAINING.RESUME true to go on, or TRAINING.SAVE_DIR to another folder")
-    run.resume(path, plain)
+    run.resume(path, task, plain)
     print(f"resuming after epoch {run.progress.epoch} from {path}")
+
+
+def keep_table(path: Path, progress: Progress) -> None:
+    """Writes metrics.csv; a table that cannot be written now, being open elsewhere, does not stop the training."""
+    try:
+        write_table(path, progress.history)
+    except MHNetError as error:
+        tqdm.write(f"warning: {error}")
 
 
 def step(run: Run, loss: Tensor, clip: float) -> None:
     """One optimiser step; `clip` limits the gradients' L2 norm unless it is 0."""
     if not loss.isfinite():
         raise MHNetError(
-            f"the loss is {loss.item()} after step {run.progress.step}: lower OPTIM.LR_INITIAL or set OPTIM.GRAD_CLIP; "
-            "the last checkpoint is whole"
+            f"the loss is {loss.item()} after step {run.progress.step}: lower OPTIM.LR_INITIAL or set OPTIM.GRAD_CLIP"
         )
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -114,7 +126,7 @@ def validate(network: nn.Module, batches: DataLoader[Tensor], device: torch.devi
 
 def to_floats(batch: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """A uint8 batch N×2×3×H×W → degraded and target on the device, floats N×3×H×W in [0, 1]."""
-    degraded, target = batch.to(device, non_blocking=True).float().div(255).unbind(1)
+    degraded, target = to_dtype(batch.to(device, non_blocking=True), torch.float32, scale=True).unbind(1)
     return degraded.contiguous(memory_format=torch.channels_last), target
 
 

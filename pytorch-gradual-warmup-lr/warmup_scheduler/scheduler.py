@@ -159,8 +159,8 @@ class GradualWarmupScheduler(LRScheduler):
         self._set("initial_lr", [lr * (self.multiplier if handed_over else 1) for lr in self.base_lrs])
         if after is not None:
             after.load_state_dict(_from_plain(state_dict["after_scheduler"]))
-        if self.last_epoch > 0:  # torch would warn that the new optimizer has not stepped; the saved one had
-            self.optimizer._opt_called = True  # pyright: ignore[reportAttributeAccessIssue]
+        # torch would warn that the new optimizer has not stepped yet; the one of the saved run had
+        self.optimizer._opt_called = True  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def _handover_epoch(self) -> int:
