@@ -10,7 +10,7 @@ import pytest
 from small import ROOT
 
 FLOORS = [
-    ("mhnet", "errors", "files", "devices", "images", "metrics", "sheets", "models"),
+    ("mhnet", "errors", "files", "devices", "images", "png", "metrics", "sheets", "models"),
     ("published", "weights", "data", "tasks"),
     ("restore", "evaluate", "train"),
     ("rooms", "cli", "__main__"),
