@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from mhnet import images
-from mhnet.data.pairs import Pair, check_sizes
+from mhnet.data.pairs import Pair, check_pairs
 
 Key = tuple[int, int]
 Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -70,7 +70,7 @@ class PairSource:
         pair = self.pairs[index]
         both = [self.cache.read(pair.degraded), self.cache.read(pair.target)]
         if both[0].shape != both[1].shape:
-            check_sizes([pair])
+            check_pairs([pair])
         return both
 
     def finish(self, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:

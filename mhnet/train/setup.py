@@ -23,7 +23,7 @@ from mhnet.data.datasets import (
     start_worker,
 )
 from mhnet.data.degrade import DEGRADATIONS
-from mhnet.data.pairs import check_sizes, find_pairs
+from mhnet.data.pairs import check_pairs, find_pairs
 from mhnet.data.split import hold_out
 from mhnet.errors import MHNetError
 from mhnet.files import replacing
@@ -68,7 +68,7 @@ def build_data(config: CfgNode) -> tuple[TrainingCrops, ValidationImages]:
                 raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
             return found, [path.with_suffix("").as_posix() for path in found]
         pairs = find_pairs(root, split)
-        check_sizes(pairs)
+        check_pairs(pairs)
         return pairs, [pair.target.with_suffix("").as_posix() for pair in pairs]
 
     def opened(found: list) -> Source:
