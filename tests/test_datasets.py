@@ -138,6 +138,16 @@ def test_whole_scenes_are_held_out(names, count, held):
         assert sorted(training + validation) == list(range(len(names)))
 
 
+@pytest.mark.parametrize("suffix", ["-{}", "_s{:03}"])
+def test_crops_of_one_scene_stay_on_one_side(suffix):
+    names = [f"train/target_crops/{frame}{suffix.format(crop)}" for frame in GOPRO for crop in (1, 2, 3)]
+    training, validation = hold_out(names, 6)
+    scenes = [{names[i].split("/")[-1][:13] for i in part} for part in (training, validation)]
+    assert len(scenes[0]) == 3
+    assert len(scenes[1]) == 1
+    assert not scenes[0] & scenes[1]
+
+
 @pytest.mark.parametrize("count", [3, 4])
 def test_holding_out_everything_is_refused(count):
     with pytest.raises(ValueError, match=f"{count} images cannot be held out of 3"):
