@@ -13,7 +13,7 @@ FLOORS = [
     ("mhnet", "errors", "files", "devices", "images", "png", "metrics", "sheets", "models"),
     ("published", "weights", "data", "tasks"),
     ("restore", "evaluate", "train"),
-    ("rooms", "cli", "__main__"),
+    ("rooms", "cli", "data_commands", "__main__"),
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted((ROOT / "mhnet").rglob("*.py"))

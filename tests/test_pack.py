@@ -136,8 +136,7 @@ def test_open_pairs(root: Path, tmp_path: Path) -> None:
     write_pack(find_pairs(root), tmp_path / "pack")
     assert is_pack(tmp_path / "pack")
     assert not is_pack(root)
-    names = [
-        [pair.name for pair in open_pairs(*where)[0]]
-        for where in ((root,), (tmp_path / "pack", "train"), (root / "input", None, root / "target"))
-    ]
-    assert names[0] == names[1] == names[2]
+    plain, _ = open_pairs(root)
+    packed, _ = open_pairs(tmp_path / "pack", "train")
+    by_hand, _ = open_pairs(root / "input", None, root / "target")
+    assert [p.name for p in plain] == [p.name for p in packed] == [p.name for p in by_hand]

@@ -63,11 +63,7 @@ def find_pairs(root: images.StrPath, split: str | None = None) -> list[Pair]:
     root = Path(root)
     if split not in (None, *SPLITS):
         raise PairError(f"There is no split '{split}'; use one of {', '.join(SPLITS)}.")
-    if not root.is_dir():
-        raise PairError(f"There is no folder {root}; check the path.")
-    lists = read_lists(root)
-    listed = {pair.degraded.parent.parent.parent for pairs in lists.values() for pair in pairs}
-    sets = [sides for sides in find_sides(root) if sides.holder.parent not in listed]
+    lists, sets = find_sets(root)
     splits = [split_of(sides.holder.relative_to(root)) for sides in sets]
     present = sorted({name for name in splits if name} | set(lists))
     if split is None and len(present) > 1:
@@ -81,6 +77,18 @@ def find_pairs(root: images.StrPath, split: str | None = None) -> list[Pair]:
         place = without_split(sides.holder.relative_to(root), split)
         pairs += [pair._replace(name=(place / pair.name).as_posix()) for pair in pair_folders(*sides)]
     return natsorted(pairs, key=lambda pair: pair.name, alg=NATURAL)
+
+
+def find_sets(root: Path) -> tuple[dict[str, list[Pair]], list[Sides]]:
+    """What lies at or below a folder: the pairs of RealBlur's lists by split, and the sets that are in no list's care.
+
+    Raises PairError where there is neither, and as `find_sides` and `read_lists` do.
+    """
+    if not root.is_dir():
+        raise PairError(f"There is no folder {root}; check the path.")
+    lists = read_lists(root)
+    listed = {pair.degraded.parent.parent.parent for pairs in lists.values() for pair in pairs}
+    return lists, [sides for sides in find_sides(root) if sides.holder.parent not in listed]
 
 
 def find_sides(root: images.StrPath) -> list[Sides]:
@@ -111,6 +119,15 @@ def pair_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> li
     Clean images that no degraded one belongs to are left out. Raises PairError for a folder that is missing or has no
     images, a degraded image without its clean one, and names that are ambiguous.
     """
+    pairs, missing = match_folders(degraded_dir, target_dir)
+    if missing:
+        shown = ", ".join(map(str, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise PairError(f"No image in {target_dir} has the name of {shown}; add it there, or take this away.")
+    return pairs
+
+
+def match_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> tuple[list[Pair], list[Path]]:
+    """The pairs of two folders as `pair_folders` gives them, and the degraded images without a clean one."""
     degraded_dir, target_dir = Path(degraded_dir), Path(target_dir)
     degraded, targets = _keys(degraded_dir), _target_keys(target_dir)
     if target_dir == degraded_dir:
@@ -130,10 +147,7 @@ def pair_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> li
             missing.append(path)
             continue
         pairs.append(Pair(path, _only(found), path.relative_to(degraded_dir).with_suffix("").as_posix()))
-    if missing:
-        shown = ", ".join(map(str, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise PairError(f"No image in {target_dir} has the name of {shown}; add it there, or take this away.")
-    return pairs
+    return pairs, missing
 
 
 def target_images(folder: images.StrPath) -> list[Path]:
