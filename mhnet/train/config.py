@@ -219,6 +219,10 @@ def _check(config: CfgNode) -> None:
         <= data.SEVERITY[0]
         <= data.SEVERITY[1]
         <= 1,
+        "DATA.TRAIN_TARGET_DIR and VAL_TARGET_DIR are for pairs, not for DATA.DEGRADE": bool(
+            data.DEGRADE and data.TRAIN_TARGET_DIR + data.VAL_TARGET_DIR
+        ),
+        "DATA.VAL_TARGET_DIR needs DATA.VAL_DIR": bool(data.VAL_TARGET_DIR and not data.VAL_DIR),
         f"DATA.VAL_PATCH {data.VAL_PATCH} must be 0 (whole images) or more": data.VAL_PATCH < 0,
         f"DATA.WORKERS {data.WORKERS} and CACHE_MB {data.CACHE_MB} must not be negative": min(
             data.WORKERS, data.CACHE_MB
