@@ -99,8 +99,9 @@ def _read(path: Path, box: tuple[int, int, int, int] | None) -> np.ndarray:
     try:
         if header.kind == "PNG":
             Image.open(io.BytesIO(data)).verify()  # checksums: libpng would print what it finds to stderr
-            if box and header.for_opencv and header.orientation == 1:
-                data = corner(data, min(top + height, header.height), min(left + width, header.width)) or data
+            bottom, right = min(top + height, header.height), min(left + width, header.width)
+            if header.for_opencv and header.orientation == 1 and bottom * right < 0.9 * header.height * header.width:
+                data = corner(data, bottom, right) or data
         elif header.kind in ("JPEG", "MPO") and data.find(_JPEG_END, header.end) < 0:
             raise OSError("image file is truncated")  # OpenCV before 4.11 fills the rest with grey
         pixels = _decode_opencv(data) if header.for_opencv else _decode_pillow(data)

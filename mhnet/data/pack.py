@@ -87,7 +87,7 @@ class Pack:
         top, left, height, width = box
         if shard.file not in self._opened:
             try:
-                self._opened[shard.file] = safe_open(self.folder / shard.file, "numpy").__enter__()
+                self._opened[shard.file] = safe_open(self.folder / shard.file, "numpy")
             except (OSError, SafetensorError) as error:
                 raise PackError(
                     f"{self.folder / shard.file} cannot be read ({error}); pack the images again."
