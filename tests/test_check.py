@@ -41,6 +41,7 @@ def set_of(root: Path, place: str, sides: tuple[str, str] = ("input", "target"),
         ("Rain12", ("rainy", "norain"), ("Rain12", None, "deraining", "PReNet")),
         ("RealBlur-J_ECC/scene050", ("blur", "gt"), ("RealBlur_J", None, "deblurring", "raw RealBlur")),
         ("mine", ("lq", "hq"), ("mine", None, None, "lq/hq")),
+        ("test/Test1000", ("input", "target"), ("Test1000", "test", None, "MPRNet")),
     ],
 )  # fmt: skip
 def test_layouts_tasks_and_splits_are_told(tmp_path: Path, place: str, sides: tuple[str, str], known: tuple) -> None:

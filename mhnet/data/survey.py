@@ -104,7 +104,7 @@ def _public_name(root: Path, place: Path) -> str | None:
     for part in reversed((*root.resolve().parts[-2:], *place.parts)):
         plain = _plain(part)
         for name in SET_TASKS:
-            if plain.startswith(_plain(name)):
+            if plain.startswith(_plain(name)) and not plain.removeprefix(_plain(name))[:1].isdigit():
                 return name
     return None
 
