@@ -43,33 +43,41 @@ def corner(data: bytes, height: int, width: int) -> bytes | None:
     if wanted < row:
         rows = np.frombuffer(rows, np.uint8).reshape(height, row)[:, :wanted].tobytes()
     head = struct.pack(">II", width, height) + data[24:29]
-    return b"".join(
-        (_SIGNATURE, _chunk(b"IHDR", head), data[33:first], _chunk(b"IDAT", _stored(rows)), _chunk(b"IEND", b""))
-    )
+    parts = [
+        _SIGNATURE,
+        *_chunk(b"IHDR", [head]),
+        data[33:first],
+        *_chunk(b"IDAT", _stored(rows)),
+        *_chunk(b"IEND", []),
+    ]
+    return b"".join(parts)
 
 
 def _pixels(data: bytes) -> tuple[int, bytes]:
     """Where the first IDAT chunk begins, and the contents of all."""
-    position, first, parts = len(_SIGNATURE), 0, []
+    position, first, parts, view = len(_SIGNATURE), 0, [], memoryview(data)
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"IDAT":
             first = first or position
-            parts.append(data[position + 8 : position + 8 + length])
+            parts.append(view[position + 8 : position + 8 + length])
         position += 12 + length
     return first, b"".join(parts)
 
 
-def _stored(rows: bytes) -> bytes:
-    """A zlib stream (RFC 1950) that holds bytes as they are."""
-    parts = [b"\x78\x01"]
+def _stored(rows: bytes) -> list[bytes | memoryview]:
+    """The parts of a zlib stream (RFC 1950) that holds bytes as they are."""
+    parts: list[bytes | memoryview] = [b"\x78\x01"]
     for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
+        block = memoryview(rows)[start : start + _BLOCK]
         last = start + _BLOCK >= len(rows)
         parts += [struct.pack("<BHH", last, len(block), len(block) ^ _BLOCK), block]
-    return b"".join([*parts, struct.pack(">I", zlib.adler32(rows))])
+    return [*parts, struct.pack(">I", zlib.adler32(rows))]
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(content, zlib.crc32(kind))
-    return b"".join((struct.pack(">I", len(content)), kind, content, struct.pack(">I", checksum)))
+def _chunk(kind: bytes, content: list[bytes | memoryview]) -> list[bytes | memoryview]:
+    """The parts of a chunk: length, kind, content, checksum."""
+    length, checksum = 0, zlib.crc32(kind)
+    for part in content:
+        length, checksum = length + len(part), zlib.crc32(part, checksum)
+    return [struct.pack(">I", length), kind, *content, struct.pack(">I", checksum)]
