@@ -29,7 +29,7 @@ from mhnet.data.pairs import Pair, find_pairs
 PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
 PATCH, SEED = 256, 1
 CROPS = 28  # of each loader in a run
-SECONDS = 3.0  # of a run through workers
+SLICES, SECONDS = 3, 2.0  # of a run through workers
 
 
 class WholeImages:
@@ -69,19 +69,24 @@ def in_turn(loaders: dict[str, TrainingCrops], run: int) -> dict[str, float]:
 
 
 def through_workers(loaders: dict[str, TrainingCrops], run: int) -> dict[str, float]:
-    """Crops a second in batches of 8 from two processes, once these have started."""
-    rates = {}
-    for name, data in loaders.items():
-        keys = [key for epoch in range(500) for key in EpochSampler(len(data), run + epoch)][:20000]
-        loader = DataLoader(data, 8, sampler=keys, num_workers=2, prefetch_factor=2, worker_init_fn=start_worker)
-        batches, crops = iter(loader), 0
-        for _ in range(4):  # those that were made while the processes started
-            next(batches)
-        start = time.perf_counter()
-        while (elapsed := time.perf_counter() - start) < SECONDS or crops == 0:
-            crops += len(next(batches))
-        rates[name] = crops / elapsed
-    return rates
+    """Crops a second in batches of 4 from two processes, each loader for several slices of time in turn.
+
+    A loader's processes start for its slice and end with it; what they made before the clock starts is not counted.
+    """
+    crops, seconds = dict.fromkeys(loaders, 0), dict.fromkeys(loaders, 0.0)
+    for part in range(SLICES):
+        for name, data in loaders.items():
+            keys = [key for epoch in range(600) for key in EpochSampler(len(data), epoch + run * SLICES + part)][:9000]
+            loader = DataLoader(data, 4, sampler=keys, num_workers=2, prefetch_factor=2, worker_init_fn=start_worker)
+            ready = iter(loader)
+            for _ in range(2 * 2):
+                next(ready)
+            start = time.perf_counter()
+            while (elapsed := time.perf_counter() - start) < SECONDS:
+                crops[name] += len(next(ready))
+            seconds[name] += elapsed
+            del ready
+    return {name: crops[name] / seconds[name] for name in loaders}
 
 
 def compare(title: str, measured: Sequence[dict[str, float]]) -> None:
