@@ -23,8 +23,9 @@ lint: .venv/ready-test .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
 
-bench: .venv/ready  ## print how fast we are beside the published formulation
+bench: .venv/ready  ## print how fast the network and the loading of data are beside the published ways
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/data.py
 
 figures: .venv/ready-figures  ## draw the pictures in fig/ again
 	$(BIN)/python fig/draw.py

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mhnet
+from mhnet.data_commands import add_data_commands
 from mhnet.errors import exits_cleanly
 
 
@@ -41,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--protocol", required=True, help="how to score, e.g. rain_y_matlab or gopro_rgb_matlab")
     evaluate.add_argument("--csv", type=Path, help="write every image's scores to this file")
     evaluate.set_defaults(run=_evaluate)
+
+    data = commands.add_parser("data", help="check, pack, cut or make sets of image pairs")
+    add_data_commands(data)
     return top
 
 

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mhnet.errors import MHNetError
 from mhnet.files import replacing
+from mhnet.png import corner
 
 StrPath = str | os.PathLike[str]
 
@@ -45,10 +46,24 @@ class ImageError(MHNetError):
     """An image file that cannot be read or written."""
 
 
+class Info(NamedTuple):
+    """What a file says of its image: height and width when upright, and Pillow's name for the kind of its pixels."""
+
+    height: int
+    width: int
+    mode: str
+
+    @property
+    def in_colour(self) -> bool:
+        """Whether the file holds colours (a palette's entries among them), not grey alone."""
+        return self.mode not in ("1", "L", "LA", "La", "I", "F") and not self.mode.startswith("I;16")
+
+
 class _Header(NamedTuple):
     """What a file says before its pixels: kind, stored size, EXIF orientation 1 to 8, where reading stopped."""
 
     kind: str
+    mode: str
     height: int
     width: int
     orientation: int
@@ -63,15 +78,30 @@ def read(path: StrPath) -> np.ndarray:
     values v become round(v / 257). Raises ImageError for a file that is missing, empty, truncated, damaged, not an
     image, or larger than MAX_PIXELS.
     """
-    path = Path(path)
+    return _read(Path(path), None)
+
+
+def read_crop(path: StrPath, top: int, left: int, height: int, width: int) -> np.ndarray:
+    """Read a part of an image: `read(path)[top : top + height, left : left + width]`, of a PNG in half the time.
+
+    Raises ImageError as `read` does; damage outside the part is found only where the file's checksums show it.
+    """
+    return _read(Path(path), (top, left, height, width))
+
+
+def _read(path: Path, box: tuple[int, int, int, int] | None) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise _unopened(path, error) from error
     header = _header(path, io.BytesIO(data))
+    top, left, height, width = box or (0, 0, header.height, header.width)
     try:
         if header.kind == "PNG":
             Image.open(io.BytesIO(data)).verify()  # checksums: libpng would print what it finds to stderr
+            bottom, right = min(top + height, header.height), min(left + width, header.width)
+            if header.for_opencv and header.orientation == 1 and bottom * right < 0.9 * header.height * header.width:
+                data = corner(data, bottom, right) or data
         elif header.kind in ("JPEG", "MPO") and data.find(_JPEG_END, header.end) < 0:
             raise OSError("image file is truncated")  # OpenCV before 4.11 fills the rest with grey
         pixels = _decode_opencv(data) if header.for_opencv else _decode_pillow(data)
@@ -80,19 +110,27 @@ def read(path: StrPath) -> np.ndarray:
     except Exception as error:  # decoders raise nearly anything on damaged files
         reason = str(error).strip().rstrip(".") or type(error).__name__
         raise ImageError(f"{path} is damaged or of a rare kind ({reason}); copy or export it again.") from error
-    # Both libraries turn a TIFF upright themselves.
-    return pixels if header.kind == "TIFF" else _upright(pixels, header.orientation)
+    if header.kind != "TIFF":  # both libraries turn a TIFF upright themselves
+        pixels = _upright(pixels, header.orientation)
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width]) if box else pixels
 
 
-def size(path: StrPath) -> tuple[int, int]:
-    """Height and width of an upright image, from the file's header alone; raises ImageError as `read` does."""
+def info(path: StrPath) -> Info:
+    """What a file says of its image before the pixels; raises ImageError as `read` does."""
     path = Path(path)
     try:
         with path.open("rb") as stream:
             header = _header(path, stream)
     except OSError as error:
         raise _unopened(path, error) from error
-    return (header.width, header.height) if header.orientation >= 5 else (header.height, header.width)
+    size = (header.width, header.height) if header.orientation >= 5 else (header.height, header.width)
+    return Info(*size, header.mode)
+
+
+def size(path: StrPath) -> tuple[int, int]:
+    """Height and width of an upright image, from the file's header alone; raises ImageError as `read` does."""
+    found = info(path)
+    return found.height, found.width
 
 
 def write(path: StrPath, image: np.ndarray) -> None:
@@ -171,13 +209,14 @@ def _header(path: Path, stream: BinaryIO) -> _Header:
     """Read what stands before the pixels; ImageError for what is no image, and for a decompression bomb."""
     try:
         with Image.open(stream) as picture:
-            kind, info, end = str(picture.format), picture.info, stream.tell()
+            kind, notes, end = str(picture.format), picture.info, stream.tell()
             width, height = picture.size
+            mode = picture.mode
             if tags := getattr(picture, "tag_v2", None) if kind == "TIFF" else None:
                 width, height = tags[_WIDTH_TAG], tags[_HEIGHT_TAG]  # Pillow versions differ in which way is up
             deep = kind in ("PNG", "TIFF") and ";16" in str(picture.tile[:1])
             # For a PNG without EXIF before its pixels, getexif() would decode them all to look behind.
-            orientation = _orientation(picture) if kind != "PNG" or "exif" in info else 1
+            orientation = _orientation(picture) if kind != "PNG" or "exif" in notes else 1
     except Image.DecompressionBombError:
         raise ImageError(f"{path} has over {2 * MAX_PIXELS / 1e6:.0f} megapixels; cut it into parts.") from None
     except UnidentifiedImageError:
@@ -190,8 +229,8 @@ def _header(path: Path, stream: BinaryIO) -> _Header:
         limit = f"the {MAX_PIXELS / 1e6:.0f} megapixels that are read"
         raise ImageError(f"{path} has {height}×{width} pixels, more than {limit}; cut it into parts.")
     # libpng prints a warning for every PNG whose colour profile it dislikes; Pillow does not look at it.
-    for_opencv = deep or kind in ("JPEG", "MPO") or (kind == "PNG" and "icc_profile" not in info)
-    return _Header(kind, height, width, orientation, end, for_opencv)
+    for_opencv = deep or kind in ("JPEG", "MPO") or (kind == "PNG" and "icc_profile" not in notes)
+    return _Header(kind, mode, height, width, orientation, end, for_opencv)
 
 
 def _orientation(picture: Image.Image) -> int:

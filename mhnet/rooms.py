@@ -27,13 +27,17 @@ def train_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> 
                                      "OPTIM.BATCH_SIZE 8 DATA.TRAIN_DIR /data/pairs")  # fmt: skip
     parser.add_argument("--config", type=Path, default=room / "training.yml", help="settings (default: %(default)s)")
     parser.add_argument("--gpus", help="numbers of the GPUs to show to CUDA, e.g. 0")
+    parser.add_argument("--input", help="folder of degraded images, instead of the settings' TRAIN_DIR …")
+    parser.add_argument("--target", help="… and the folder of their clean ones")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file")
     args = parser.parse_args(argv)
     _show_gpus(args.gpus)
     from mhnet.train.config import load_config
     from mhnet.train.trainer import train
 
-    best = train(load_config(task, args.config, args.overrides), task)
+    sides = {"DATA.TRAIN_DIR": args.input, "DATA.TRAIN_TARGET_DIR": args.target}
+    named = [word for key, folder in sides.items() if folder for word in (key, folder)]
+    best = train(load_config(task, args.config, [*named, *args.overrides]), task)
     print(f"best weights: {best}")
     return 0
 

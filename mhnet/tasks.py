@@ -83,3 +83,7 @@ DERAINING = Task(
 )
 
 TASKS = {task.name: task for task in (DEBLURRING, DERAINING)}
+
+# Pairs in the usual downloads for training: GoPro (Nah et al., CVPR 2017), RealBlur (Rim et al., ECCV 2020), Rain13K
+# (the paper counts 13,712).
+TRAINING_COUNTS = {"GoPro": (2103,), "RealBlur_J": (3758,), "RealBlur_R": (3758,), "Rain13K": (13711, 13712)}

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from mhnet import images
 from mhnet.data.datasets import (
     EpochSampler,
+    ImageFiles,
     PairSource,
     SharpSource,
     TrainingCrops,
@@ -71,7 +72,7 @@ def test_small_images_are_padded_as_the_networks_pad():
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_samples_do_not_depend_on_the_number_of_workers(workers):
-    source = SharpSource(images.find_images(PHOTOS), rain, cache_mb=workers * 10)
+    source = SharpSource(images.find_images(PHOTOS), rain, ImageFiles(workers))
     data, sampler = TrainingCrops(source, 32, seed=5, repeat=4), EpochSampler(12, seed=5)
     loader = DataLoader(
         data, 4, sampler=sampler, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=start_worker
@@ -135,6 +136,16 @@ def test_whole_scenes_are_held_out(names, count, held):
     else:
         assert validation == held
         assert sorted(training + validation) == list(range(len(names)))
+
+
+@pytest.mark.parametrize("suffix", ["-{}", "_s{:03}"])
+def test_crops_of_one_scene_stay_on_one_side(suffix):
+    names = [f"train/target_crops/{frame}{suffix.format(crop)}" for frame in GOPRO for crop in (1, 2, 3)]
+    training, validation = hold_out(names, 6)
+    scenes = [{names[i].split("/")[-1][:13] for i in part} for part in (training, validation)]
+    assert len(scenes[0]) == 3
+    assert len(scenes[1]) == 1
+    assert not scenes[0] & scenes[1]
 
 
 @pytest.mark.parametrize("count", [3, 4])

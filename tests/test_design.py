@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -9,11 +10,13 @@ import time
 import pytest
 from small import ROOT
 
+from mhnet.cli import parser
+
 FLOORS = [
-    ("mhnet", "errors", "files", "devices", "images", "metrics", "sheets", "models"),
+    ("mhnet", "errors", "files", "devices", "images", "png", "metrics", "sheets", "models"),
     ("published", "weights", "data", "tasks"),
     ("restore", "evaluate", "train"),
-    ("rooms", "cli", "__main__"),
+    ("rooms", "cli", "data_commands", "__main__"),
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted((ROOT / "mhnet").rglob("*.py"))
@@ -82,3 +85,10 @@ def test_links_and_commands_in_the_docs_lead_somewhere(path):
                 here = ROOT / line.split()[1]
             if script := re.match(r"python (\S+\.py)", line):
                 assert (here / script[1]).exists(), line
+
+
+def test_the_commands_of_the_data_page_are_ours():
+    commands = re.findall(r"^mhnet (data .*?)(?:  +#.*)?$", (ROOT / "docs" / "data.md").read_text(), re.MULTILINE)
+    assert {command.split()[1] for command in commands} == {"check", "pack", "crops", "degrade"}
+    for command in commands:
+        assert callable(parser().parse_args(shlex.split(command)).run)

@@ -219,3 +219,53 @@ def test_find_images_in_natural_order(tmp_path: Path) -> None:
     ]
     with pytest.raises(ImageError, match=r"no folder .*nowhere"):
         images.find_images(tmp_path / "nowhere")
+
+
+CROPS = [(0, 0, 40, 60), (0, 0, 1, 1), (39, 59, 1, 1), (7, 11, 20, 30), (20, 0, 20, 60), (0, 45, 40, 15)]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"])
+@pytest.mark.parametrize("box", CROPS)
+def test_a_crop_is_a_part_of_the_image(tmp_path: Path, mode: str, box: tuple[int, int, int, int]) -> None:
+    path, (top, left, height, width) = tmp_path / "image.png", box
+    picture = Image.fromarray(np.asarray(PICTURE.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else None
+    path.write_bytes(encoded("PNG", picture or with_alpha().convert(mode)))
+    crop = images.read_crop(path, *box)
+    assert crop.flags.c_contiguous
+    np.testing.assert_array_equal(crop, images.read(path)[top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("strategy", range(5))
+def test_crops_of_every_row_filter(tmp_path: Path, strategy: int) -> None:
+    """None, sub, up, average and Paeth, as OpenCV's encoder is told to use them."""
+    flag = (cv2.IMWRITE_PNG_FILTER_NONE, cv2.IMWRITE_PNG_FILTER_SUB, cv2.IMWRITE_PNG_FILTER_UP,
+            cv2.IMWRITE_PNG_FILTER_AVG, cv2.IMWRITE_PNG_FILTER_PAETH)[strategy]  # fmt: skip
+    large = cv2.resize(SMOOTH, (300, 200))
+    assert cv2.imwrite(str(tmp_path / "a.png"), large[..., ::-1], [cv2.IMWRITE_PNG_FILTER, flag])
+    for top, left, height, width in ((0, 0, 64, 64), (100, 200, 100, 100), (13, 57, 1, 243)):
+        found = images.read_crop(tmp_path / "a.png", top, left, height, width)
+        np.testing.assert_array_equal(found, large[top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_crops_are_of_the_upright_image(tmp_path: Path, kind: str, orientation: int) -> None:
+    path = tmp_path / f"image.{kind.lower()}"
+    path.write_bytes(encoded(kind, exif=oriented(orientation)))
+    np.testing.assert_array_equal(images.read_crop(path, 5, 9, 20, 25), images.read(path)[5:25, 9:34])
+
+
+def test_a_crop_of_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    whole = encoded("PNG", Image.fromarray(RNG.integers(0, 256, (200, 200, 3), dtype=np.uint8)))
+    path = tmp_path / "image.png"
+    for data in (whole[:-2000], whole[:5000] + b"?" + whole[5001:]):
+        path.write_bytes(data)
+        with pytest.raises(ImageError, match=r"image\.png is damaged"):
+            images.read_crop(path, 0, 0, 20, 20)
+
+
+def test_the_kind_of_pixels_is_told(tmp_path: Path) -> None:
+    for mode, in_colour in {"RGB": True, "P": True, "RGBA": True, "L": False, "LA": False, "1": False}.items():
+        (tmp_path / "image.png").write_bytes(encoded("PNG", with_alpha().convert(mode)))
+        found = images.info(tmp_path / "image.png")
+        assert (*found, found.in_colour) == (40, 60, mode, in_colour)

@@ -4,13 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from small import crops
 
 from mhnet import images
-from mhnet.data.pairs import PairError, check_sizes, find_pairs, find_sides, pair_folders, target_images
+from mhnet.data.pairs import PairError, check_pairs, find_pairs, find_sides, pair_folders, target_images
+from mhnet.errors import MHNetError
+
+PICTURE = crops(12)[0][:2, :3]  # of a photograph
 
 
 def tree(root: Path, *names: str) -> Path:
-    """Makes small images of these names below a folder; `{a,b}` in a name stands for both."""
+    """Makes small real images of these names below a folder; `{a,b}` in a name stands for both."""
     for name in names:
         if "{" in name:
             before, rest = name.split("{", 1)
@@ -18,7 +23,7 @@ def tree(root: Path, *names: str) -> Path:
             tree(root, *(before + choice + after for choice in choices.split(",")))
         else:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            images.write((root / name).with_suffix(".bmp"), np.zeros((2, 3, 3), np.uint8))
+            images.write((root / name).with_suffix(".bmp"), PICTURE)
             (root / name).with_suffix(".bmp").replace(root / name)
     return root
 
@@ -105,6 +110,32 @@ LAYOUTS = {
             ("scene050/blur_1", "scene050/blur/blur_1.png", "scene050/gt/gt_1.png"),
             ("scene050/blur_2", "scene050/blur/blur_2.png", "scene050/gt/gt_2.png"),
         ],
+    ),
+    "MPRNet deraining, Synthetic_Rain_Datasets": (
+        ["Synthetic_Rain_Datasets/{train,test/Test1200,test/Test2800}/{input,target}/9.jpg"],
+        "train",
+        [
+            (
+                "Synthetic_Rain_Datasets/9",
+                "Synthetic_Rain_Datasets/train/input/9.jpg",
+                "Synthetic_Rain_Datasets/train/target/9.jpg",
+            )
+        ],
+    ),
+    "Restormer, Rain13K": (
+        ["train/Rain13K/{input,target}/7.jpg", "test/Rain100H/{input,target}/1.png"],
+        "train",
+        [("Rain13K/7", "train/Rain13K/input/7.jpg", "train/Rain13K/target/7.jpg")],
+    ),
+    "NAFNet, train and test": (
+        ["GoPro/train/{blur_crops,sharp_crops}/a_s001.png", "GoPro/test/{input,target}/b.png"],
+        "train",
+        [("GoPro/a_s001", "GoPro/train/blur_crops/a_s001.png", "GoPro/train/sharp_crops/a_s001.png")],
+    ),
+    "HINet, Rain13k": (
+        ["Rain13k/{train,test/Rain100L}/{input,target}/4.png"],
+        "test",
+        [("Rain13k/Rain100L/4", "Rain13k/test/Rain100L/input/4.png", "Rain13k/test/Rain100L/target/4.png")],
     ),
     "subfolders in the sides": (
         ["{LQ,GT}/day/{2,10}.png", "{LQ,GT}/night/2.png"],
@@ -243,7 +274,21 @@ def test_find_sides(tmp_path: Path) -> None:
 
 def test_sizes_that_differ_name_both_files(tmp_path: Path) -> None:
     root = tree(tmp_path, "{input,target}/{1,2}.png")
-    check_sizes(find_pairs(root))
+    check_pairs(find_pairs(root))
     images.write(root / "target" / "2.png", np.zeros((2, 4, 3), np.uint8))
     with pytest.raises(PairError, match=r"input/2\.png has 2×3 pixels and its clean image .*target/2\.png 2×4"):
-        check_sizes(find_pairs(root))
+        check_pairs(find_pairs(root))
+
+
+def test_grey_beside_colour_names_both_files(tmp_path: Path) -> None:
+    root = tree(tmp_path, "{input,target}/1.png")
+    Image.new("L", (3, 2)).save(root / "target" / "1.png")
+    with pytest.raises(PairError, match=r"input/1\.png is RGB and its clean image .*target/1\.png grey"):
+        check_pairs(find_pairs(root))
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    root = tree(tmp_path, "{input,target}/1.png")
+    (root / "input" / "1.png").write_bytes(b"<html>404</html>")
+    with pytest.raises(MHNetError, match=r"input/1\.png is not an image of a known kind"):
+        check_pairs(find_pairs(root))

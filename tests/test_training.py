@@ -11,6 +11,7 @@ import torch
 from small import PHOTOS, make_pairs, settings
 
 from mhnet.errors import MHNetError
+from mhnet.rooms import train_command
 from mhnet.tasks import DEBLURRING, DERAINING
 from mhnet.train.config import load_config
 from mhnet.train.losses import psnr_loss
@@ -118,6 +119,18 @@ def test_training_learns_and_leaves_what_it_should(tmp_path, capsys):
     psnr, degraded = validate(network, batches, CPU)
     assert psnr == pytest.approx(max(validated), abs=1e-4)
     assert degraded == pytest.approx(float(rows[9]["val_input_psnr"]), abs=1e-4)
+
+
+def test_two_folders_named_on_the_command_line_are_trained_on(tmp_path, capsys):
+    for place in ("some pairs", "others"):
+        make_pairs(tmp_path / place, ("7", "clean 1"))  # a folder whose name YAML takes for a number
+    sides = ["--input", str(tmp_path / "some pairs/7"), "--target", str(tmp_path / "some pairs/clean 1")]
+    others = ["DATA.VAL_DIR", f"{tmp_path}/others/7", "DATA.VAL_TARGET_DIR", f"{tmp_path}/others/clean 1"]
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2})
+    assert train_command(DERAINING, tmp_path, ["--config", str(path), *sides, *others]) == 0
+    assert "12 crops of 48 an epoch; 6 validation images" in capsys.readouterr().out
+    assert train_command(DERAINING, tmp_path, ["--config", str(path), *sides[:2]]) == 1
+    assert "No pairs at or below" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -15,63 +15,94 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from mhnet import images
-from mhnet.data.pairs import Pair, check_sizes
+from mhnet.data.pairs import Pair, check_pairs
 
 Key = tuple[int, int]
+Box = tuple[int, int, int, int]  # top, left, height, width
 Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
+class Images(Protocol):
+    """Where pixels come from: files, or a pack of them."""
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Height and width."""
+        ...
+
+    def crop(self, path: Path, box: Box) -> np.ndarray:
+        """A part of the image, uint8 H×W×3, that is not written to."""
+        ...
+
+
+class ImageFiles:
+    """Image files. The first whose pixels fit into `cache_mb` megabytes stay decoded; of others only the crop is.
+
+    Raises:
+        ImageError: by `size` and `crop`, where a file cannot be read.
+    """
+
+    def __init__(self, cache_mb: int = 0):
+        self.left = cache_mb << 20
+        self.sizes: dict[Path, tuple[int, int]] = {}
+        self.decoded: dict[Path, np.ndarray] = {}
+
+    def size(self, path: Path) -> tuple[int, int]:
+        if path not in self.sizes:
+            self.sizes[path] = images.size(path)
+        return self.sizes[path]
+
+    def crop(self, path: Path, box: Box) -> np.ndarray:
+        top, left, height, width = box
+        image = self.decoded.get(path)
+        if image is None:
+            rows, columns = self.size(path)
+            if 3 * rows * columns > self.left:
+                return images.read_crop(path, *box)
+            image = self.decoded[path] = images.read(path)
+            self.left -= image.nbytes
+        return image[top : top + height, left : left + width]
+
+
 class Source(Protocol):
-    """Where images come from: a list of pairs, or of sharp photographs."""
+    """Where samples come from: a list of pairs, or of sharp photographs."""
 
     def __len__(self) -> int: ...
 
-    def load(self, index: int) -> list[np.ndarray]:
-        """[degraded, target] or [target], uint8 H×W×3."""
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image."""
+        ...
+
+    def crop(self, index: int, box: Box) -> list[np.ndarray]:
+        """A part of [degraded, target] or [target], uint8 H×W×3."""
         ...
 
     def finish(self, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
-        """Crops of what `load` gave → [degraded, target]."""
+        """What `crop` gave, padded, flipped and turned → [degraded, target]."""
         ...
 
 
-class _Cache:
-    """Decoded images, kept until a number of bytes is reached."""
-
-    def __init__(self, megabytes: int):
-        self.left = megabytes << 20
-        self.images: dict[Path, np.ndarray] = {}
-
-    def read(self, path: Path) -> np.ndarray:
-        image = self.images.get(path)
-        if image is None:
-            image = images.read(path)
-            if image.nbytes <= self.left:
-                self.left -= image.nbytes
-                self.images[path] = image
-        return image
-
-
 class PairSource:
-    """Pairs on disk.
+    """Pairs, in files unless `store` says otherwise.
 
     Raises:
-        PairError, ImageError: when loading, where the sizes differ or a file cannot be read.
+        PairError, ImageError: by `size` and `crop`, where the sizes differ or a file cannot be read.
     """
 
-    def __init__(self, pairs: Sequence[Pair], cache_mb: int = 0):
-        self.pairs = pairs
-        self.cache = _Cache(cache_mb)
+    def __init__(self, pairs: Sequence[Pair], store: Images | None = None):
+        self.pairs, self.store = pairs, store or ImageFiles()
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def load(self, index: int) -> list[np.ndarray]:
+    def size(self, index: int) -> tuple[int, int]:
         pair = self.pairs[index]
-        both = [self.cache.read(pair.degraded), self.cache.read(pair.target)]
-        if both[0].shape != both[1].shape:
-            check_sizes([pair])
-        return both
+        found = self.store.size(pair.degraded)
+        if found != self.store.size(pair.target):
+            check_pairs([pair])
+        return found
+
+    def crop(self, index: int, box: Box) -> list[np.ndarray]:
+        return [self.store.crop(path, box) for path in self.pairs[index][:2]]
 
     def finish(self, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
         return crops
@@ -80,16 +111,17 @@ class PairSource:
 class SharpSource:
     """Sharp photographs; their crops are degraded by a function of image and random numbers."""
 
-    def __init__(self, paths: Sequence[Path], degrade: Degradation, cache_mb: int = 0):
-        self.paths = paths
-        self.degrade = degrade
-        self.cache = _Cache(cache_mb)
+    def __init__(self, paths: Sequence[Path], degrade: Degradation, store: Images | None = None):
+        self.paths, self.degrade, self.store = paths, degrade, store or ImageFiles()
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def load(self, index: int) -> list[np.ndarray]:
-        return [self.cache.read(self.paths[index])]
+    def size(self, index: int) -> tuple[int, int]:
+        return self.store.size(self.paths[index])
+
+    def crop(self, index: int, box: Box) -> list[np.ndarray]:
+        return [self.store.crop(self.paths[index], box)]
 
     def finish(self, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
         return [self.degrade(crops[0], random), crops[0]]
@@ -114,10 +146,11 @@ class TrainingCrops(Dataset[Tensor]):
     def __getitem__(self, key: Key) -> Tensor:
         epoch, item = key
         random = np.random.default_rng((self.seed, epoch, item))
-        loaded = [pad_to(image, self.patch) for image in self.source.load(item % len(self.source))]
-        height, width = loaded[0].shape[:2]
-        top, left = (int(random.integers(size - self.patch + 1)) for size in (height, width))
-        crops = [image[top : top + self.patch, left : left + self.patch] for image in loaded]
+        index = item % len(self.source)
+        size = self.source.size(index)
+        top, left = (int(random.integers(max(side - self.patch, 0) + 1)) for side in size)
+        box = (top, left, min(size[0], self.patch), min(size[1], self.patch))
+        crops = [pad_to(crop, self.patch) for crop in self.source.crop(index, box)]
         turns, flip = int(random.integers(4)), bool(random.integers(2))
         crops = [np.rot90(crop[:, ::-1] if flip else crop, turns) for crop in crops]
         return to_tensor(self.source.finish([np.ascontiguousarray(crop) for crop in crops], random))
@@ -136,7 +169,9 @@ class ValidationImages(Dataset[Tensor]):
         return len(self.source)
 
     def __getitem__(self, index: int) -> Tensor:
-        crops = [_centre(image, self.patch) for image in self.source.load(index)]
+        size = self.source.size(index)
+        height, width = (min(side, self.patch) if self.patch else side for side in size)
+        crops = self.source.crop(index, ((size[0] - height) // 2, (size[1] - width) // 2, height, width))
         return to_tensor(self.source.finish(crops, np.random.default_rng((self.seed, index))))
 
 
@@ -174,9 +209,3 @@ def pad_to(image: np.ndarray, size: int) -> np.ndarray:
             position = np.minimum(np.arange(size), 2 * last)
             image = image.take(last - np.abs(last - position), axis)
     return image
-
-
-def _centre(image: np.ndarray, size: int) -> np.ndarray:
-    height, width = (min(side, size) if size else side for side in image.shape[:2])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return np.ascontiguousarray(image[top : top + height, left : left + width])

@@ -9,37 +9,31 @@ An equal name comes first; else a degraded image belongs to the clean one whose 
 its own (`12_x2` to `12`), the longest such name where there are several.
 """
 
-import re
-import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from natsort import natsorted, ns
+from natsort import natsorted
 from tqdm import tqdm
 
 from mhnet import images
-from mhnet.errors import MHNetError
+from mhnet.data.lists import read_lists
+from mhnet.data.names import (
+    DEGRADED_SIDES,
+    NATURAL,
+    PREFIX,
+    SPLITS,
+    TARGET_SIDES,
+    Pair,
+    PairError,
+    normal,
+    side_of,
+    split_of,
+    without_split,
+)
 
-DEGRADED_SIDES = ("input", "blur", "rain", "rainy", "lq", "degraded")
-TARGET_SIDES = ("target", "sharp", "norain", "clean", "gt", "hq")
-SPLITS = ("train", "val", "test")
-
-_PREFIX = re.compile(r"^(norain|rain|blur|gt)_(?=.)")
 _OF_NO_SIDE = ("rainstreak_", "rainregion_")
-_NATURAL = ns.PATH | ns.IGNORECASE
 _Key = tuple[str, str]
-
-
-class PairError(MHNetError):
-    """Folders or names from which no pairs can be made."""
-
-
-class Pair(NamedTuple):
-    """A degraded image, its clean one, and a name for both: the path below the root without side and extension."""
-
-    degraded: Path
-    target: Path
-    name: str
 
 
 class Sides(NamedTuple):
@@ -58,7 +52,7 @@ def find_pairs(root: images.StrPath, split: str | None = None) -> list[Pair]:
     """All pairs of the sets at or below a folder, in natural order.
 
     Args:
-        root: a set, or a folder with sets at any depth below it (raw GoPro: one per sequence).
+        root: a set, or a folder with sets at any depth below it (raw GoPro: one per sequence; RealBlur: by its lists).
         split: 'train', 'val' or 'test': only sets below a folder of that name. Where no set lies below a folder
             named so, all are taken. Needed where the root holds several.
 
@@ -69,22 +63,32 @@ def find_pairs(root: images.StrPath, split: str | None = None) -> list[Pair]:
     root = Path(root)
     if split not in (None, *SPLITS):
         raise PairError(f"There is no split '{split}'; use one of {', '.join(SPLITS)}.")
-    sets = find_sides(root)
-    splits = [_split(sides.holder.relative_to(root)) for sides in sets]
-    present = sorted({name for name in splits if name})
+    lists, sets = find_sets(root)
+    splits = [split_of(sides.holder.relative_to(root)) for sides in sets]
+    present = sorted({name for name in splits if name} | set(lists))
     if split is None and len(present) > 1:
         raise PairError(f"{root} holds {' and '.join(present)}; name the split, or the folder of one of them.")
     if split is not None and present:
         sets = [sides for sides, name in zip(sets, splits, strict=True) if name == split]
-        if not sets:
+        if not sets and split not in lists:
             raise PairError(f"{root} holds pairs for {' and '.join(present)} but none in a folder '{split}'; add it.")
-    pairs = []
+    pairs = [pair for name, of_list in lists.items() if split in (None, name) for pair in of_list]
     for sides in sets:
-        place = sides.holder.relative_to(root)
-        if split in present:
-            place = Path(*(part for part in place.parts if part.lower() != split))
+        place = without_split(sides.holder.relative_to(root), split)
         pairs += [pair._replace(name=(place / pair.name).as_posix()) for pair in pair_folders(*sides)]
-    return natsorted(pairs, key=lambda pair: pair.name, alg=_NATURAL)
+    return natsorted(pairs, key=lambda pair: pair.name, alg=NATURAL)
+
+
+def find_sets(root: Path) -> tuple[dict[str, list[Pair]], list[Sides]]:
+    """What lies at or below a folder: the pairs of RealBlur's lists by split, and the sets that are in no list's care.
+
+    Raises PairError where there is neither, and as `find_sides` and `read_lists` do.
+    """
+    if not root.is_dir():
+        raise PairError(f"There is no folder {root}; check the path.")
+    lists = read_lists(root)
+    listed = {pair.degraded.parent.parent.parent for pairs in lists.values() for pair in pairs}
+    return lists, [sides for sides in find_sides(root) if sides.holder.parent not in listed]
 
 
 def find_sides(root: images.StrPath) -> list[Sides]:
@@ -100,13 +104,13 @@ def find_sides(root: images.StrPath) -> list[Sides]:
     for here, folders, names in images.walk(root):
         if sides := _sides_in(here, folders, names):
             found.append(sides)
-            folders[:] = [name for name in folders if _side(name) not in DEGRADED_SIDES + TARGET_SIDES]
+            folders[:] = [name for name in folders if side_of(name) not in DEGRADED_SIDES + TARGET_SIDES]
     if not found:
         raise PairError(
             f"No pairs at or below {root}; name a folder that holds one of {', '.join(DEGRADED_SIDES)} "
             f"beside one of {', '.join(TARGET_SIDES)}."
         )
-    return natsorted(found, key=lambda sides: sides.degraded.as_posix(), alg=_NATURAL)
+    return natsorted(found, key=lambda sides: sides.degraded.as_posix(), alg=NATURAL)
 
 
 def holds_sides(root: images.StrPath) -> bool:
@@ -117,17 +121,21 @@ def holds_sides(root: images.StrPath) -> bool:
         return False
 
 
-def unique_targets(pairs: list[Pair]) -> list[Path]:
-    """The clean images of pairs, each once, in the pairs' order."""
-    return list(dict.fromkeys(pair.target for pair in pairs))
-
-
 def pair_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> list[Pair]:
     """Pair the images of two folders and of their subfolders of the same names, in natural order.
 
     Clean images that no degraded one belongs to are left out. Raises PairError for a folder that is missing or has no
     images, a degraded image without its clean one, and names that are ambiguous.
     """
+    pairs, missing = match_folders(degraded_dir, target_dir)
+    if missing:
+        shown = ", ".join(map(str, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise PairError(f"No image in {target_dir} has the name of {shown}; add it there, or take this away.")
+    return pairs
+
+
+def match_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> tuple[list[Pair], list[Path]]:
+    """The pairs of two folders as `pair_folders` gives them, and the degraded images without a clean one."""
     degraded_dir, target_dir = Path(degraded_dir), Path(target_dir)
     degraded, targets = _keys(degraded_dir), _target_keys(target_dir)
     if target_dir == degraded_dir:
@@ -147,10 +155,7 @@ def pair_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> li
             missing.append(path)
             continue
         pairs.append(Pair(path, _only(found), path.relative_to(degraded_dir).with_suffix("").as_posix()))
-    if missing:
-        shown = ", ".join(map(str, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise PairError(f"No image in {target_dir} has the name of {shown}; add it there, or take this away.")
-    return pairs
+    return pairs, missing
 
 
 def target_images(folder: images.StrPath) -> list[Path]:
@@ -158,50 +163,50 @@ def target_images(folder: images.StrPath) -> list[Path]:
     return list(_target_keys(Path(folder)))
 
 
-def check_sizes(pairs: list[Pair]) -> None:
-    """Raise PairError naming the first pair whose two images differ in size; reads headers only."""
-    for pair in tqdm(pairs, "checking sizes", unit="pair", delay=2, leave=False, disable=None):
-        degraded, target = images.size(pair.degraded), images.size(pair.target)
-        if degraded != target:
-            raise PairError(
-                f"{pair.degraded} has {degraded[0]}×{degraded[1]} pixels and its clean image {pair.target} "
-                f"{target[0]}×{target[1]}; a pair needs one size."
-            )
+def check_pairs(pairs: Sequence[Pair]) -> None:
+    """Raise PairError naming the first pair whose two images differ in size, or of which one is grey and one in colour.
+
+    Reads headers only; ImageError for a file that is no image.
+    """
+    for pair in tqdm(pairs, "checking pairs", unit="pair", delay=2, leave=False, disable=None):
+        if fault := mismatch(pair, images.info(pair.degraded), images.info(pair.target)):
+            raise PairError(fault)
 
 
-def _split(place: Path) -> str | None:
-    """The split that a folder below the root belongs to."""
-    return next((part.lower() for part in place.parts if part.lower() in SPLITS), None)
-
-
-def _side(folder: str) -> str:
-    """A folder's name as it is compared with the names of sides."""
-    return folder.lower().removesuffix("_crops")
+def mismatch(pair: Pair, degraded: images.Info, target: images.Info) -> str | None:
+    """What keeps two images from being a pair, as a sentence."""
+    if degraded[:2] != target[:2]:
+        return (
+            f"{pair.degraded} has {degraded.height}×{degraded.width} pixels and its clean image {pair.target} "
+            f"{target.height}×{target.width}; a pair needs one size."
+        )
+    if degraded.in_colour != target.in_colour:
+        return (
+            f"{pair.degraded} is {'RGB' if degraded.in_colour else 'grey'} and its clean image {pair.target} "
+            f"{'RGB' if target.in_colour else 'grey'}; both must be RGB."
+        )
+    return None
 
 
 def _sides_in(here: Path, folders: list[str], files: list[str]) -> Sides | None:
     """The set that a folder holds, if any."""
     for crops in (False, True):
         kind = [name for name in folders if name.lower().endswith("_crops") == crops]
-        degraded = [name for name in kind if _side(name) in DEGRADED_SIDES]
-        targets = [name for name in kind if _side(name) in TARGET_SIDES]
+        degraded = [name for name in kind if side_of(name) in DEGRADED_SIDES]
+        targets = [name for name in kind if side_of(name) in TARGET_SIDES]
         if degraded and targets:
             for several in (degraded, targets):
                 if len(several) > 1:
                     raise PairError(f"{here} holds {' and '.join(several)} for one side; move all but one elsewhere.")
             return Sides(here / degraded[0], here / targets[0])
-    kinds = {match[1] for name in files if (match := _PREFIX.match(_normal(name)))}
+    kinds = {match[1] for name in files if (match := PREFIX.match(normal(name)))}
     if "norain" in kinds:
-        rainy = [name for name in folders if _side(name) in ("rain", "rainy")]
+        rainy = [name for name in folders if side_of(name) in ("rain", "rainy")]
         if rainy:
             return Sides(here / rainy[0], here)
         if "rain" in kinds:
             return Sides(here, here)
     return None
-
-
-def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", name).lower().replace("-", "_")
 
 
 def _keys(folder: Path) -> dict[Path, _Key]:
@@ -211,7 +216,7 @@ def _keys(folder: Path) -> dict[Path, _Key]:
     keys = {}
     for path in images.find_images(folder, recursive=True):
         place = path.relative_to(folder)
-        key = _normal(place.parent.as_posix()), _normal(place.stem)
+        key = normal(place.parent.as_posix()), normal(place.stem)
         if not key[1].startswith(_OF_NO_SIDE):
             keys[path] = key
     return keys
@@ -230,7 +235,7 @@ def _beginning(prefix: str, keys: dict[Path, _Key]) -> dict[Path, _Key]:
 
 def _strip(key: _Key) -> _Key:
     """A key without the prefix of its side."""
-    return key[0], _PREFIX.sub("", key[1])
+    return key[0], PREFIX.sub("", key[1])
 
 
 def _grouped(keys: dict[Path, _Key]) -> dict[_Key, list[Path]]:

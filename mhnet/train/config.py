@@ -13,14 +13,14 @@ from mhnet.errors import MHNetError
 from mhnet.models import MHNetArgs, MHNetV4Args
 from mhnet.tasks import Task
 
-PATHS = ("DATA.TRAIN_DIR", "DATA.VAL_DIR", "TRAINING.SAVE_DIR")
+PATHS = ("DATA.TRAIN_DIR", "DATA.TRAIN_TARGET_DIR", "DATA.VAL_DIR", "DATA.VAL_TARGET_DIR", "TRAINING.SAVE_DIR")
 CHOICES = {
     "MODEL.ARCHITECTURE": ("mhnet", "mhnet_v4"),
     "DATA.DEGRADE": ("", "rain", "blur"),
     "OPTIM.OPTIMIZER": ("adam", "adamw"),
 }
 AT_LEAST_ONE = (
-    "DATA.VAL_IMAGES", "DATA.PATCH", "DATA.REPEAT", "OPTIM.BATCH_SIZE", "OPTIM.EPOCHS",
+    "DATA.VAL_IMAGES", "DATA.PATCH", "DATA.REPEAT", "DATA.PREFETCH", "OPTIM.BATCH_SIZE", "OPTIM.EPOCHS",
     "TRAINING.VAL_EVERY", "TRAINING.SAVE_EVERY",
 )  # fmt: skip
 
@@ -42,7 +42,9 @@ def defaults(task: Task) -> CfgNode:
             },
             "DATA": {
                 "TRAIN_DIR": task.train_dir,
+                "TRAIN_TARGET_DIR": "",
                 "VAL_DIR": "",
+                "VAL_TARGET_DIR": "",
                 "VAL_IMAGES": 32,
                 "DEGRADE": "",
                 "SEVERITY": [0.0, 1.0],
@@ -50,6 +52,7 @@ def defaults(task: Task) -> CfgNode:
                 "VAL_PATCH": 256,
                 "REPEAT": 1,
                 "WORKERS": 4,
+                "PREFETCH": 4,
                 "CACHE_MB": 500,
             },
             "OPTIM": {
@@ -230,6 +233,10 @@ def _check(config: CfgNode) -> None:
         <= data.SEVERITY[0]
         <= data.SEVERITY[1]
         <= 1,
+        "DATA.TRAIN_TARGET_DIR and VAL_TARGET_DIR are for pairs, not for DATA.DEGRADE": bool(
+            data.DEGRADE and data.TRAIN_TARGET_DIR + data.VAL_TARGET_DIR
+        ),
+        "DATA.VAL_TARGET_DIR needs DATA.VAL_DIR": bool(data.VAL_TARGET_DIR and not data.VAL_DIR),
         f"DATA.VAL_PATCH {data.VAL_PATCH} must be 0 (whole images) or more": data.VAL_PATCH < 0,
         f"DATA.WORKERS {data.WORKERS} and CACHE_MB {data.CACHE_MB} must not be negative": min(
             data.WORKERS, data.CACHE_MB

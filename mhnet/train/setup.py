@@ -15,6 +15,8 @@ from yacs.config import CfgNode
 from mhnet import images
 from mhnet.data.datasets import (
     EpochSampler,
+    ImageFiles,
+    Images,
     PairSource,
     SharpSource,
     Source,
@@ -23,7 +25,8 @@ from mhnet.data.datasets import (
     start_worker,
 )
 from mhnet.data.degrade import DEGRADATIONS
-from mhnet.data.pairs import check_sizes, find_pairs, holds_sides, unique_targets
+from mhnet.data.pack import is_pack, open_pairs
+from mhnet.data.pairs import check_pairs, holds_sides
 from mhnet.data.split import hold_out
 from mhnet.errors import MHNetError
 from mhnet.published import build
@@ -59,40 +62,49 @@ def build_data(config: CfgNode) -> tuple[TrainingCrops, ValidationImages]:
     sharp = DEGRADATIONS.get(data.DEGRADE)
     degrade = partial(sharp, severity=tuple(data.SEVERITY)) if sharp else None
 
-    def source(root: str, split: str | None) -> tuple[list, list[str]]:
-        """The images of a folder, and the names of the clean ones. Of pairs, only the clean side is degraded."""
-        if not Path(root).is_dir():
+    def opened(root: str, targets: str, split: str | None) -> tuple[list, Images, list[str]]:
+        """The images of a folder, where their pixels come from, and the names of the clean ones.
+
+        Where photographs are degraded on the fly, the clean side of pairs serves too.
+        """
+        if not Path(root).exists():
             raise MHNetError(
                 f"There is no folder {root}: put training images there, as README.md shows, or set DATA.TRAIN_DIR"
             )
-        if degrade:
-            sides = holds_sides(root)
-            found = unique_targets(find_pairs(root, split)) if sides else images.find_images(Path(root), recursive=True)
+        if degrade and not targets and not is_pack(root) and not holds_sides(root):
+            found, store = images.find_images(Path(root), recursive=True), ImageFiles(data.CACHE_MB)
             if not found:
                 raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
-            return found, [path.with_suffix("").as_posix() for path in found]
-        pairs = find_pairs(root, split)
-        check_sizes(pairs)
-        return pairs, [pair.target.with_suffix("").as_posix() for pair in pairs]
+            return found, store, [path.with_suffix("").as_posix() for path in found]
+        pairs, store = open_pairs(root, split, targets, data.CACHE_MB)
+        if isinstance(store, ImageFiles):
+            check_pairs(pairs)
+        found = list(dict.fromkeys(pair.target for pair in pairs)) if degrade else pairs
+        return (
+            found,
+            store,
+            [(one if isinstance(one, Path) else one.target).with_suffix("").as_posix() for one in found],
+        )
 
-    def opened(found: list) -> Source:
-        return SharpSource(found, degrade, data.CACHE_MB) if degrade else PairSource(found, data.CACHE_MB)
+    def source(found: list, store: Images) -> Source:
+        return SharpSource(found, degrade, store) if degrade else PairSource(found, store)
 
-    found, names = source(data.TRAIN_DIR, "train")
+    validation = (data.VAL_DIR, data.VAL_TARGET_DIR)
+    found, store, names = opened(data.TRAIN_DIR, data.TRAIN_TARGET_DIR, "train")
     if data.VAL_DIR:
-        parts = [found, source(data.VAL_DIR, None)[0]]
+        parts = [source(found, store), source(*opened(*validation, None)[:2])]
     else:
         try:
-            parts = [[found[i] for i in part] for part in hold_out(names, data.VAL_IMAGES)]
+            parts = [source([found[i] for i in part], store) for part in hold_out(names, data.VAL_IMAGES)]
         except ValueError as error:
             raise MHNetError(f"{data.TRAIN_DIR}: {error}: lower DATA.VAL_IMAGES or set DATA.VAL_DIR") from error
-    training = TrainingCrops(opened(parts[0]), data.PATCH, seed, data.REPEAT)
+    training = TrainingCrops(parts[0], data.PATCH, seed, data.REPEAT)
     if len(training) < config.OPTIM.BATCH_SIZE:
         raise MHNetError(
             f"{data.TRAIN_DIR} gives {len(training)} crops an epoch, fewer than a batch of {config.OPTIM.BATCH_SIZE}: "
             "raise DATA.REPEAT or lower OPTIM.BATCH_SIZE"
         )
-    return training, ValidationImages(opened(parts[1]), data.VAL_PATCH, seed)
+    return training, ValidationImages(parts[1], data.VAL_PATCH, seed)
 
 
 def loaders(
@@ -100,7 +112,7 @@ def loaders(
 ) -> tuple[DataLoader[Tensor], DataLoader[Tensor], EpochSampler]:
     """Batches of training crops, single validation images, and the sampler that is told the epoch."""
     sampler = EpochSampler(len(training), config.TRAINING.SEED)
-    workers = config.DATA.WORKERS
+    workers, ahead = config.DATA.WORKERS, config.DATA.PREFETCH
     common = {"pin_memory": device.type == "cuda", "worker_init_fn": start_worker}
     batches = DataLoader(
         training,
@@ -109,6 +121,7 @@ def loaders(
         num_workers=workers,
         drop_last=True,
         persistent_workers=workers > 0,
+        prefetch_factor=ahead if workers else None,
         **common,
     )
     return batches, DataLoader(validation, 1, num_workers=min(workers, len(validation)), **common), sampler

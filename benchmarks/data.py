@@ -1,0 +1,135 @@
+"""Training crops a second: a loader that decodes both files for each crop, as published ones do, against ours.
+
+All give the same 256×256 crops as uint8 tensors and keep no decoded images; what counts are medians. The files are in
+the system's cache after the first round, as far as memory reaches.
+
+    python benchmarks/data.py [--pairs FOLDER] [--runs 3]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mhnet import images
+from mhnet.data.datasets import EpochSampler, PairSource, SharpSource, TrainingCrops, start_worker
+from mhnet.data.degrade import DEGRADATIONS, rain
+from mhnet.data.pack import write_pack
+from mhnet.data.pairs import Pair, find_pairs
+
+PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
+PATCH, SEED = 256, 1
+CROPS = 28  # of each loader in a run
+SLICES, SECONDS = 3, 2.0  # of a run through workers
+
+
+class WholeImages:
+    """Decodes whole images with Pillow and cuts the crop out, each time."""
+
+    def size(self, path: Path) -> tuple[int, int]:
+        return images.size(path)
+
+    def crop(self, path: Path, box: tuple[int, int, int, int]) -> np.ndarray:
+        top, left, height, width = box
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))[top : top + height, left : left + width]
+
+
+def make_pairs(folder: Path, count: int = 12) -> Path:
+    """Photographs of the demo enlarged to 1280×720, and in the rain."""
+    for i, path in enumerate(images.find_images(PHOTOS, recursive=True)[:count]):
+        photo = images.read(path)
+        scale = max(1280 / photo.shape[1], 720 / photo.shape[0])
+        large = cv2.resize(photo, None, fx=scale + 1e-3, fy=scale + 1e-3, interpolation=cv2.INTER_CUBIC)[:720, :1280]
+        sharp = np.ascontiguousarray(large)
+        images.write(folder / "input" / f"{path.stem}.png", rain(sharp, np.random.default_rng(i)))
+        images.write(folder / "target" / f"{path.stem}.png", sharp)
+    return folder
+
+
+def in_turn(loaders: dict[str, TrainingCrops], run: int) -> dict[str, float]:
+    """Crops a second in this process: each crop by every loader in turn, so that other work on the machine hits all."""
+    seconds = dict.fromkeys(loaders, 0.0)
+    keys = list(EpochSampler(len(next(iter(loaders.values()))), run))[:CROPS]
+    for key in keys:
+        for name, data in loaders.items():
+            start = time.perf_counter()
+            _ = data[key]
+            seconds[name] += time.perf_counter() - start
+    return {name: len(keys) / elapsed for name, elapsed in seconds.items()}
+
+
+def through_workers(loaders: dict[str, TrainingCrops], run: int) -> dict[str, float]:
+    """Crops a second in batches of 4 from two processes, each loader for several slices of time in turn.
+
+    A loader's processes start for its slice and end with it; what they made before the clock starts is not counted.
+    """
+    crops, seconds = dict.fromkeys(loaders, 0), dict.fromkeys(loaders, 0.0)
+    for part in range(SLICES):
+        for name, data in loaders.items():
+            keys = [key for epoch in range(600) for key in EpochSampler(len(data), epoch + run * SLICES + part)][:9000]
+            loader = DataLoader(data, 4, sampler=keys, num_workers=2, prefetch_factor=2, worker_init_fn=start_worker)
+            ready = iter(loader)
+            for _ in range(2 * 2):
+                next(ready)
+            start = time.perf_counter()
+            while (elapsed := time.perf_counter() - start) < SECONDS:
+                crops[name] += len(next(ready))
+            seconds[name] += elapsed
+            del ready
+    return {name: crops[name] / seconds[name] for name in loaders}
+
+
+def compare(title: str, measured: Sequence[dict[str, float]]) -> None:
+    """Prints a row to a loader: the median of its runs, their range, and the ratio to the first's."""
+    medians = {name: statistics.median(run[name] for run in measured) for name in measured[0]}
+    for name, median in medians.items():
+        low, high = (end(run[name] for run in measured) for end in (min, max))
+        ratio = median / next(iter(medians.values()))
+        print(f"| {title}: {name} | {median:.1f} ({low:.1f} to {high:.1f}) | {ratio:.1f} |", flush=True)
+
+
+def measure(pairs: list[Pair], pack_folder: Path, runs: int) -> None:
+    pack = write_pack(pairs, pack_folder)
+    crops = partial(TrainingCrops, patch=PATCH, seed=SEED)
+    loaders = {
+        "whole files, Pillow": crops(PairSource(pairs, WholeImages())),
+        "ours, files": crops(PairSource(pairs)),
+        "ours, packed": crops(PairSource(pack.pairs, pack)),
+    }
+    first, *others = (data[0, 0] for data in loaders.values())
+    assert all(torch.equal(first, other) for other in others)
+    height, width = images.size(pairs[0].degraded)
+    print(f"{len(pairs)} pairs, the first {width}×{height}; {PATCH}×{PATCH} crops; both sides\n")
+    print("| | crops a second: median (range) | ratio |\n|---|---|---|")
+    compare("one process", [in_turn(loaders, run) for run in range(runs)])
+    compare("DataLoader, 2 workers", [through_workers(loaders, run) for run in range(runs)])
+    photos = images.find_images(PHOTOS, recursive=True)
+    for name, degrade in DEGRADATIONS.items():
+        made = {f"{name} on the fly": crops(SharpSource(photos, degrade))}
+        compare("one process", [in_turn(made, run) for run in range(runs)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, help="a folder of pairs (default: made from demo/photos)")
+    parser.add_argument("--runs", type=int, default=3, help="timed rounds of each (default: %(default)s)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = find_pairs(args.pairs or make_pairs(Path(folder) / "pairs"))
+        measure(pairs, Path(folder) / "pack", args.runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""RealBlur's list files: which images of its scenes are for training and which for testing.
+
+A line of `RealBlur_J_test_list.txt` names a clean image and its blurred one, from the folder of the list
+(Rim et al., "Real-world blur dataset for learning and benchmarking deblurring algorithms", ECCV 2020).
+"""
+
+import re
+from pathlib import Path
+
+from mhnet import images
+from mhnet.data.names import DEGRADED_SIDES, TARGET_SIDES, Pair, PairError, side_of
+
+_LIST = re.compile(r"realblur[-_]([jr])[-_](train|val|test)[-_]list\.txt", re.IGNORECASE)
+
+
+def read_lists(root: Path) -> dict[str, list[Pair]]:
+    """The pairs of the list files at or below a folder, or beside it, by split; those outside the folder are left out.
+
+    Raises:
+        PairError: a list names a file that is missing, or has a line that is no pair; ImageError, as `images.walk`.
+    """
+    found = [here / name for here, _, names in images.walk(root) for name in names if _LIST.fullmatch(name)]
+    beside = [] if found else [path for path in root.resolve().parent.glob("*.txt") if _LIST.fullmatch(path.name)]
+    splits: dict[str, list[Pair]] = {}
+    for path in sorted(found + beside):
+        match = _LIST.fullmatch(path.name)
+        assert match
+        if pairs := _read(path, root, bool(beside)):
+            splits.setdefault(match[2].lower(), []).extend(pairs)
+    return splits
+
+
+def _read(path: Path, root: Path, beside: bool) -> list[Pair]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PairError(f"{path} cannot be read as text ({error}); copy it again.") from error
+    pairs, missing = [], []
+    for number, line in enumerate(lines, 1):
+        if not (names := line.split()):
+            continue
+        sides = {_side(Path(name)): path.parent / name for name in names}
+        if len(names) != 2 or set(sides) != {"degraded", "target"}:
+            raise PairError(f"{path}, line {number}, names no clean image and its blurred one; copy the list again.")
+        if beside:
+            sides = {side: file.relative_to(path.parent) for side, file in sides.items()}
+            if {file.parts[0] for file in sides.values()} != {root.resolve().name}:
+                continue
+            sides = {side: root.joinpath(*file.parts[1:]) for side, file in sides.items()}
+        missing += [file for file in sides.values() if not file.is_file()]
+        place = sides["degraded"].relative_to(root)
+        name = Path(*(part for part in place.parts[:-1] if side_of(part) not in DEGRADED_SIDES), place.stem)
+        pairs.append(Pair(sides["degraded"], sides["target"], name.as_posix()))
+    if missing:
+        shown = ", ".join(map(str, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise PairError(f"{path} names {shown}, which is missing; unpack the images beside the list.")
+    return pairs
+
+
+def _side(path: Path) -> str | None:
+    """Which side the folder of a file is, by its name."""
+    folder = side_of(path.parent.name)
+    return "degraded" if folder in DEGRADED_SIDES else "target" if folder in TARGET_SIDES else None

@@ -1,0 +1,146 @@
+"""Making sets of pairs on disk: degraded photographs, and crops of large images.
+
+Both write `OUT/input` and `OUT/target` (crops: with `_crops` behind), file by file, each whole or not at all: a second
+call goes on where the first stopped.
+"""
+
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from mhnet import images
+from mhnet.data.blur import BlurParameters
+from mhnet.data.degrade import Range
+from mhnet.data.names import Pair
+from mhnet.data.pairs import check_pairs
+from mhnet.data.rain import RainParameters
+from mhnet.errors import MHNetError
+from mhnet.files import replacing
+
+RECORD = "parameters.json"
+PARAMETERS: dict[str, type[RainParameters] | type[BlurParameters]] = {"rain": RainParameters, "blur": BlurParameters}
+_T = TypeVar("_T")
+
+
+def degrade_folder(
+    photos: Path, out: Path, kind: str, *, severity: Range = (0.0, 1.0), seed: int = 0, versions: int = 1
+) -> int:
+    """Degrades sharp photographs: `OUT/input/NAME_1.png` … and `OUT/target/NAME.png`, and how in `OUT/parameters.json`.
+
+    What is done to a photograph depends on the seed, its name and the version alone, not on the others in the folder.
+
+    Args:
+        photos: a folder of photographs, with its subfolders.
+        kind: rain or blur.
+        severity: range in [0, 1] that severities are drawn from.
+        versions: degraded images to one photograph; with one, both sides have the same names.
+
+    Returns:
+        The number of pairs.
+
+    Raises:
+        MHNetError: there are no photographs, or two of one name; OUT holds a set made otherwise; the disk refuses.
+    """
+    if not 0 <= severity[0] <= severity[1] <= 1 or versions < 1:
+        raise MHNetError(f"The severity {severity[0]:g} to {severity[1]:g} must be a range in [0, 1], and versions at "
+                         "least 1.")  # fmt: skip
+    found = {path.relative_to(photos).with_suffix("").as_posix(): path for path in images.find_images(photos, True)}
+    if not found:
+        raise MHNetError(f"{photos} holds no photographs; name a folder of sharp images.")
+    if len(found) < len(images.find_images(photos, True)):
+        raise MHNetError(f"{photos} holds photographs that differ in extension alone; rename one of each.")
+    drawn: dict[str, Any] = {}
+    outputs = {name: [f"{name}_{n}" for n in range(1, versions + 1)] if versions > 1 else [name] for name in found}
+    for name, names in outputs.items():
+        for version, output in enumerate(names, 1):
+            random = np.random.default_rng((seed, zlib.crc32(name.encode()), version))
+            drawn[output] = PARAMETERS[kind].draw(random, random.uniform(*severity))
+    if versions > 1 and (clash := sorted(drawn.keys() & found.keys())):
+        raise MHNetError(f"{found[clash[0]]} has the name of another photograph's version; rename it.")
+    record = {"kind": kind, "seed": seed, "severity": list(severity), "versions": versions}
+    record["images"] = {name: dataclasses.asdict(parameters) for name, parameters in drawn.items()}
+    _keep_record(out / RECORD, record)
+
+    def make(name: str) -> None:
+        target = out / "target" / f"{name}.png"
+        degraded = {out / "input" / f"{output}.png": drawn[output] for output in outputs[name]}
+        missing = [path for path in (target, *degraded) if not path.exists()]
+        if not missing:
+            return
+        image = images.read(found[name])
+        for path in missing:
+            images.write(path, image if path == target else degraded[path].render(image))
+
+    _in_parallel(make, list(found), kind)
+    return len(drawn)
+
+
+def cut_pairs(pairs: Sequence[Pair], out: Path, size: int = 512, step: int = 256) -> int:
+    """Cuts pairs into overlapping crops, `OUT/input_crops/NAME_s001.png` and `OUT/target_crops/NAME_s001.png`.
+
+    Crops begin every `step` pixels; the last of a row or column ends at the image's edge. An image that is smaller
+    than a crop gives one crop of its own size. 1280×720 gives 8 crops of 512×512.
+
+    Returns:
+        The number of pairs of crops.
+
+    Raises:
+        MHNetError: a step of 0 or beyond the size, images that are no pair or cannot be read, the disk refuses.
+    """
+    if not 0 < step <= size:
+        raise MHNetError(
+            f"The step {step} must be at least 1 and at most the size {size}: between crops nothing is lost."
+        )
+    check_pairs(pairs)
+
+    def cut(pair: Pair) -> int:
+        height, width = images.size(pair.degraded)
+        corners = [(top, left) for top in starts(height, size, step) for left in starts(width, size, step)]
+        for source, side in ((pair.degraded, "input_crops"), (pair.target, "target_crops")):
+            paths = [out / side / f"{pair.name}_s{number:03}.png" for number in range(1, len(corners) + 1)]
+            if all(path.exists() for path in paths):
+                continue
+            image = images.read(source)
+            for path, (top, left) in zip(paths, corners, strict=True):
+                images.write(path, np.ascontiguousarray(image[top : top + size, left : left + size]))
+        return len(corners)
+
+    return sum(_in_parallel(cut, pairs, "cutting"))
+
+
+def starts(side: int, size: int, step: int) -> list[int]:
+    """Where crops of a size begin along a side."""
+    last = max(side - size, 0)
+    return [*range(0, last, step), last]
+
+
+def _keep_record(path: Path, record: dict[str, Any]) -> None:
+    """Writes how the images are made; refuses a folder whose images were made otherwise."""
+    text = json.dumps(record, indent=1)
+    try:
+        if path.exists():
+            if path.read_text(encoding="utf-8") != text:
+                raise MHNetError(f"{path} tells of other photographs or settings; name another folder, or remove this.")
+            return
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MHNetError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+
+
+def _in_parallel(do: Callable[..., _T], jobs: Sequence[Any], what: str) -> list[_T]:
+    """Results in order, with a bar; the first error ends it, and what has not begun is left undone."""
+    pool = ThreadPoolExecutor(os.cpu_count())  # OpenCV, NumPy and zlib release Python's lock
+    try:
+        bar: Iterable[_T] = tqdm(pool.map(do, jobs), what, len(jobs), unit="image", delay=2, leave=False, disable=None)
+        return list(bar)
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,227 @@
+"""Packs: the pixels of a set of pairs in a few large files, for fast crops of large images.
+
+A pack is a folder with `pack.json`, which names the pairs, and files of about 256 MB in the safetensors format
+(https://huggingface.co/docs/safetensors), one uint8 tensor H×W×3 to an image. Of several reasons for that container:
+it holds plain bytes behind a header of JSON, so that a crop is a copy of its rows out of mapped memory; nothing in it
+can run; and the checkpoints use it already. The same images give the same bytes. A clean image that serves several
+degraded ones is packed once.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from mhnet import images
+from mhnet.data.datasets import Box, ImageFiles, Images
+from mhnet.data.names import Pair
+from mhnet.data.pairs import check_pairs, find_pairs, pair_folders
+from mhnet.errors import MHNetError
+from mhnet.files import replacing
+from mhnet.weights import sha256
+
+INDEX = "pack.json"
+VERSION = 1
+
+
+class PackError(MHNetError):
+    """A pack that cannot be made or read."""
+
+
+@dataclass
+class Shard:
+    """One of the large files: its name, its images with their sizes, and its checksum once it is written."""
+
+    file: str
+    images: dict[str, tuple[int, int]]
+    sha256: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of its pixels."""
+        return sum(3 * math.prod(size) for size in self.images.values())
+
+
+class Pack:
+    """A finished pack, opened: its pairs, and crops of their images through mapped memory.
+
+    Args:
+        folder: where `pack.json` lies. The pairs' paths lie below it in name only.
+
+    Raises:
+        PackError: the pack is unfinished, of another version or damaged.
+    """
+
+    def __init__(self, folder: images.StrPath):
+        self.folder = Path(folder)
+        content = read_index(self.folder)
+        self.shards = shards_of(content)
+        for shard in self.shards:
+            path = self.folder / shard.file
+            if shard.sha256 is None or not path.is_file():
+                raise PackError(f"{path} is missing; run `mhnet data pack` again, which goes on where it stopped.")
+            if path.stat().st_size <= shard.bytes:
+                raise PackError(f"{path} is cut short; remove it and run `mhnet data pack` again.")
+        self.pairs = [Pair(self.folder / d, self.folder / t, name) for d, t, name in content["pairs"]]
+        self._where = {
+            self.folder / key: (shard, key, size) for shard in self.shards for key, size in shard.images.items()
+        }
+        self._opened: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": {}}  # each process maps the files itself
+
+    def size(self, path: Path) -> tuple[int, int]:
+        return self._where[path][2]
+
+    def crop(self, path: Path, box: Box) -> np.ndarray:
+        shard, key, _ = self._where[path]
+        top, left, height, width = box
+        if shard.file not in self._opened:
+            try:
+                self._opened[shard.file] = safe_open(self.folder / shard.file, "numpy")
+            except (OSError, SafetensorError) as error:
+                raise PackError(
+                    f"{self.folder / shard.file} cannot be read ({error}); pack the images again."
+                ) from error
+        return self._opened[shard.file].get_slice(key)[top : top + height, left : left + width]
+
+    def damaged(self) -> list[Path]:
+        """Its files whose checksums are wrong."""
+        return [self.folder / one.file for one in _bar(self.shards, "verifying") if not _whole(self.folder, one)]
+
+
+def is_pack(folder: images.StrPath) -> bool:
+    return (Path(folder) / INDEX).is_file()
+
+
+def open_pairs(
+    root: images.StrPath, split: str | None = None, targets: images.StrPath | None = None, cache_mb: int = 0
+) -> tuple[list[Pair], Images]:
+    """The pairs of a pack, of a folder of any layout, or of two folders; and where their pixels come from.
+
+    Args:
+        root: the pack or folder; with `targets`, the folder of degraded images.
+        split: as for `find_pairs`. A pack holds one.
+        cache_mb: megabytes of decoded images that are kept; a pack needs none.
+
+    Raises:
+        MHNetError: there are no pairs, or an image lacks its partner; sizes and colours are not looked at.
+    """
+    if targets:
+        return pair_folders(root, targets), ImageFiles(cache_mb)
+    if is_pack(root):
+        pack = Pack(root)
+        return pack.pairs, pack
+    return find_pairs(root, split), ImageFiles(cache_mb)
+
+
+def write_pack(pairs: Sequence[Pair], out: images.StrPath, shard_mb: int = 256) -> Pack:
+    """Packs pairs into a folder, going on where an earlier call stopped, and verifies what lies on disk.
+
+    Raises:
+        PackError: the folder holds a pack of other images, the disk refuses, or verifying fails.
+        PairError, ImageError: the images are no pairs, or cannot be read.
+    """
+    out = Path(out)
+    check_pairs(pairs)
+    files = list(dict.fromkeys(path for pair in pairs for path in (pair.degraded, pair.target)))
+    base = _common_folder(files)
+    key_of = {path: path.absolute().relative_to(base).as_posix() for path in files}
+    content = {
+        "format": "mhnet pack",
+        "version": VERSION,
+        "pairs": [[key_of[pair.degraded], key_of[pair.target], pair.name] for pair in pairs],
+        "source_bytes": {key_of[path]: path.stat().st_size for path in files},
+    }
+    shards = _plan(files, key_of, shard_mb << 20)
+    if is_pack(out):
+        shards = _taken_up(out, content, shards)
+    path_of = {key: path for path, key in key_of.items()}
+    try:
+        _write_index(out, content, shards)
+        for shard in _bar(shards, "packing"):
+            if shard.sha256 and _whole(out, shard):
+                continue
+            with ThreadPoolExecutor() as pool, replacing(out / shard.file) as temporary:
+                pixels = pool.map(lambda key: images.read(path_of[key]), shard.images)
+                save_file(dict(zip(shard.images, pixels, strict=True)), temporary)
+                shard.sha256 = sha256(temporary)
+            _write_index(out, content, shards)
+    except OSError as error:
+        raise PackError(f"{out} cannot be written ({error.strerror}); choose another place.") from error
+    pack = Pack(out)
+    if damaged := pack.damaged():
+        raise PackError(f"{damaged[0]} does not hold what was written to it; check the disk and pack again.")
+    return pack
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """What `pack.json` says; PackError where it is no index of this version."""
+    path = folder / INDEX
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] == "mhnet pack" and content["version"] == VERSION:
+            return content
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PackError(f"{path} is no index of a pack ({error}); pack the images again.") from error
+    raise PackError(f"{path} is of another version than {VERSION}; pack the images again.")
+
+
+def shards_of(content: dict[str, Any]) -> list[Shard]:
+    return [
+        Shard(one["file"], {key: (size[0], size[1]) for key, size in one["images"].items()}, one["sha256"])
+        for one in content["shards"]
+    ]
+
+
+def _plan(files: Iterable[Path], key_of: dict[Path, str], limit: int) -> list[Shard]:
+    """Which images go to which file: in the pairs' order, until a file is full."""
+    shards: list[Shard] = []
+    for path in files:
+        size = images.size(path)
+        if not shards or shards[-1].bytes + 3 * math.prod(size) > limit:
+            shards.append(Shard(f"{len(shards):05}.safetensors", {}))
+        shards[-1].images[key_of[path]] = size
+    return shards
+
+
+def _taken_up(out: Path, content: dict[str, Any], shards: list[Shard]) -> list[Shard]:
+    """The shards of an earlier, perhaps interrupted call."""
+    earlier = read_index(out)
+    found = shards_of(earlier)
+    same = all(earlier.get(key) == content[key] for key in ("pairs", "source_bytes"))
+    if not same or [(one.file, one.images) for one in found] != [(one.file, one.images) for one in shards]:
+        raise PackError(f"{out} holds a pack of other images; name another folder, or remove this one.")
+    return found
+
+
+def _common_folder(files: Sequence[Path]) -> Path:
+    folders = {path.parent.absolute() for path in files}
+    shortest = min(folders, key=lambda folder: len(folder.parts))
+    for base in (shortest, *shortest.parents):
+        if all(folder.is_relative_to(base) for folder in folders):
+            return base
+    raise PackError("The two sides lie on different drives; copy one of them to the other's.")
+
+
+def _write_index(out: Path, content: dict[str, Any], shards: list[Shard]) -> None:
+    with replacing(out / INDEX) as temporary:
+        temporary.write_text(json.dumps({**content, "shards": [asdict(shard) for shard in shards]}, indent=0))
+
+
+def _whole(folder: Path, shard: Shard) -> bool:
+    path = folder / shard.file
+    return path.is_file() and sha256(path) == shard.sha256
+
+
+def _bar(shards: list[Shard], what: str) -> Iterable[Shard]:
+    return tqdm(shards, what, unit="file", delay=2, leave=False, disable=None)
