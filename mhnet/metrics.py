@@ -6,6 +6,7 @@ protocols is the channels it sees, the borders and the rounding; the numbers dif
 none is printed without its protocol's name. Images are uint8 H×W×3 RGB.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,11 +18,7 @@ from mhnet.errors import MHNetError
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
 STRIP = 64  # rows at a time
 
-# What each value of each channel adds to rounded luma, in units of 2^-22: 16.5 and a hair, so that halves round up
-# although each share is itself rounded; 1×256×3.
 _LUMA_BITS = 22
-_LUMA_SHARES = np.round(np.arange(256)[:, np.newaxis] * np.array([65.481, 128.553, 24.966]) / 255 * 2**_LUMA_BITS)
-_LUMA_SHARES = (_LUMA_SHARES + [16.5 * 2**_LUMA_BITS + 4, 0, 0]).astype(np.int32)[np.newaxis]
 
 
 class Score(NamedTuple):
@@ -88,8 +85,17 @@ def matlab_y(image: np.ndarray) -> np.ndarray:
 
     In integers, so that the 194 colours whose luma ends in exactly .5 round as they should.
     """
-    shares = cv2.LUT(np.ascontiguousarray(image), _LUMA_SHARES)
+    shares = np.asarray(cv2.LUT(np.ascontiguousarray(image), _luma_shares()), np.int32)
     return ((shares[..., 0] + shares[..., 1] + shares[..., 2]) >> _LUMA_BITS).astype(np.uint8)
+
+
+@functools.cache
+def _luma_shares() -> np.ndarray:
+    """What every value of each channel adds to rounded luma, in units of 2^-22, int32 1×256×3: with 16.5 and a hair,
+    so that halves round up although each share is itself rounded."""
+    shares = np.arange(256)[:, np.newaxis] * np.array([65.481, 128.553, 24.966]) / 255 * 2**_LUMA_BITS
+    shares[:, 0] += 16.5 * 2**_LUMA_BITS + 4
+    return shares.round().astype(np.int32)[np.newaxis]
 
 
 def ssim(restored: np.ndarray, target: np.ndarray) -> float:

@@ -36,13 +36,22 @@ def test_identical_images(protocol: str) -> None:
     assert score.ssim == pytest.approx(1, abs=1e-12)
 
 
-def test_matlab_rounds_halves_away_from_zero() -> None:
+def luma_thousandths() -> np.ndarray:
+    """Unrounded luma less 16 of every colour, 256×256×256, in thousandths of its 255th part."""
     red, green, blue = np.ogrid[:256, :256, :256]
-    thousandths = 65481 * red + 128553 * green + 24966 * blue
-    halves = np.argwhere(thousandths % 255_000 == 127_500).astype(np.uint8)[np.newaxis]
+    return 65481 * red + 128553 * green + 24966 * blue
+
+
+def luma_halves() -> np.ndarray:
+    """The colours whose luma ends in exactly .5, uint8 1×194×3."""
+    return np.argwhere(luma_thousandths() % 255_000 == 127_500).astype(np.uint8)[np.newaxis]
+
+
+def test_matlab_rounds_halves_away_from_zero() -> None:
+    thousandths, halves = luma_thousandths(), luma_halves()
     assert halves.shape == (1, 194, 3)
     np.testing.assert_array_equal(metrics.matlab_y(halves), np.floor(metrics.float_y(halves) + 0.51))
-    every = np.stack(np.broadcast_arrays(red, green, blue), axis=-1).reshape(4096, 4096, 3).astype(np.uint8)
+    every = np.moveaxis(np.indices((256, 256, 256), np.uint8), 0, -1).reshape(4096, 4096, 3)
     np.testing.assert_array_equal(metrics.matlab_y(every).ravel(), 16 + (thousandths.ravel() + 127_500) // 255_000)
     np.testing.assert_array_equal(metrics.matlab_y(np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)), [[16, 235]])
 
@@ -68,8 +77,9 @@ def definition(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def hard_pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Photographs, and what 32 bits find hardest: noise beside nothing, and flat images at both ends."""
     white, few = np.full_like(NOISE, 255), NOISE % 2
-    pairs = {name: tuple(images.read(DATA / side / f"{name}.png") for side in ("input", "target")) for name in EXPECTED}
-    return pairs | {
+    inputs, targets = ({name: images.read(DATA / side / f"{name}.png") for name in EXPECTED}
+                       for side in ("input", "target"))  # fmt: skip
+    return {name: (inputs[name], targets[name]) for name in EXPECTED} | {
         "noise": (NOISE, OTHER),
         "nearly white": (white - few, white),
         "nearly black": (few, np.zeros_like(few)),
