@@ -10,10 +10,10 @@ import pytest
 from small import ROOT
 
 FLOORS = [
-    ("mhnet", "errors", "files", "devices", "images", "metrics", "sheets", "models"),
+    ("mhnet", "errors", "files", "devices", "images", "metrics", "perceptual", "sheets", "models"),
     ("published", "weights", "data", "tasks"),
-    ("restore", "evaluate", "train"),
-    ("rooms", "cli", "__main__"),
+    ("restore", "evaluate", "report", "train"),
+    ("rooms", "cli", "scores", "__main__"),
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted((ROOT / "mhnet").rglob("*.py"))
