@@ -4,13 +4,13 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple, NoReturn
 
 import cv2
@@ -164,22 +164,28 @@ def evaluate_pairs(
     """Score pairs whose degraded sides are restored images; one that fails is noted and the rest is scored.
 
     Args:
-        processes: how many score at once; by default one per core, and one for a few images. With more than one, a
-            script needs its `if __name__ == "__main__":`.
+        processes: how many score at once, this one among them; by default one per core, and one for a few images.
+            With more than one, a script needs its `if __name__ == "__main__":`.
         distance: LPIPS (`mhnet.perceptual`), computed in this process after the scores.
     """
     metrics.get_protocol(protocol)
     if processes is None:
         processes = min(len(pairs) // IMAGES_PER_PROCESS, _cores())
     evaluation = Evaluation(name, protocol, known=known_set(name), pairs={pair.name: pair for pair in pairs})
-    with _mapper(processes) as mapper, _bar(pairs, f"scoring {name}") as bar:
-        for outcome in mapper(partial(_score, protocol), pairs):
-            if isinstance(outcome, Row):
-                evaluation.rows.append(outcome)
-            else:
-                evaluation.failures.append(outcome)
-            bar.set_postfix_str(f"{evaluation.mean.psnr:.2f} dB", refresh=False)
+    outcomes: dict[int, Row | Failure] = {}
+    with _bar(pairs, f"scoring {name}") as bar:
+        total, count = 0.0, 0
+        for place, outcome in _outcomes(partial(_score, protocol), pairs, processes):
+            outcomes[place] = outcome
+            if isinstance(outcome, Row) and math.isfinite(outcome.psnr):
+                total, count = total + outcome.psnr, count + 1
+                bar.set_postfix_str(f"{total / count:.2f} dB", refresh=False)
             bar.update()
+    for _, outcome in sorted(outcomes.items()):
+        if isinstance(outcome, Row):
+            evaluation.rows.append(outcome)
+        else:
+            evaluation.failures.append(outcome)
     if distance is not None:
         _add_lpips(evaluation, distance)
     return evaluation
@@ -220,19 +226,38 @@ def _score(protocol: str, pair: Pair) -> Row | Failure:
         return Failure(pair.name, str(error))
 
 
-@contextmanager
-def _mapper(processes: int) -> Iterator[Callable[..., Iterable[Row | Failure]]]:
-    """`map` over so many processes, in order; the plain one for fewer than two."""
+def _outcomes(
+    score: Callable[[Pair], Row | Failure], pairs: Sequence[Pair], processes: int
+) -> Iterator[tuple[int, Row | Failure]]:
+    """Outcomes with their places, as they come: this process scores from the end, while the others, which need a
+    moment to start, score from the beginning."""
     if processes < 2:
-        yield map
+        yield from enumerate(map(score, pairs))
         return
     spawn = multiprocessing.get_context("spawn")  # forking a process with threads, such as PyTorch's, may hang
-    pool = ProcessPoolExecutor(min(processes, 61), spawn, initializer=_start_process)  # 61 is the most on Windows
+    pool = ProcessPoolExecutor(min(processes - 1, 61), spawn, initializer=_start_process)  # 61 is the most on Windows
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    finished: SimpleQueue[tuple[int, Future[Row | Failure]]] = SimpleQueue()
     try:
-        yield partial(pool.map, chunksize=2)
+        futures = [pool.submit(score, pair) for pair in pairs]
+        for place, future in enumerate(futures):
+            future.add_done_callback(lambda future, place=place: finished.put((place, future)))
+        left, from_the_end = len(pairs), reversed(range(len(pairs)))
+        while left:
+            place = next((place for place in from_the_end if futures[place].cancel()), None)
+            if place is not None:
+                yield place, score(pairs[place])
+                left -= 1
+            while left and (place is None or not finished.empty()):
+                other, future = finished.get()
+                if not future.cancelled():
+                    yield other, future.result()
+                    left -= 1
     except BrokenProcessPool as error:
         raise MHNetError("A process that scored images was stopped, perhaps for want of memory; use fewer.") from error
     finally:
+        cv2.setNumThreads(threads)
         pool.shutdown(cancel_futures=True)
 
 
