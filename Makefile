@@ -25,6 +25,7 @@ lint: .venv/ready-test .venv/ready-lint  ## check style and types
 
 bench: .venv/ready  ## print speed and memory ratios
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/metrics.py
 
 figures: .venv/ready-figures  ## draw the pictures in fig/ again
 	$(BIN)/python fig/draw.py
