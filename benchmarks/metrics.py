@@ -1,14 +1,14 @@
 """Scores of 20 pairs of 1280×720: straightforward scikit-image and SciPy code, one image after the other in one
 process, against `mhnet.evaluate` over processes. From files to means, starting the processes included.
 
-Both run alternately; what counts are medians and their ratio. The last column is the largest difference between the two
-of any image, in dB and in SSIM. Exits with 1 where a ratio is below its bar or a difference above 1e-6.
+Both run alternately; what counts is the fastest run of each, because whatever else the machine does only slows them,
+and their ratio. The last column is the largest difference between the two of any image, in dB and in SSIM. Exits with 1
+where a ratio is below its bar or a difference above 1e-6.
 
-    python benchmarks/metrics.py [--pairs FOLDER] [--processes 2] [--runs 3]
+    python benchmarks/metrics.py [--pairs FOLDER] [--processes 2] [--runs 5]
 """
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
@@ -52,11 +52,11 @@ def plain_psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def plain_rain(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """rain_y_matlab with scikit-image."""
+    """rain_y_matlab with scikit-image; the millionth makes halves round up although its sums are not exact."""
+    from skimage.color import rgb2ycbcr
     from skimage.metrics import structural_similarity
 
-    weights = np.array([65481, 128553, 24966])
-    a, b = ((16 + (image.astype(int) @ weights + 127500) // 255000).astype(np.uint8) for image in (a, b))
+    a, b = (np.floor(rgb2ycbcr(image)[..., 0] + 0.5 + 1e-6).astype(np.uint8) for image in (a, b))
     ssim = structural_similarity(a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255)
     return plain_psnr(a, b), float(np.asarray(ssim))
 
@@ -93,8 +93,8 @@ def make_pairs(folder: Path) -> list[Pair]:
 
 def alternately(
     plain: Callable[[], np.ndarray], ours: Callable[[], np.ndarray], runs: int
-) -> tuple[list[float], float]:
-    """Median seconds of both, and the largest difference of their results."""
+) -> tuple[list[list[float]], float]:
+    """Seconds of every run of both, and the largest difference of their results."""
     times: tuple[list[float], list[float]] = ([], [])
     results = [np.zeros(0), np.zeros(0)]
     for _ in range(runs):
@@ -102,7 +102,7 @@ def alternately(
             start = time.perf_counter()
             results[side] = run()
             times[side].append(time.perf_counter() - start)
-    return [statistics.median(seconds) for seconds in times], float(np.abs(results[0] - results[1]).max())
+    return list(times), float(np.abs(results[0] - results[1]).max())
 
 
 def compare(pairs: Sequence[Pair], processes: int, runs: int) -> bool:
@@ -111,15 +111,16 @@ def compare(pairs: Sequence[Pair], processes: int, runs: int) -> bool:
 
     def line(title: str, plain: Callable[[], np.ndarray], ours: Callable[[], np.ndarray], bar: float) -> None:
         nonlocal held
-        (before, after), difference = alternately(plain, ours, runs)
-        held &= before / after >= bar and difference <= EQUAL
-        print(f"| {title} | {before:.2f} s | {after:.2f} s | {before / after:.1f} | {bar:.0f} | {difference:.0e} |",
-              flush=True)  # fmt: skip
+        times, difference = alternately(plain, ours, runs)
+        ratio = min(times[0]) / min(times[1])
+        held &= ratio >= bar and difference <= EQUAL
+        cells = [f"{min(seconds):.2f} s ({max(seconds):.2f})" for seconds in times]
+        print(f"| {title} | {' | '.join(cells)} | {ratio:.1f} | {bar:.0f} | {difference:.0e} |", flush=True)
 
     def over_processes(protocol: str) -> np.ndarray:
         return np.array([row[1:3] for row in evaluate_pairs(pairs, protocol, processes=processes).rows])
 
-    print("| | straightforward: median | ours: median | ratio | at least | difference |")
+    print("| | straightforward: fastest (slowest) run | ours | ratio | at least | difference |")
     print("|---|---:|---:|---:|---:|---:|")
     line(f"rain_y_matlab, {processes} processes", lambda: plainly(plain_rain, pairs),
          lambda: over_processes("rain_y_matlab"), 3)  # fmt: skip
@@ -137,7 +138,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=Path, metavar="FOLDER", help="a set of pairs; its first 20 are scored "
                         "(default: made from the sample photographs)")  # fmt: skip
     parser.add_argument("--processes", type=int, default=2, help="(default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="timed runs of each (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of each (default: %(default)s)")
     args = parser.parse_args()
     cv2.setNumThreads(1)  # one process is one core
     with tempfile.TemporaryDirectory() as folder:
