@@ -2,10 +2,11 @@
 process, against `mhnet.evaluate` over processes. From files to means, starting the processes included.
 
 Both run alternately; what counts is the fastest run of each, because whatever else the machine does only slows them,
-and their ratio. The last column is the largest difference between the two of any image, in dB and in SSIM. Exits with 1
-where a ratio is below its bar or a difference above 1e-6.
+and their ratio. The last column is the largest difference between the two of any image, in dB and in SSIM. Exits with 1 where a
+difference is above 1e-6, and with --check also where a ratio is below its bar: for two processes that takes two cores
+which nothing else uses.
 
-    python benchmarks/metrics.py [--pairs FOLDER] [--processes 2] [--runs 5]
+    python benchmarks/metrics.py [--pairs FOLDER] [--processes 2] [--runs 3] [--check]
 """
 
 import argparse
@@ -74,16 +75,15 @@ def plainly(score: Callable[[np.ndarray, np.ndarray], tuple[float, float]], pair
 
 
 def make_pairs(folder: Path) -> list[Pair]:
-    """The sample photographs, enlarged and cut to 1280×720, and each a little blurred and noisy."""
-    photos, random = images.find_images(PHOTOS, recursive=True), np.random.default_rng(0)
+    """The sample photographs, enlarged and cut to 1280×720, and each a little blurred, as a network leaves it."""
+    photos = images.find_images(PHOTOS, recursive=True)
     pairs = []
     for i in range(COUNT):
         photo = images.read(photos[i % len(photos)])
         scale = (1 + i // len(photos)) * max(HEIGHT / photo.shape[0], WIDTH / photo.shape[1])
         photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         photo = cv2.resize(photo, (max(photo.shape[1], WIDTH), max(photo.shape[0], HEIGHT)))[:HEIGHT, :WIDTH]
-        noise = random.normal(0, 4, photo.shape)
-        worse = np.clip(cv2.GaussianBlur(photo, (0, 0), 1 + i / 10) + noise, 0, 255).astype(np.uint8)
+        worse = cv2.GaussianBlur(photo, (0, 0), 1 + i / 10)
         pair = Pair(folder / "results" / f"{i}.png", folder / "target" / f"{i}.png", str(i))
         images.write(pair.degraded, worse)
         images.write(pair.target, photo)
@@ -105,15 +105,15 @@ def alternately(
     return list(times), float(np.abs(results[0] - results[1]).max())
 
 
-def compare(pairs: Sequence[Pair], processes: int, runs: int) -> bool:
-    """Prints a line for each comparison; whether all bars hold."""
+def compare(pairs: Sequence[Pair], processes: int, runs: int, check: bool) -> bool:
+    """Prints a line for each comparison; whether the results are equal and, if that is to be checked, all bars hold."""
     held = True
 
     def line(title: str, plain: Callable[[], np.ndarray], ours: Callable[[], np.ndarray], bar: float) -> None:
         nonlocal held
         times, difference = alternately(plain, ours, runs)
         ratio = min(times[0]) / min(times[1])
-        held &= ratio >= bar and difference <= EQUAL
+        held &= difference <= EQUAL and (ratio >= bar or not check)
         cells = [f"{min(seconds):.2f} s ({max(seconds):.2f})" for seconds in times]
         print(f"| {title} | {' | '.join(cells)} | {ratio:.1f} | {bar:.0f} | {difference:.0e} |", flush=True)
 
@@ -138,14 +138,15 @@ def main() -> int:
     parser.add_argument("--pairs", type=Path, metavar="FOLDER", help="a set of pairs; its first 20 are scored "
                         "(default: made from the sample photographs)")  # fmt: skip
     parser.add_argument("--processes", type=int, default=2, help="(default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of each (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="timed runs of each (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a ratio is below its bar")
     args = parser.parse_args()
     cv2.setNumThreads(1)  # one process is one core
     with tempfile.TemporaryDirectory() as folder:
         pairs = find_pairs(args.pairs)[:COUNT] if args.pairs else make_pairs(Path(folder))
         height, width = images.size(pairs[0].target)
         print(f"{len(pairs)} pairs of {width}×{height}\n")
-        return 0 if compare(pairs, args.processes, args.runs) else 1
+        return 0 if compare(pairs, args.processes, args.runs, args.check) else 1
 
 
 if __name__ == "__main__":
