@@ -2,9 +2,10 @@
 process, against `mhnet.evaluate` over processes. From files to means, starting the processes included.
 
 Both run alternately; what counts is the fastest run of each, because whatever else the machine does only slows them,
-and their ratio. The last column is the largest difference between the two of any image, in dB and in SSIM. Exits with
-1 where a difference is above 1e-6, and with --check also where a ratio is below its bar: for two processes that takes two cores
-which nothing else uses.
+and their ratio. The last column is the largest difference between the two of any image, in dB and in SSIM.
+
+Exits with 1 where a difference is above 1e-6, and with --check also where a ratio is below its bar: for two processes
+that takes two cores which nothing else uses.
 
     python benchmarks/metrics.py [--pairs FOLDER] [--processes 2] [--runs 3] [--check]
 """
