@@ -23,9 +23,10 @@ lint: .venv/ready-test .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
 
-bench: .venv/ready  ## print how fast the network and the loading of data are beside the published ways
+bench: .venv/ready  ## print how fast network, loading and scoring are beside the published ways
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/metrics.py
 
 figures: .venv/ready-figures  ## draw the pictures in fig/ again
 	$(BIN)/python fig/draw.py

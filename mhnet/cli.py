@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mhnet
+from mhnet import scores
 from mhnet.data_commands import add_data_commands
-from mhnet.errors import exits_cleanly
+from mhnet.errors import MHNetError, exits_cleanly
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,12 +36,19 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate",
         help="score restored images against their targets",
-        description="Pairs the images of two folders by name and prints PSNR and SSIM.",
+        description="Pairs the images of two folders by name and prints PSNR and SSIM, as a table and as a LaTeX row. "
+        "Several sets: RESULTS TARGETS RESULTS TARGETS and so on; then also their unweighted mean.",
     )
-    evaluate.add_argument("results", type=Path, metavar="RESULTS")
-    evaluate.add_argument("targets", type=Path, metavar="TARGETS")
-    evaluate.add_argument("--protocol", required=True, help="how to score, e.g. rain_y_matlab or gopro_rgb_matlab")
-    evaluate.add_argument("--csv", type=Path, help="write every image's scores to this file")
+    evaluate.add_argument("results", type=Path, metavar="RESULTS", help="folder of restored images")
+    evaluate.add_argument("targets", type=Path, metavar="TARGETS", help="folder of their clean ones")
+    evaluate.add_argument("more", type=Path, nargs="*", metavar="RESULTS TARGETS", help="those of further sets")
+    names = "rain_y_matlab, gopro_rgb_matlab, rgb_channel_mean, realblur_ecc, y_float"
+    evaluate.add_argument("--protocol", nargs="+", required=True, metavar="NAME", help=f"how to score: {names}")
+    evaluate.add_argument("--set", nargs="+", default=[], metavar="NAME", help="the sets' names (default: by folders)")
+    evaluate.add_argument("--inputs", type=Path, nargs="+", default=[], metavar="FOLDER", help="degraded images of "
+                          "each set, to be shown in the report")  # fmt: skip
+    evaluate.add_argument("--method", default="MHNet", help="who restored the images (default: %(default)s)")
+    scores.add_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
     data = commands.add_parser("data", help="check, pack, cut or make sets of image pairs")
@@ -77,6 +85,28 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from mhnet.evaluate import run
+    from mhnet import metrics
+    from mhnet.evaluate import evaluate_folder
 
-    return run(args.results, args.targets, args.protocol, csv=args.csv)
+    results, targets = [args.results, *args.more[::2]], [args.targets, *args.more[1::2]]
+    if len(results) != len(targets):
+        raise MHNetError(f"Folders come in twos, RESULTS TARGETS; {results[-1]} has no folder of targets behind it.")
+    for option, given in (("--set", args.set), ("--inputs", args.inputs)):
+        if given and len(given) != len(results):
+            raise MHNetError(f"{option} has {len(given)} entries for {len(results)} sets; give one for each, or none.")
+    for protocol in args.protocol:
+        metrics.get_protocol(protocol)
+    distance, evaluations = scores.distance(args), []
+    for protocol in args.protocol:
+        for i, folders in enumerate(zip(results, targets, strict=True)):
+            evaluation = evaluate_folder(
+                *folders,
+                protocol,
+                name=args.set[i] if args.set else "",
+                inputs_dir=args.inputs[i] if args.inputs else None,
+                processes=args.processes,
+                distance=distance,
+            )
+            evaluation.method = args.method
+            evaluations.append(evaluation)
+    return scores.finish(evaluations, args)

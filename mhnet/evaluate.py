@@ -1,39 +1,40 @@
-"""Scores of folders of restored images against their clean ones, as tables that say by which protocol."""
+"""Scores of folders of restored images against their clean ones, by a named protocol, over processes."""
 
-import csv as csv_format
-import io
 import math
 import multiprocessing
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from queue import SimpleQueue
+from typing import NamedTuple, NoReturn
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from mhnet import images, metrics
 from mhnet.data.pairs import Pair, pair_folders, target_images
 from mhnet.errors import MHNetError
-from mhnet.files import replacing
+from mhnet.tasks import Published, TestSet, known_set
 
 IMAGES_PER_PROCESS = 8  # fewer are scored sooner than another process has started
-WORDS = 2  # columns of a table that hold words
+MHNET, DEGRADED = "MHNet", "input"  # who made the images that are scored; the degraded ones are nobody's
+
+Distance = Callable[[np.ndarray, np.ndarray], float]
 
 
 class Row(NamedTuple):
-    """One image: its name, PSNR in dB (inf where nothing differs) and SSIM."""
+    """One image: its name, PSNR in dB (inf where nothing differs), SSIM, and LPIPS where that was asked for."""
 
     name: str
     psnr: float
     ssim: float
+    lpips: float | None = None
 
 
 class Failure(NamedTuple):
@@ -53,6 +54,10 @@ class Evaluation:
         rows: one per scored image, in natural order.
         failures: images that could not be read or scored.
         unrestored: clean images without a restored one: the mean is then not the set's.
+        method: who restored them, in tables of several methods; DEGRADED for the images before restoration.
+        known: the public set that this is, if any.
+        pairs: what was to be scored, restored and clean, by the names of the rows.
+        inputs: the degraded images by the same names, where they are known.
     """
 
     name: str
@@ -60,6 +65,21 @@ class Evaluation:
     rows: list[Row] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     unrestored: list[Path] = field(default_factory=list)
+    method: str = MHNET
+    known: TestSet | None = None
+    pairs: dict[str, Pair] = field(default_factory=dict)
+    inputs: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """How many images the set has here, scored or not."""
+        return len(self.rows) + len(self.failures) + len(self.unrestored)
+
+    @property
+    def published(self) -> Published | None:
+        """The paper's figures, where they are for this set by this protocol."""
+        comparable = self.known and self.protocol == self.known.protocol and self.method != DEGRADED
+        return self.known.published if self.known and comparable else None
 
     @property
     def identical(self) -> list[str]:
@@ -70,98 +90,133 @@ class Evaluation:
     def mean(self) -> metrics.Score:
         """Mean SSIM of all rows and mean PSNR of the finite ones; inf where all are identical, nan for no rows."""
         finite = [row.psnr for row in self.rows if math.isfinite(row.psnr)]
-        psnr = _mean(finite) if finite or not self.rows else math.inf
-        return metrics.Score(psnr, _mean([row.ssim for row in self.rows]))
+        psnr = mean_of(finite) if finite or not self.rows else math.inf
+        return metrics.Score(psnr, mean_of([row.ssim for row in self.rows]))
+
+    @property
+    def lpips(self) -> float | None:
+        """Mean LPIPS, None where it was not asked for."""
+        distances = [row.lpips for row in self.rows if row.lpips is not None]
+        return mean_of(distances) if distances else None
+
+    @property
+    def miscounted(self) -> str:
+        """How the number of images differs from the public set's, as a sentence; '' where it does not."""
+        if self.known is None or self.total in self.known.counts:
+            return ""
+        expected = " or ".join(f"{count:,}" for count in self.known.counts)
+        return f"{self.name} has {self.total:,} images here, the set {self.known.name} has {expected}"
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the mean is not the public set's, or not that of all images, as sentences."""
+        sentences = [self.miscounted] if self.miscounted else []
+        if self.failures:
+            names = shortened([failure.name for failure in self.failures])
+            sentences.append(f"the mean of {self.name} is not of the whole set, not scored: {names}")
+        if self.unrestored:
+            paths = shortened([str(path) for path in self.unrestored])
+            sentences.append(f"the mean of {self.name} is not of the whole set, nothing was restored for {paths}")
+        return sentences
 
 
 def evaluate_folder(
-    results_dir: images.StrPath, targets_dir: images.StrPath, protocol: str, *, processes: int | None = None
+    results_dir: images.StrPath,
+    targets_dir: images.StrPath,
+    protocol: str,
+    *,
+    name: str = "",
+    inputs_dir: images.StrPath | None = None,
+    processes: int | None = None,
+    distance: Distance | None = None,
 ) -> Evaluation:
     """Score restored images against the clean ones of the same names (`pair_folders`), also in subfolders.
+
+    Args:
+        name: the set's name; by default the results' folder's. A public set is known by this name, or else by that
+            of the folder of the clean images or of the one or two above it (`GoPro/test/target`).
+        inputs_dir: where the degraded images lie, to be shown.
 
     Raises MHNetError for an unknown protocol, a missing or empty folder, and a restored image without its clean one.
     """
     metrics.get_protocol(protocol)
     pairs = pair_folders(results_dir, targets_dir)
-    evaluation = evaluate_pairs(pairs, protocol, name=Path(results_dir).resolve().name, processes=processes)
+    inputs = {} if inputs_dir is None else {pair.name: pair.target for pair in pair_folders(results_dir, inputs_dir)}
+    shown = name or Path(results_dir).resolve().name
+    evaluation = evaluate_pairs(pairs, protocol, name=shown, processes=processes, distance=distance)
     restored = {pair.target for pair in pairs}
     evaluation.unrestored = [path for path in target_images(targets_dir) if path not in restored]
+    above = [] if name else list(reversed(Path(targets_dir).resolve().parts))[:3]
+    candidates = (known_set(part) for part in [shown, *above])
+    evaluation.known = next((found for found in candidates if found), None)
+    evaluation.inputs = inputs
     return evaluation
 
 
-def evaluate_pairs(pairs: Sequence[Pair], protocol: str, *, name: str = "", processes: int | None = None) -> Evaluation:
+def evaluate_pairs(
+    pairs: Sequence[Pair],
+    protocol: str,
+    *,
+    name: str = "",
+    processes: int | None = None,
+    distance: Distance | None = None,
+) -> Evaluation:
     """Score pairs whose degraded sides are restored images; one that fails is noted and the rest is scored.
 
     Args:
-        processes: how many score at once; by default one per core, and one for a few images. With more than one, a
-            script needs its `if __name__ == "__main__":`.
+        processes: how many score at once, this one among them; by default one per core, and one for a few images.
+            With more than one, a script needs its `if __name__ == "__main__":`.
+        distance: LPIPS (`mhnet.perceptual`), computed in this process after the scores.
     """
     metrics.get_protocol(protocol)
     if processes is None:
         processes = min(len(pairs) // IMAGES_PER_PROCESS, _cores())
-    evaluation = Evaluation(name, protocol)
-    with (
-        _mapper(processes) as mapper,
-        tqdm(total=len(pairs), desc=f"scoring {name}".strip(), unit="image", delay=2, leave=False, disable=None) as bar,
-    ):
-        for outcome in mapper(partial(_score, protocol), pairs):
-            if isinstance(outcome, Row):
-                evaluation.rows.append(outcome)
-            else:
-                evaluation.failures.append(outcome)
-            bar.set_postfix_str(f"{evaluation.mean.psnr:.2f} dB", refresh=False)
+    evaluation = Evaluation(name, protocol, known=known_set(name), pairs={pair.name: pair for pair in pairs})
+    outcomes: dict[int, Row | Failure] = {}
+    with _bar(pairs, f"scoring {name}") as bar:
+        total, count = 0.0, 0
+        for place, outcome in _outcomes(partial(_score, protocol), pairs, processes):
+            outcomes[place] = outcome
+            if isinstance(outcome, Row) and math.isfinite(outcome.psnr):
+                total, count = total + outcome.psnr, count + 1
+                bar.set_postfix_str(f"{total / count:.2f} dB", refresh=False)
             bar.update()
+    for _, outcome in sorted(outcomes.items()):
+        if isinstance(outcome, Row):
+            evaluation.rows.append(outcome)
+        else:
+            evaluation.failures.append(outcome)
+    if distance is not None:
+        _add_lpips(evaluation, distance)
     return evaluation
 
 
-def format_table(evaluations: Sequence[Evaluation]) -> str:
-    """A Markdown table of sets, with the unweighted mean of the sets where there are several of one protocol."""
-    table = [("set", "protocol", "images", "PSNR (dB)", "SSIM")]
-    for one in evaluations:
-        scored, total = len(one.rows), len(one.rows) + len(one.failures) + len(one.unrestored)
-        count = str(total) if scored == total else f"{scored} of {total}"
-        table.append((one.name, one.protocol, count, *_digits(one.mean)))
-    if len(evaluations) > 1 and len({one.protocol for one in evaluations}) == 1:
-        mean = metrics.Score(*(_mean(column) for column in zip(*(one.mean for one in evaluations), strict=True)))
-        table.append((f"mean of {len(evaluations)} sets", evaluations[0].protocol, "", *_digits(mean)))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [f"| {' | '.join(_aligned(cells, widths))} |" for cells in table]
-    rules = ["-" * (width + 1) + ("-" if i < WORDS else ":") for i, width in enumerate(widths)]
-    lines.insert(1, f"|{'|'.join(rules)}|")
-    for one in evaluations:
-        if one.identical:
-            names = _shortened(one.identical)
-            lines.append(f"{one.name}: left out of the mean PSNR because they equal the clean: {names}")
-    return "\n".join(lines)
+def mean_of(values: Sequence[float]) -> float:
+    """The mean; nan for none."""
+    return sum(values) / len(values) if values else math.nan
 
 
-def to_csv(evaluations: Sequence[Evaluation], path: images.StrPath) -> None:
-    """Write one line per image with all digits, or the reason of its failure; MHNetError if the system refuses."""
-    text = io.StringIO()
-    lines = csv_format.writer(text, lineterminator="\n")
-    lines.writerow(["set", "name", "protocol", "psnr", "ssim", "failure"])
-    for one in evaluations:
-        lines.writerows([one.name, row.name, one.protocol, row.psnr, row.ssim, ""] for row in one.rows)
-        lines.writerows([one.name, name, one.protocol, "", "", reason] for name, reason in one.failures)
-    try:
-        with replacing(Path(path)) as part:
-            part.write_text(text.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise MHNetError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+def shortened(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def run(results: images.StrPath, targets: images.StrPath, protocol: str, csv: images.StrPath | None = None) -> int:
-    """Print the scores of a folder and what failed; returns the exit status, 1 if an image could not be scored."""
-    evaluation = evaluate_folder(results, targets, protocol)
-    print(format_table([evaluation]))
-    if csv is not None:
-        to_csv([evaluation], csv)
-    for name, reason in evaluation.failures:
-        print(f"not scored: {name}: {reason}", file=sys.stderr)
-    if evaluation.unrestored:
-        paths = _shortened([str(path) for path in evaluation.unrestored])
-        print(f"warning: the mean is not of the whole set, nothing was restored for {paths}", file=sys.stderr)
-    return 1 if evaluation.failures else 0
+def _add_lpips(evaluation: Evaluation, distance: Distance) -> None:
+    """Replaces the rows by ones with LPIPS; an image that has none becomes a failure."""
+    rows, evaluation.rows = evaluation.rows, []
+    with _bar(rows, f"LPIPS {evaluation.name}") as bar:
+        for row in rows:
+            pair = evaluation.pairs[row.name]
+            try:
+                measured = distance(images.read(pair.degraded), images.read(pair.target))
+                evaluation.rows.append(row._replace(lpips=measured))
+            except MHNetError as error:
+                evaluation.failures.append(Failure(row.name, str(error)))
+            bar.update()
+
+
+def _bar(what: Sequence[object], title: str) -> "tqdm[NoReturn]":
+    return tqdm(total=len(what), desc=title.strip(), unit="image", delay=2, leave=False, disable=None)
 
 
 def _score(protocol: str, pair: Pair) -> Row | Failure:
@@ -171,19 +226,38 @@ def _score(protocol: str, pair: Pair) -> Row | Failure:
         return Failure(pair.name, str(error))
 
 
-@contextmanager
-def _mapper(processes: int) -> Iterator[Callable[..., Iterable[Row | Failure]]]:
-    """`map` over so many processes, in order; the plain one for fewer than two."""
+def _outcomes(
+    score: Callable[[Pair], Row | Failure], pairs: Sequence[Pair], processes: int
+) -> Iterator[tuple[int, Row | Failure]]:
+    """Outcomes with their places, as they come: this process scores from the end, while the others, which need a
+    moment to start, score from the beginning."""
     if processes < 2:
-        yield map
+        yield from enumerate(map(score, pairs))
         return
     spawn = multiprocessing.get_context("spawn")  # forking a process with threads, such as PyTorch's, may hang
-    pool = ProcessPoolExecutor(min(processes, 61), spawn, initializer=_start_process)  # 61 is the most on Windows
+    pool = ProcessPoolExecutor(min(processes - 1, 61), spawn, initializer=_start_process)  # 61 is the most on Windows
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    finished: SimpleQueue[tuple[int, Future[Row | Failure]]] = SimpleQueue()
     try:
-        yield partial(pool.map, chunksize=2)
+        futures = [pool.submit(score, pair) for pair in pairs]
+        for place, future in enumerate(futures):
+            future.add_done_callback(lambda future, place=place: finished.put((place, future)))
+        left, from_the_end = len(pairs), reversed(range(len(pairs)))
+        while left:
+            place = next((place for place in from_the_end if futures[place].cancel()), None)
+            if place is not None:
+                yield place, score(pairs[place])
+                left -= 1
+            while left and (place is None or not finished.empty()):
+                other, future = finished.get()
+                if not future.cancelled():
+                    yield other, future.result()
+                    left -= 1
     except BrokenProcessPool as error:
         raise MHNetError("A process that scored images was stopped, perhaps for want of memory; use fewer.") from error
     finally:
+        cv2.setNumThreads(threads)
         pool.shutdown(cancel_futures=True)
 
 
@@ -194,21 +268,3 @@ def _start_process() -> None:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
-def _digits(score: metrics.Score) -> tuple[str, str]:
-    return f"{score.psnr:.2f}", f"{score.ssim:.4f}"
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Cells padded to their columns' widths, words to the left and figures to the right."""
-    padded = zip(cells, widths, strict=True)
-    return [cell.ljust(width) if i < WORDS else cell.rjust(width) for i, (cell, width) in enumerate(padded)]
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mhnet import scores
 from mhnet.errors import MHNetError, exits_cleanly
 from mhnet.tasks import Task
+
+TLC = {"off": [False], "on": [True], "both": [False, True]}
+TLC_FOLDER = "tlc"
 
 
 @dataclass
@@ -27,8 +31,8 @@ def train_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> 
                                      "OPTIM.BATCH_SIZE 8 DATA.TRAIN_DIR /data/pairs")  # fmt: skip
     parser.add_argument("--config", type=Path, default=room / "training.yml", help="settings (default: %(default)s)")
     parser.add_argument("--gpus", help="numbers of the GPUs to show to CUDA, e.g. 0")
-    parser.add_argument("--input", help="folder of degraded images, instead of the settings' TRAIN_DIR …")
-    parser.add_argument("--target", help="… and the folder of their clean ones")
+    parser.add_argument("--input", help="folder of degraded images, instead of the settings' TRAIN_DIR")
+    parser.add_argument("--target", help="the folder of their clean ones")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file")
     args = parser.parse_args(argv)
     _show_gpus(args.gpus)
@@ -51,8 +55,14 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> i
     parser.add_argument("--weights", type=Path, help="a .safetensors or .pth file (default: the one trained here)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--gpus", help="numbers of the GPUs to show to CUDA, e.g. 0")
-    parser.add_argument("--tlc", action="store_true", help="use local statistics at test time")
+    parser.add_argument(
+        "--tlc",
+        choices=list(TLC),
+        default="off",
+        help=f"local statistics at test time; with them, results go to RESULT_DIR/{TLC_FOLDER} (default: %(default)s)",
+    )
     parser.add_argument("--score_input", action="store_true", help="score the degraded images too")
+    scores.add_options(parser)
     args = parser.parse_args(argv)
     _show_gpus(args.gpus)
     from mhnet.devices import choose_device
@@ -61,16 +71,18 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> i
 
     found = find_sets(task, args.input_dir, args.dataset)
     weights = args.weights or default_weights(room)
-    restorer = Restorer.from_weights(weights, choose_device(args.device), args.tlc)
-    print(f"restoring with {weights} on {restorer.device}", flush=True)
-    failures: list[tuple[Path, str]] = []
-    for one in found:
-        files = [(source, args.result_dir / one.name / f"{name}.png") for name, source, _ in one.files]
-        failures += restore_files(restorer, files, one.name)
-        print(f"{one.name}: {len(files)} images in {args.result_dir / one.name}", flush=True)
+    device, failures = choose_device(args.device), []
+    for local in TLC[args.tlc]:
+        restorer = Restorer.from_weights(weights, device, local)
+        print(f"restoring with {weights} on {device}{' with local statistics' * local}", flush=True)
+        results = _results(args.result_dir, local)
+        for one in found:
+            files = [(source, results / one.name / f"{name}.png") for name, source, _ in one.files]
+            failures += restore_files(restorer, files, one.name)
+            print(f"{one.name}: {len(files)} images in {results / one.name}", flush=True)
     for _, reason in failures:
         print(f"not restored: {reason}", file=sys.stderr)
-    return max(int(bool(failures)), _score(found, args.result_dir, args.score_input))
+    return max(int(bool(failures)), _score(found, TLC[args.tlc], args))
 
 
 @exits_cleanly
@@ -80,8 +92,13 @@ def evaluate_command(task: Task, room: Path, argv: Sequence[str] | None = None) 
     _add_sets(parser, task, room)
     parser.add_argument("--result_dir", type=Path, default=room / "results", help="(default: %(default)s)")
     parser.add_argument("--score_input", action="store_true", help="score the degraded images too")
+    scores.add_options(parser)
     args = parser.parse_args(argv)
-    return _score(find_sets(task, args.input_dir, args.dataset), args.result_dir, args.score_input)
+    found = find_sets(task, args.input_dir, args.dataset)
+    # Whichever of test.py's results are there; where none are, that is said of the plain ones.
+    there = [local for local in (False, True) if any((_results(args.result_dir, local) / one.name).is_dir()
+             for one in found)]  # fmt: skip
+    return _score(found, there or [False], args)
 
 
 def find_sets(task: Task, root: Path, names: Sequence[str] | None) -> list[FoundSet]:
@@ -168,24 +185,28 @@ def _open_set(task: Task, name: str, place: Path) -> FoundSet:
     return FoundSet(name, files, known.protocol if known else task.protocol)
 
 
-def _score(found: Sequence[FoundSet], results: Path, score_input: bool) -> int:
-    """Prints the scores of restored images that have clean ones; returns the exit status."""
-    from mhnet.data.pairs import Pair
-    from mhnet.evaluate import evaluate_pairs, format_table
+def _results(folder: Path, local: bool) -> Path:
+    """Where the restored sets lie, with or without local statistics."""
+    return folder / TLC_FOLDER if local else folder
 
-    evaluations, inputs = [], []
-    for one in found:
-        targets = [(name, source, target) for name, source, target in one.files if target is not None]
-        pairs = [Pair(results / one.name / f"{name}.png", target, name) for name, _, target in targets]
-        if targets:
-            evaluations.append(evaluate_pairs(pairs, one.protocol, name=one.name))
-        if targets and score_input:
-            pairs = [Pair(source, target, name) for name, source, target in targets]
-            inputs.append(evaluate_pairs(pairs, one.protocol, name=f"{one.name} (degraded)"))
-    for tables in (inputs, evaluations):
-        if tables:
-            print(format_table(tables))
-    failures = [failure for one in evaluations for failure in one.failures]
-    for failure in failures:
-        print(f"not scored: {failure.name}: {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+
+def _score(found: Sequence[FoundSet], variants: Sequence[bool], args: argparse.Namespace) -> int:
+    """Scores the restored images that have clean ones, as they lie on disk; returns the exit status."""
+    from mhnet.data.pairs import Pair
+    from mhnet.evaluate import DEGRADED, MHNET, evaluate_pairs
+
+    distance, evaluations = scores.distance(args), []
+    methods = [(f"{MHNET} (TLC)" if local else MHNET, _results(args.result_dir, local)) for local in variants]
+    for method, results in [*[(DEGRADED, Path())] * args.score_input, *methods]:
+        for one in found:
+            files = [(name, source, target) for name, source, target in one.files if target is not None]
+            if not files:
+                continue
+            pairs = [
+                Pair(source if method == DEGRADED else results / one.name / f"{name}.png", target, name)
+                for name, source, target in files
+            ]
+            evaluation = evaluate_pairs(pairs, one.protocol, name=one.name, processes=args.processes, distance=distance)
+            evaluation.method, evaluation.inputs = method, {name: source for name, source, _ in files}
+            evaluations.append(evaluation)
+    return scores.finish(evaluations, args, counts_told=True)

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mhnet import images
 
+ERROR_RANGE = 64  # levels of 255 from which an error is drawn white
 PAPER, INK, FAINT = (255, 255, 255), (32, 33, 36), (110, 113, 118)
 
 
@@ -58,6 +60,14 @@ def before_after(
         sheet.paste(strip, (0, top))
         top += strip.height
     images.write(path, np.asarray(sheet))
+
+
+def error_map(restored: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Where two uint8 H×W×3 images differ: the largest difference of the three channels, from black for none through
+    red and yellow to white from ERROR_RANGE levels; uint8 H×W×3."""
+    difference = cv2.absdiff(restored, target).max(axis=2).astype(np.float32)
+    levels = np.minimum(difference * (255 / ERROR_RANGE), 255).round().astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_HOT), cv2.COLOR_BGR2RGB)
 
 
 def _scaled(picture: np.ndarray, width: int) -> Image.Image:

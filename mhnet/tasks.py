@@ -1,6 +1,16 @@
-"""What differs by task: the network's size, the data sets with their counts and protocols."""
+"""What differs by task: the network's size, the data sets with their counts, protocols and published figures."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+PAPER = "arXiv 2302.09554v1"
+
+
+class Published(NamedTuple):
+    """What PAPER gives for MHNet on a set, quoted: PSNR in dB, and SSIM where it gives one."""
+
+    psnr: float
+    ssim: float | None = None
 
 
 @dataclass(frozen=True)
@@ -11,6 +21,7 @@ class TestSet:
         name: its folder's usual name.
         counts: numbers of images that downloads of it have; papers' counts differ by one or two.
         protocol: how papers score it, a name in `mhnet.metrics.PROTOCOLS`.
+        published: MHNet's figures in its paper, where it gives any.
     """
 
     __test__ = False  # pytest: no test in spite of its name
@@ -18,6 +29,7 @@ class TestSet:
     name: str
     counts: tuple[int, ...]
     protocol: str
+    published: Published | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +69,8 @@ DEBLURRING = Task(
     n_feat=64,
     protocol="gopro_rgb_matlab",
     sets=(
-        TestSet("GoPro", (1111,), "gopro_rgb_matlab"),
-        TestSet("HIDE", (2025,), "gopro_rgb_matlab"),
+        TestSet("GoPro", (1111,), "gopro_rgb_matlab", Published(33.19)),
+        TestSet("HIDE", (2025,), "gopro_rgb_matlab", Published(30.71)),
         TestSet("RealBlur_J", (980,), "realblur_ecc"),
         TestSet("RealBlur_R", (980,), "realblur_ecc"),
     ),
@@ -72,11 +84,11 @@ DERAINING = Task(
     n_feat=40,
     protocol="rain_y_matlab",
     sets=(
-        TestSet("Test100", (98, 100), "rain_y_matlab"),
-        TestSet("Rain100H", (100,), "rain_y_matlab"),
-        TestSet("Rain100L", (100,), "rain_y_matlab"),
+        TestSet("Test100", (98, 100), "rain_y_matlab", Published(31.19, 0.903)),
+        TestSet("Rain100H", (100,), "rain_y_matlab", Published(30.34, 0.887)),
+        TestSet("Rain100L", (100,), "rain_y_matlab", Published(39.47, 0.984)),
         TestSet("Test2800", (2800,), "rain_y_matlab"),
-        TestSet("Test1200", (1200,), "rain_y_matlab"),
+        TestSet("Test1200", (1200,), "rain_y_matlab", Published(33.41, 0.924)),
     ),
     train_dir="Datasets/train",
     epochs=250,
@@ -87,3 +99,8 @@ TASKS = {task.name: task for task in (DEBLURRING, DERAINING)}
 # Pairs in the usual downloads for training: GoPro (Nah et al., CVPR 2017), RealBlur (Rim et al., ECCV 2020), Rain13K
 # (the paper counts 13,712).
 TRAINING_COUNTS = {"GoPro": (2103,), "RealBlur_J": (3758,), "RealBlur_R": (3758,), "Rain13K": (13711, 13712)}
+
+
+def known_set(name: str) -> TestSet | None:
+    """The public set of that name of any task, whatever its case and separators."""
+    return next((found for task in TASKS.values() if (found := task.set_named(name))), None)

@@ -13,10 +13,10 @@ from small import ROOT
 from mhnet.cli import parser
 
 FLOORS = [
-    ("mhnet", "errors", "files", "devices", "images", "png", "metrics", "sheets", "models"),
+    ("mhnet", "errors", "files", "devices", "images", "png", "metrics", "perceptual", "sheets", "models"),
     ("published", "weights", "data", "tasks"),
-    ("restore", "evaluate", "train"),
-    ("rooms", "cli", "data_commands", "__main__"),
+    ("restore", "evaluate", "report", "train"),
+    ("rooms", "cli", "data_commands", "scores", "__main__"),
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted((ROOT / "mhnet").rglob("*.py"))

@@ -36,32 +36,65 @@ def test_identical_images(protocol: str) -> None:
     assert score.ssim == pytest.approx(1, abs=1e-12)
 
 
-def test_matlab_rounds_halves_away_from_zero() -> None:
+def luma_thousandths() -> np.ndarray:
+    """Unrounded luma less 16 of every colour, 256×256×256, in thousandths of its 255th part."""
     red, green, blue = np.ogrid[:256, :256, :256]
-    thousandths = 65481 * red + 128553 * green + 24966 * blue
-    halves = np.argwhere(thousandths % 255_000 == 127_500).astype(np.uint8)[np.newaxis]
+    return 65481 * red + 128553 * green + 24966 * blue
+
+
+def luma_halves() -> np.ndarray:
+    """The colours whose luma ends in exactly .5, uint8 1×194×3."""
+    return np.argwhere(luma_thousandths() % 255_000 == 127_500).astype(np.uint8)[np.newaxis]
+
+
+def test_matlab_rounds_halves_away_from_zero() -> None:
+    thousandths, halves = luma_thousandths(), luma_halves()
     assert halves.shape == (1, 194, 3)
     np.testing.assert_array_equal(metrics.matlab_y(halves), np.floor(metrics.float_y(halves) + 0.51))
-    np.testing.assert_array_equal(metrics.matlab_y(NOISE), np.round(metrics.float_y(NOISE)))
+    every = np.moveaxis(np.indices((256, 256, 256), np.uint8), 0, -1).reshape(4096, 4096, 3)
+    np.testing.assert_array_equal(metrics.matlab_y(every).ravel(), 16 + (thousandths.ravel() + 127_500) // 255_000)
     np.testing.assert_array_equal(metrics.matlab_y(np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)), [[16, 235]])
 
 
-def test_volume_ssim_is_its_definition() -> None:
+def definition(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The map of SSIM in float64, step by step, with the window along every axis and replicated borders."""
     taps = np.exp(-(np.arange(-5.0, 6) ** 2) / (2 * 1.5**2))
     taps /= taps.sum()
 
     def mean(volume: np.ndarray) -> np.ndarray:
-        for axis in range(3):
+        for axis in range(volume.ndim):
             volume = correlate1d(volume, taps, axis, mode="nearest")
         return volume
 
-    x, y = NOISE.astype(np.float64), OTHER.astype(np.float64)
+    x, y = x.astype(np.float64), y.astype(np.float64)
     variance_x, variance_y = mean(x * x) - mean(x) ** 2, mean(y * y) - mean(y) ** 2
     covariance = mean(x * y) - mean(x) * mean(y)
     c1, c2 = 2.55**2, 7.65**2
     top = (2 * mean(x) * mean(y) + c1) * (2 * covariance + c2)
-    bottom = (mean(x) ** 2 + mean(y) ** 2 + c1) * (variance_x + variance_y + c2)
-    assert metrics.ssim_3d(NOISE, OTHER) == pytest.approx(np.mean(top / bottom), abs=1e-12)
+    return top / ((mean(x) ** 2 + mean(y) ** 2 + c1) * (variance_x + variance_y + c2))
+
+
+def hard_pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Photographs, and what 32 bits find hardest: noise beside nothing, and flat images at both ends."""
+    white, few = np.full_like(NOISE, 255), NOISE % 2
+    inputs, targets = ({name: images.read(DATA / side / f"{name}.png") for name in EXPECTED}
+                       for side in ("input", "target"))  # fmt: skip
+    return {name: (inputs[name], targets[name]) for name in EXPECTED} | {
+        "noise": (NOISE, OTHER),
+        "nearly white": (white - few, white),
+        "nearly black": (few, np.zeros_like(few)),
+        "opposite": (white - few, few),
+        "more than a strip": (np.tile(NOISE, (9, 1, 1)), np.tile(OTHER, (9, 1, 1))),
+    }
+
+
+@pytest.mark.parametrize("name", hard_pairs())
+def test_ssim_in_strips_of_32_bits_is_its_definition(name: str) -> None:
+    x, y = hard_pairs()[name]
+    assert metrics.ssim_3d(x, y) == pytest.approx(np.mean(definition(x, y)), abs=3e-7)
+    x, y = metrics.matlab_y(x), metrics.matlab_y(y)
+    assert metrics.ssim(x, y) == pytest.approx(np.mean(definition(x, y)[5:-5, 5:-5]), abs=3e-7)
+    assert metrics.ssim_2d(x, y) == pytest.approx(np.mean(definition(x, y)), abs=3e-7)
 
 
 def test_psnr_of_one_level() -> None:

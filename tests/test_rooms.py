@@ -17,7 +17,7 @@ from mhnet import images
 from mhnet.data.pairs import Pair
 from mhnet.devices import choose_device
 from mhnet.errors import MHNetError
-from mhnet.evaluate import evaluate_pairs
+from mhnet.evaluate import evaluate_folder, evaluate_pairs
 from mhnet.models import MHNet, use_local_statistics
 from mhnet.restore.folders import restore_files
 from mhnet.restore.restorer import Restorer
@@ -64,14 +64,19 @@ def test_train_test_and_evaluate_end_to_end(tmp_path, room):
     assert "best weights" in trained.stdout
     tested = run(here / "test.py", "--device", "cpu", "--score_input", cwd=elsewhere)
     assert tested.returncode == 0
-    assert re.search(rf"\| {name} +\| {protocol} +\| +3 \|", tested.stdout), tested.stdout
-    assert f"{name} (degraded)" in tested.stdout
+    for method in ("MHNet", "input"):
+        assert re.search(rf"\| {name} +\| {method} +\| {protocol} +\| +3 \|", tested.stdout), tested.stdout
+    assert "MHNet's paper (quoted)" in tested.stdout
     assert tested.stderr.startswith("warning:")  # three images are not the whole set
     results = images.find_images(here / "results" / name)
     assert [path.name for path in results] == ["scene0-0.png", "scene1-1.png", "scene2-2.png"]
-    scored = run(here / "evaluate_PSNR_SSIM.py", cwd=elsewhere)
-    table = [line for line in tested.stdout.splitlines() if line.startswith(f"| {name} ")]
-    assert table[-1] in scored.stdout
+    scored = run(here / "evaluate_PSNR_SSIM.py", "--report", tmp_path / "report", cwd=elsewhere)
+    table = [line for line in scored.stdout.splitlines() if line.startswith(f"| {name} ")]
+    figures = table[-1].split("|")[4:]  # behind the count
+    assert "|".join(figures) in tested.stdout
+    assert len(scored.stderr.splitlines()) == 1
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written == {"scores.csv", "summary.md", "summary.json", "summary.tex", f"{name}-MHNet-{protocol}.jpg"}
 
     pairs = [Pair(path, here / "Datasets" / layout / "target" / path.name, path.stem) for path in results]
     mean = evaluate_pairs(pairs, protocol, name=name).mean
@@ -106,6 +111,7 @@ def test_the_rooms_differ_by_task_alone():
         "train.py",
         "test.py",
         "evaluate_PSNR_SSIM.py",
+        "evaluate_PSNR_SSIM.m",
         "training.yml",
         "README.md",
     }
@@ -158,11 +164,36 @@ def test_images_without_clean_ones_are_restored_without_scores(tmp_path, weights
             "--result_dir",
             str(tmp_path / "out"),
             "--tlc",
+            "on",
         ],
     )
     assert code == 0
     assert "PSNR" not in capsys.readouterr().out
-    assert [path.name for path in images.find_images(tmp_path / "out" / "photos")] == ["0.png", "1.png"]
+    assert [path.name for path in images.find_images(tmp_path / "out" / "tlc" / "photos")] == ["0.png", "1.png"]
+
+
+def test_both_ways_of_statistics_are_restored_and_scored_from_disk(tmp_path, capsys):
+    """By a network of patches smaller than the images, so that the two differ."""
+    weights, network = tmp_path / "net.safetensors", PLAIN[1].network()
+    write(weights, Checkpoint(network.args, network.state_dict(), None, {"config": {"DATA": {"PATCH": 32}}}))
+    make_pairs(tmp_path / "GoPro", count=2)
+    out = tmp_path / "out"
+    folders = ["--input_dir", str(tmp_path), "--result_dir", str(out)]
+    assert test_command(DEBLURRING, tmp_path, [*folders, "--weights", str(weights), "--tlc", "both"]) == 0
+    shown = capsys.readouterr().out
+    for method, place in (("MHNet", out / "GoPro"), (r"MHNet \(TLC\)", out / "tlc" / "GoPro")):
+        mean = evaluate_folder(place, tmp_path / "GoPro" / "target", "gopro_rgb_matlab").mean
+        cells = rf"\| GoPro \| {method} +\| gopro_rgb_matlab \| +2 \| +{mean.psnr:.2f} \| {mean.ssim:.4f} \|"
+        assert re.search(cells, shown), shown
+        assert re.search(rf"^{method} & {mean.psnr:.2f} & {mean.ssim:.3f} ", shown, re.MULTILINE)
+    names = [path.name for path in images.find_images(out / "GoPro")]
+    assert any((images.read(out / "GoPro" / name) != images.read(out / "tlc" / "GoPro" / name)).any() for name in names)
+    # Evaluating again finds both, and what stands on disk is what counts.
+    for name in names:
+        images.write(out / "tlc" / "GoPro" / name, images.read(tmp_path / "GoPro" / "target" / name))
+    assert evaluate_command(DEBLURRING, tmp_path, folders) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"\| GoPro \| MHNet +\|", shown) and re.search(r"\| MHNet \(TLC\) .* inf \| 1.0000 \|", shown)
 
 
 def test_a_broken_image_does_not_hide_the_rest(tmp_path, weights, capsys):
