@@ -4,24 +4,21 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mhnet import scores
 from mhnet.errors import MHNetError, exits_cleanly
 from mhnet.tasks import Task
 
+if TYPE_CHECKING:
+    import torch
+
+    from mhnet.data.testsets import FoundSet
+
+SHOWN = 5  # failures that are told one by one
 TLC = {"off": [False], "on": [True], "both": [False, True]}
 TLC_FOLDER = "tlc"
-
-
-@dataclass
-class FoundSet:
-    """A test set on disk: its name, its images with their clean ones where there are any, and how it is scored."""
-
-    name: str
-    files: Sequence[tuple[str, Path, Path | None]]
-    protocol: str
 
 
 @exits_cleanly
@@ -39,6 +36,7 @@ def train_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> 
     from mhnet.train.config import load_config
     from mhnet.train.trainer import train
 
+    _device("auto", args.gpus)
     sides = {"DATA.TRAIN_DIR": args.input, "DATA.TRAIN_TARGET_DIR": args.target}
     named = [word for key, folder in sides.items() if folder for word in (key, folder)]
     best = train(load_config(task, args.config, [*named, *args.overrides]), task)
@@ -65,23 +63,31 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> i
     scores.add_options(parser)
     args = parser.parse_args(argv)
     _show_gpus(args.gpus)
-    from mhnet.devices import choose_device
-    from mhnet.restore.folders import restore_files
+    from mhnet.restore.folders import check_targets, restore_files
     from mhnet.restore.restorer import Restorer
 
-    found = find_sets(task, args.input_dir, args.dataset)
+    found = _sets(task, args)
     weights = args.weights or default_weights(room)
-    device, failures = choose_device(args.device), []
+    device, failures = _device(args.device, args.gpus), []
     for local in TLC[args.tlc]:
-        restorer = Restorer.from_weights(weights, device, local)
-        print(f"restoring with {weights} on {device}{' with local statistics' * local}", flush=True)
         results = _results(args.result_dir, local)
-        for one in found:
-            files = [(source, results / one.name / f"{name}.png") for name, source, _ in one.files]
-            failures += restore_files(restorer, files, one.name)
-            print(f"{one.name}: {len(files)} images in {results / one.name}", flush=True)
-    for _, reason in failures:
+        jobs = {
+            one.name: [(image, results / one.name / f"{name}.png") for name, image, _ in one.files] for one in found
+        }
+        check_targets([target for files in jobs.values() for _, target in files], _originals(found))
+        restorer = Restorer.from_weights(weights, device, local)
+        if restorer.task not in (None, task.name):
+            print(f"warning: {weights} was trained for {restorer.task}, not for {task.name}", file=sys.stderr)
+        print(f"restoring with {weights} on {device}{' with local statistics' * local}", flush=True)
+        for name, files in jobs.items():
+            failed = restore_files(restorer, files, name)
+            failures += failed
+            done = f"{len(files) - len(failed)} of {len(files)}" if failed else str(len(files))
+            print(f"{name}: {done} images in {results / name}", flush=True)
+    for _, reason in failures[:SHOWN]:
         print(f"not restored: {reason}", file=sys.stderr)
+    if len(failures) > SHOWN:
+        print(f"not restored: {len(failures) - SHOWN} more", file=sys.stderr)
     return max(int(bool(failures)), _score(found, TLC[args.tlc], args))
 
 
@@ -94,33 +100,15 @@ def evaluate_command(task: Task, room: Path, argv: Sequence[str] | None = None) 
     parser.add_argument("--score_input", action="store_true", help="score the degraded images too")
     scores.add_options(parser)
     args = parser.parse_args(argv)
-    found = find_sets(task, args.input_dir, args.dataset)
-    # Whichever of test.py's results are there; where none are, that is said of the plain ones.
+    found = _sets(task, args)
+    # Whichever of test.py's results are there.
     there = [local for local in (False, True) if any((_results(args.result_dir, local) / one.name).is_dir()
              for one in found)]  # fmt: skip
-    return _score(found, there or [False], args)
-
-
-def find_sets(task: Task, root: Path, names: Sequence[str] | None) -> list[FoundSet]:
-    """The named test sets at or below a folder, or without names the task's sets that are there, or the folder itself.
-
-    Raises:
-        MHNetError: a named set, or any image, is missing.
-    """
-    if not root.is_dir():
-        raise MHNetError(f"There is no folder {root}: put the test images there, or name another with --input_dir.")
-    if names:
-        places = [(name, _place(root, name)) for name in names]
-        for name, place in places:
-            if place is None:
-                raise MHNetError(
-                    f"There is no set {name} in {root}: {root / name} and {root / 'test' / name} are no folders."
-                )
-    else:
-        places = [(one.name, _place(root, one.name)) for one in task.sets]
-        if not any(place for _, place in places):
-            places = [(root.resolve().name, root)]
-    return [_open_set(task, name, place) for name, place in places if place]
+    if not there:
+        raise MHNetError(
+            f"There are no results in {args.result_dir}: run test.py first, or name them with --result_dir"
+        )
+    return _score(found, there, args)
 
 
 def default_weights(room: Path) -> Path:
@@ -129,18 +117,17 @@ def default_weights(room: Path) -> Path:
     Raises:
         MHNetError: there is neither, or several files.
     """
-    trained = room / "checkpoints" / "mhnet" / "model_best.safetensors"
-    if trained.exists():
-        return trained
+    trained = room / "checkpoints" / "mhnet"
+    for name in ("model_best.safetensors", "model_latest.safetensors"):
+        if (trained / name).exists():
+            return trained / name
     folder = room / "pretrained_models"
     found = sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".pth", ".pt"))
     if len(found) == 1:
         return found[0]
     if found:
         raise MHNetError(f"{folder} holds {', '.join(path.name for path in found)}: choose one with --weights.")
-    raise MHNetError(
-        f"There are no weights: {trained} and {folder} are empty; run train.py, or name a file with --weights."
-    )
+    raise MHNetError(f"There are no weights in {trained} or {folder}: run train.py, or name a file with --weights.")
 
 
 def _add_sets(parser: argparse.ArgumentParser, task: Task, room: Path) -> None:
@@ -152,6 +139,7 @@ def _add_sets(parser: argparse.ArgumentParser, task: Task, room: Path) -> None:
     )
     names = ", ".join(one.name for one in task.sets)
     parser.add_argument("--dataset", nargs="+", metavar="SET", help=f"such as {names} (default: those that are there)")
+    parser.add_argument("--protocol", help="how to score (default: as papers score the set)")
 
 
 def _show_gpus(gpus: str | None) -> None:
@@ -160,29 +148,40 @@ def _show_gpus(gpus: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
 
 
-def _place(root: Path, name: str) -> Path | None:
-    return next((place for place in (root / name, root / "test" / name) if place.is_dir()), None)
+def _device(name: str, gpus: str | None) -> "torch.device":
+    """The device to compute on; a GPU that was asked for by number must be there."""
+    import torch
+
+    from mhnet.devices import choose_device
+
+    if gpus and not torch.cuda.is_available():
+        raise MHNetError(f"There is no GPU {gpus} here: leave out --gpus to compute on the CPU")
+    return choose_device(name)
 
 
-def _open_set(task: Task, name: str, place: Path) -> FoundSet:
-    from mhnet import images
-    from mhnet.data.pairs import PairError, find_pairs, find_sides
+def _sets(task: Task, args: argparse.Namespace) -> "list[FoundSet]":
+    """The test sets that the command names, with the protocol it names."""
+    from mhnet.data.testsets import find_test_sets
+    from mhnet.metrics import get_protocol
 
-    known = task.set_named(name)
-    try:
-        find_sides(place)
-    except PairError:
-        files = [
-            (path.relative_to(place).with_suffix("").as_posix(), path, None) for path in images.find_images(place, True)
-        ]
-    else:
-        files = [(pair.name, pair.degraded, pair.target) for pair in find_pairs(place, "test")]
-    if not files:
-        raise MHNetError(f"There are no images in {place}: put them there, or name another folder with --input_dir.")
-    if known and len(files) not in known.counts:
-        expected = " or ".join(map(str, known.counts))
-        print(f"warning: {place} holds {len(files)} images, the set {known.name} has {expected}", file=sys.stderr)
-    return FoundSet(name, files, known.protocol if known else task.protocol)
+    found = find_test_sets(task, args.input_dir, args.dataset, args.result_dir)
+    for one in found:
+        if args.protocol:
+            one.protocol = get_protocol(args.protocol).name
+    return found
+
+
+def _tell(found: "Sequence[FoundSet]") -> None:
+    """What the user should know of the sets before believing a score."""
+    for one in found:
+        if one.warning:
+            print(f"warning: {one.warning}", file=sys.stderr)
+        if all(target is None for _, _, target in one.files):
+            print(f"{one.name}: no clean images, so nothing to score")
+
+
+def _originals(found: "Sequence[FoundSet]") -> list[Path]:
+    return [path for one in found for _, *pair in one.files for path in pair if path is not None]
 
 
 def _results(folder: Path, local: bool) -> Path:
@@ -190,11 +189,12 @@ def _results(folder: Path, local: bool) -> Path:
     return folder / TLC_FOLDER if local else folder
 
 
-def _score(found: Sequence[FoundSet], variants: Sequence[bool], args: argparse.Namespace) -> int:
+def _score(found: "Sequence[FoundSet]", variants: Sequence[bool], args: argparse.Namespace) -> int:
     """Scores the restored images that have clean ones, as they lie on disk; returns the exit status."""
     from mhnet.data.pairs import Pair
     from mhnet.evaluate import DEGRADED, MHNET, evaluate_pairs
 
+    _tell(found)
     distance, evaluations = scores.distance(args), []
     methods = [(f"{MHNET} (TLC)" if local else MHNET, _results(args.result_dir, local)) for local in variants]
     for method, results in [*[(DEGRADED, Path())] * args.score_input, *methods]:

@@ -56,10 +56,11 @@ class Task:
 
     def set_named(self, name: str) -> TestSet | None:
         """The public set of that name, whatever its case and separators."""
-        return next((one for one in self.sets if _plain(one.name) == _plain(name)), None)
+        return next((one for one in self.sets if plain_name(one.name) == plain_name(name)), None)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A set's name as it is compared: without case and separators."""
     return name.lower().replace("-", "").replace("_", "")
 
 

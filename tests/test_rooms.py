@@ -15,13 +15,14 @@ from small import ROOT, crops, make_pairs, settings
 
 from mhnet import images
 from mhnet.data.pairs import Pair
+from mhnet.data.testsets import find_test_sets as find_sets
 from mhnet.devices import choose_device
 from mhnet.errors import MHNetError
 from mhnet.evaluate import evaluate_folder, evaluate_pairs
 from mhnet.models import MHNet, use_local_statistics
 from mhnet.restore.folders import restore_files
 from mhnet.restore.restorer import Restorer
-from mhnet.rooms import default_weights, evaluate_command, find_sets, test_command
+from mhnet.rooms import default_weights, evaluate_command, test_command
 from mhnet.tasks import DEBLURRING, DERAINING, TASKS
 from mhnet.weights import Checkpoint, write
 
@@ -141,6 +142,84 @@ def test_sets_are_found_in_the_layouts_people_have(tmp_path, layout, names, foun
     assert [name for name, _, _ in sets[0].files] == ["scene0-0", "scene1-1"]
     assert all(target is not None for _, _, target in sets[0].files)
     assert sets[0].protocol == "gopro_rgb_matlab"
+
+
+@pytest.mark.parametrize(
+    ("task", "folders", "names", "found"),
+    [
+        (DERAINING, ["Synthetic_Rain_Datasets/test/Test100", "Synthetic_Rain_Datasets/test/Rain100L"], None, 2),
+        (DERAINING, ["Rain13k/train", "Rain13k/test/Rain100H"], ["rain100h"], 1),
+        (DEBLURRING, ["GOPRO/train", "GOPRO/test", "RealBlur-J/test"], None, 2),
+        (DEBLURRING, ["GoPro/train", "HIDE/test"], None, 1),  # GoPro has nothing to test
+        (DEBLURRING, ["HIDE/test"], ["HIDE/", "HIDE"], 1),
+    ],
+)
+def test_sets_are_found_below_and_whatever_their_case(tmp_path, task, folders, names, found):
+    for folder in folders:
+        make_pairs(tmp_path / folder, count=2)
+    sets = find_sets(task, tmp_path, names)
+    assert len(sets) == found
+    assert all(task.set_named(one.name) and one.warning for one in sets)
+    assert not any("train" in path.parts for one in sets for _, path, _ in one.files)
+
+
+def test_a_split_folder_is_known_by_the_one_above(tmp_path):
+    make_pairs(tmp_path / "RealBlur_J" / "test", count=2)
+    assert find_sets(DEBLURRING, tmp_path / "RealBlur_J" / "test", None)[0].protocol == "realblur_ecc"
+
+
+def test_ambiguous_and_misplaced_images_are_refused(tmp_path):
+    for extension in ("jpg", "png"):
+        images.write(tmp_path / "photos" / f"a.{extension}", crops()[0])
+    with pytest.raises(MHNetError, match="would have one result"):
+        find_sets(DERAINING, tmp_path / "photos", None)
+    make_pairs(tmp_path / "several", count=2)
+    make_pairs(tmp_path / "several", sides=("blur", "target"), count=2)
+    with pytest.raises(MHNetError, match="blur"):
+        find_sets(DERAINING, tmp_path / "several", None)
+    with pytest.raises(MHNetError, match="is a path"):
+        find_sets(DERAINING, tmp_path, [str(tmp_path / "several")])
+
+
+def test_only_the_degraded_side_is_restored_where_there_is_no_clean_one(tmp_path):
+    make_pairs(tmp_path / "set", sides=("input", "targets"), count=2)
+    files = find_sets(DERAINING, tmp_path / "set", None)[0].files
+    assert [(name, path.parent.name, target) for name, path, target in files] == [
+        ("scene0-0", "input", None),
+        ("scene1-1", "input", None),
+    ]
+
+
+def test_originals_are_never_replaced(tmp_path, weights, capsys):
+    images.write(tmp_path / "photos" / "me.png", crops()[0])
+    before = (tmp_path / "photos" / "me.png").read_bytes()
+    words = ["--input_dir", tmp_path / "photos", "--weights", weights, "--result_dir", tmp_path]
+    assert test_command(DERAINING, tmp_path, [str(word) for word in words]) == 1
+    assert "would be replaced by its own restored image" in capsys.readouterr().err
+    assert (tmp_path / "photos" / "me.png").read_bytes() == before
+
+
+def test_results_of_an_earlier_run_are_not_scored_as_this_ones(tmp_path, weights, capsys):
+    make_pairs(tmp_path / "in", count=2)
+    words = ["--input_dir", tmp_path / "in", "--weights", weights, "--result_dir", tmp_path / "out"]
+    assert test_command(DERAINING, tmp_path, [str(word) for word in words]) == 0
+    (tmp_path / "in" / "input" / "scene1-1.png").write_bytes(b"")
+    capsys.readouterr()
+    assert test_command(DERAINING, tmp_path, [str(word) for word in words]) == 1
+    assert "1 of 2" in capsys.readouterr().out
+
+
+def test_another_protocol_and_a_missing_gpu(tmp_path, weights, capsys, monkeypatch):
+    make_pairs(tmp_path / "in", count=2)
+    words = ["--input_dir", tmp_path / "in", "--weights", weights, "--result_dir", tmp_path / "out"]
+    assert test_command(DERAINING, tmp_path, [*map(str, words), "--protocol", "rgb_channel_mean"]) == 0
+    assert "rgb_channel_mean" in capsys.readouterr().out
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert test_command(DERAINING, tmp_path, [*map(str, words), "--gpus", "7"]) == 1
+    assert "no GPU 7 here" in capsys.readouterr().err
+    assert evaluate_command(DERAINING, tmp_path, [*map(str, words[:2]), "--result_dir", str(tmp_path / "no")]) == 1
+    assert "run test.py first" in capsys.readouterr().err
 
 
 def test_several_sets_have_their_own_protocols(tmp_path):

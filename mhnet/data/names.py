@@ -21,6 +21,10 @@ class PairError(MHNetError):
     """Folders or names from which no pairs can be made."""
 
 
+class NoPairsError(PairError):
+    """Nothing in a folder looks like pairs."""
+
+
 class Pair(NamedTuple):
     """A degraded image, its clean one, and a name for both: the path below the root without side and extension."""
 

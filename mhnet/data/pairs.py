@@ -24,6 +24,7 @@ from mhnet.data.names import (
     PREFIX,
     SPLITS,
     TARGET_SIDES,
+    NoPairsError,
     Pair,
     PairError,
     normal,
@@ -106,7 +107,7 @@ def find_sides(root: images.StrPath) -> list[Sides]:
             found.append(sides)
             folders[:] = [name for name in folders if side_of(name) not in DEGRADED_SIDES + TARGET_SIDES]
     if not found:
-        raise PairError(
+        raise NoPairsError(
             f"No pairs at or below {root}; name a folder that holds one of {', '.join(DEGRADED_SIDES)} "
             f"beside one of {', '.join(TARGET_SIDES)}."
         )
@@ -117,8 +118,17 @@ def holds_sides(root: images.StrPath) -> bool:
     """Whether there is a set of pairs at or below a folder."""
     try:
         return bool(find_sides(root))
-    except PairError:
+    except NoPairsError:
         return False
+
+
+def present_splits(root: images.StrPath) -> set[str]:
+    """The splits that sets at or below a folder belong to by their folders' names."""
+    root = Path(root)
+    if not holds_sides(root):
+        return set()
+    lists, sets = find_sets(root)
+    return {name for sides in sets if (name := split_of(sides.holder.relative_to(root)))} | set(lists)
 
 
 def pair_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> list[Pair]:

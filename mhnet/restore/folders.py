@@ -1,5 +1,6 @@
 """Many images through a network, from files to files."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,25 @@ from tqdm import tqdm
 from mhnet import images
 from mhnet.errors import MHNetError
 from mhnet.restore.restorer import Restorer
+
+
+def check_targets(targets: Sequence[Path], originals: Sequence[Path]) -> None:
+    """Makes the folders that results go to, before any work is done.
+
+    Raises:
+        MHNetError: a result would replace an original, or a folder cannot be written to.
+    """
+    kept = {path.resolve() for path in originals}
+    for target in targets:
+        if target.resolve() in kept:
+            raise MHNetError(f"{target} would be replaced by its own restored image: name another --result_dir")
+    for folder in {target.parent for target in targets}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MHNetError(f"{folder} cannot be made ({error.strerror}): name another --result_dir") from error
+        if not os.access(folder, os.W_OK):
+            raise MHNetError(f"{folder} cannot be written to: name another --result_dir")
 
 
 def restore_files(restorer: Restorer, files: Sequence[tuple[Path, Path]], title: str = "") -> list[tuple[Path, str]]:
@@ -26,5 +46,6 @@ def restore_files(restorer: Restorer, files: Sequence[tuple[Path, Path]], title:
         try:
             images.write(target, restorer(images.read(source)))
         except MHNetError as error:  # noqa: PERF203
+            target.unlink(missing_ok=True)  # what an earlier run left there is not this run's result
             failures.append((source, str(error)))
     return failures

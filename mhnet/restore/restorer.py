@@ -21,6 +21,7 @@ class Restorer:
     def __init__(
         self, network: MHNet | MHNetV4, device: torch.device | str = "cpu", local_statistics: int | None = None
     ):
+        self.task: str | None = None
         self.device = torch.device(device)
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
         use_local_statistics(self.network, local_statistics)
@@ -36,7 +37,9 @@ class Restorer:
             WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
         """
         checkpoint = read(path)
-        return cls(checkpoint.network(), device, training_patch(checkpoint) if local_statistics else None)
+        restorer = cls(checkpoint.network(), device, training_patch(checkpoint) if local_statistics else None)
+        restorer.task = checkpoint.task
+        return restorer
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
