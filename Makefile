@@ -18,7 +18,7 @@ demo: .venv/ready  ## set up, train a small MHNet on synthetic rain, restore the
 test: .venv/ready-test  ## run the tests
 	$(BIN)/python -m pytest
 
-lint: .venv/ready-test .venv/ready-lint  ## check style and types
+lint: .venv/ready-test .venv/ready-lint .venv/ready-figures  ## check style and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright

@@ -148,6 +148,24 @@ def test_crops_of_one_scene_stay_on_one_side(suffix):
     assert not scenes[0] & scenes[1]
 
 
+@pytest.mark.parametrize(
+    ("names", "count", "most_left_aside"),
+    [
+        ([f"IMG_{i:04}" for i in range(49)] + ["cat", "dog"], 5, 0),
+        ([f"DSC_{i}" for i in range(49)] + [f"IMG_{i}" for i in range(49)], 5, 0),
+        ([f"Rain13K/{i}" for i in range(1, 1371)] + [f"Rain800/{i}" for i in range(1, 81)], 32, 0),
+        ([f"{i}" for i in range(1, 1371)] + ["1_a"], 32, 0),
+        ([f"seq{scene}/sharp/{frame:06}" for scene in range(22) for frame in range(95)], 32, 63),
+        ([f"target_crops/{image}-{crop}" for image in range(200) for crop in range(8)], 32, 0),
+    ],
+)
+def test_little_is_left_aside(names, count, most_left_aside):
+    training, validation = hold_out(names, count)
+    assert len(validation) == count
+    assert not set(training) & set(validation)
+    assert len(names) - len(training) - len(validation) <= most_left_aside
+
+
 @pytest.mark.parametrize("count", [3, 4])
 def test_holding_out_everything_is_refused(count):
     with pytest.raises(ValueError, match=f"{count} images cannot be held out of 3"):

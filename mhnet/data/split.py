@@ -11,12 +11,13 @@ _CROP = re.compile(r"(?:-|_s)\d+$")
 
 
 def hold_out(names: Sequence[str], count: int) -> tuple[list[int], list[int]]:
-    """Splits images into those to train on and `count` to validate with, never parts of one scene to both sides.
+    """Splits images into those to train on and `count` to validate with.
 
     Frames of a video look alike, so whole scenes are held out: images in one folder whose names differ only in the
-    number at their end, behind the crop's number where the folder is one of `_crops`. Where all images are one scene
-    the last ones are held out; where names are only numbers, in one folder, the images have nothing to do with each
-    other. Frames of a held-out scene beyond `count` are left aside.
+    number at their end, behind the crop's number where the folder is one of `_crops`. Names that are nothing but
+    numbers, of different lengths in one folder (1, 2, … 13711), are no video: each image is a scene of its own.
+    Scenes are spread over the list, and frames of a held-out scene beyond `count` are left aside; where that would
+    cost more than a quarter of the images, the last frames of the longest scene are held out instead.
 
     Args:
         names: of the clean images, with their folders, in natural order.
@@ -30,24 +31,33 @@ def hold_out(names: Sequence[str], count: int) -> tuple[list[int], list[int]]:
     """
     if count >= len(names):
         raise ValueError(f"{count} images cannot be held out of {len(names)}")
+    scenes = _scenes(names)
+    small = [scene for scene in scenes if len(scene) <= max(count, len(names) // 4)]
+    held: list[int] = []
+    for wanted in range(1, min(len(small), len(scenes) - 1) + 1):
+        held = sorted(position for scene in _spread(len(small), wanted) for position in small[scene])
+        if len(held) >= count:
+            return sorted(set(range(len(names))) - set(held)), [held[i] for i in _spread(len(held), count)]
+    longest = [position for position in max(scenes, key=len) if position not in held]
+    held = sorted([*held, *longest[len(longest) - (count - len(held)) :]])
+    if len(held) < count:
+        raise ValueError(f"{count} images cannot be held out of {len(names)} in {len(scenes)} scenes")
+    return sorted(set(range(len(names))) - set(held)), held
+
+
+def _scenes(names: Sequence[str]) -> list[list[int]]:
+    """The positions of each scene's images."""
+    lengths: dict[str, set[int]] = {}
+    for name in names:
+        frame = PurePath(_frame(name))
+        if frame.name.isdigit():
+            lengths.setdefault(str(frame.parent), set()).add(len(frame.name))
     scenes: dict[str, list[int]] = {}
     for position, name in enumerate(names):
-        scenes.setdefault(_NUMBER.sub("", _frame(name)), []).append(position)
-    if len(scenes) == 1:
-        only_numbers = _NUMBER.sub("", PurePath(_frame(names[0])).name) == ""
-        if not only_numbers:
-            return list(range(len(names) - count)), list(range(len(names) - count, len(names)))
-        scenes = {name: [position] for position, name in enumerate(names)}
-    groups = list(scenes.values())
-    for wanted in range(1, len(groups)):
-        chosen = {int(position) for position in _spread(len(groups), wanted)}
-        held = [position for group in chosen for position in groups[group]]
-        if len(held) >= count:
-            break
-    else:
-        raise ValueError(f"{count} images cannot be held out of {len(names)} in {len(groups)} scenes")
-    held = sorted(held)
-    return sorted(set(range(len(names))) - set(held)), [held[i] for i in _spread(len(held), count)]
+        frame = PurePath(_frame(name))
+        unrelated = frame.name.isdigit() and len(lengths[str(frame.parent)]) > 1
+        scenes.setdefault(str(frame) if unrelated else _NUMBER.sub("", str(frame)), []).append(position)
+    return list(scenes.values())
 
 
 def _frame(name: str) -> str:
