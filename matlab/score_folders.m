@@ -188,7 +188,7 @@ end
 function key = strip(key)
 % A key without the prefix of its side.
     slash = find(key == '/', 1, 'last');
-    key = [key(1:slash), regexprep(key(slash + 1:end), '^(norain|rain|blur|gt)_(?=.)', '')];
+    key = [key(1:slash), regexprep(key(slash + 1:end), '^(norain|rain|blur|gt)(_(?=.)|(?=\d))', '')];
 end
 
 function name = last_part(folder)

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mhnet import images, metrics
-from mhnet.data.pairs import Pair, pair_folders, target_images
+from mhnet.data.pairs import Pair, clean_side, pair_folders, target_images
 from mhnet.errors import MHNetError
 from mhnet.tasks import Published, TestSet, known_set
 
@@ -140,6 +140,9 @@ def evaluate_folder(
     Raises MHNetError for an unknown protocol, a missing or empty folder, and a restored image without its clean one.
     """
     metrics.get_protocol(protocol)
+    if Path(results_dir).resolve() == Path(targets_dir).resolve():
+        raise MHNetError(f"{results_dir} would be compared with itself: name the folder of the clean images as well")
+    targets_dir = clean_side(Path(targets_dir))
     pairs = pair_folders(results_dir, targets_dir)
     inputs = {} if inputs_dir is None else {pair.name: pair.target for pair in pair_folders(results_dir, inputs_dir)}
     shown = name or Path(results_dir).resolve().name

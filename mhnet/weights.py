@@ -8,7 +8,9 @@ holds the same parameters. Pickles are read by `torch.load(weights_only=True)` o
 import hashlib
 import json
 import pickle
+import re
 import warnings
+import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -199,14 +201,18 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise WeightsError(f"{path} is a compressed archive, not a checkpoint: unpack it first")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle's newer protocols
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
+    except (MemoryError, WeightsError):
         raise
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} is refused: it is damaged, or loading it would run code that it brings; "
+            f"{path} is refused: it is damaged, or loading it would run code{_wanted(error)}; "
             "ask its author for a safetensors file"
         ) from error
     except Exception as error:  # damaged pickles raise nearly anything
@@ -277,6 +283,12 @@ def _check_tensor(name: str, tensor: Tensor, path: Path) -> None:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return ", ".join(names[:4]) + more
+
+
+def _wanted(error: pickle.UnpicklingError) -> str:
+    """What a refused pickle asks for, where PyTorch says so."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f" ({found[1]})" if found else " that it brings"
 
 
 def _first_line(error: Exception) -> str:

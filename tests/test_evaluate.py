@@ -147,3 +147,14 @@ sys.exit(main())
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+def test_the_folder_of_a_set_stands_for_its_clean_side(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    results, clean = folders
+    (tmp_path / "set").mkdir()
+    clean.rename(tmp_path / "set" / "target")
+    images.write(tmp_path / "set" / "input" / "rain-1.png", np.zeros((16, 20, 3), np.uint8))
+    direct = evaluate_folder(results, tmp_path / "set" / "target", "y_float", processes=1)
+    assert evaluate_folder(results, tmp_path / "set", "y_float", processes=1).rows == direct.rows
+    with pytest.raises(MHNetError, match="compared with itself"):
+        evaluate_folder(results, tmp_path / "set" / ".." / "results", "y_float")

@@ -292,3 +292,14 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     (root / "input" / "1.png").write_bytes(b"<html>404</html>")
     with pytest.raises(MHNetError, match=r"input/1\.png is not an image of a known kind"):
         check_pairs(find_pairs(root))
+
+
+def test_prefixes_need_no_separator_before_a_number(tmp_path: Path) -> None:
+    for number in (1, 2):
+        for name in (f"rain{number:03}", f"norain{number:03}"):
+            images.write(tmp_path / "loose" / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+        images.write(tmp_path / "sides" / "rain" / f"rain{number:03}.png", np.zeros((2, 2, 3), np.uint8))
+        images.write(tmp_path / "sides" / "norain" / f"norain{number:03}.png", np.zeros((2, 2, 3), np.uint8))
+    for layout in ("loose", "sides"):
+        found = [(pair.degraded.name, pair.target.name) for pair in find_pairs(tmp_path / layout)]
+        assert found == [("rain001.png", "norain001.png"), ("rain002.png", "norain002.png")]

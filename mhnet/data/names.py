@@ -14,7 +14,7 @@ TARGET_SIDES = ("target", "sharp", "norain", "clean", "gt", "hq")
 SPLITS = ("train", "val", "test")
 NATURAL = ns.PATH | ns.IGNORECASE
 
-PREFIX = re.compile(r"^(norain|rain|blur|gt)_(?=.)")
+PREFIX = re.compile(r"^(norain|rain|blur|gt)(?:_(?=.)|(?=\d))")
 
 
 class PairError(MHNetError):

@@ -122,6 +122,12 @@ def holds_sides(root: images.StrPath) -> bool:
         return False
 
 
+def clean_side(folder: Path) -> Path:
+    """The folder itself, or the clean side of the one set that it holds side by side."""
+    sides = [one for one in find_sides(folder) if one.holder == folder] if holds_sides(folder) else []
+    return sides[0].target if len(sides) == 1 else folder
+
+
 def present_splits(root: images.StrPath) -> set[str]:
     """The splits that sets at or below a folder belong to by their folders' names."""
     root = Path(root)
@@ -149,7 +155,7 @@ def match_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> t
     degraded_dir, target_dir = Path(degraded_dir), Path(target_dir)
     degraded, targets = _keys(degraded_dir), _target_keys(target_dir)
     if target_dir == degraded_dir:
-        degraded = _beginning("rain_", degraded) or degraded
+        degraded = _beginning("rain", degraded) or degraded
     for folder, side in ((degraded_dir, degraded), (target_dir, targets)):
         if not side:
             raise PairError(f"There are no images in {folder}; put them there, or name another folder.")
@@ -235,12 +241,13 @@ def _keys(folder: Path) -> dict[Path, _Key]:
 def _target_keys(folder: Path) -> dict[Path, _Key]:
     """The keys of clean images: in PReNet's layout those of `norain-*` alone."""
     keys = _keys(folder)
-    return _beginning("norain_", keys) or keys
+    return _beginning("norain", keys) or keys
 
 
 def _beginning(prefix: str, keys: dict[Path, _Key]) -> dict[Path, _Key]:
     """The images that lie in the folder itself and whose names begin with a prefix."""
-    return {path: key for path, key in keys.items() if key[0] == "." and key[1].startswith(prefix)}
+    found = ((path, key, PREFIX.match(key[1])) for path, key in keys.items() if key[0] == ".")
+    return {path: key for path, key, match in found if match and match[1] == prefix}
 
 
 def _strip(key: _Key) -> _Key:
