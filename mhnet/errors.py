@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
 P = ParamSpec("P")
@@ -46,3 +46,9 @@ def sentence(error: MHNetError) -> str:
     """The error's sentence, also where PyTorch's DataLoader has put a worker's traceback in front of it."""
     last = str(error).strip().splitlines()[-1]
     return last.partition(f"{type(error).__name__}: ")[2] or last
+
+
+def shortened(names: Sequence[object], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

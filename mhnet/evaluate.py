@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from mhnet import images, metrics
 from mhnet.data.pairs import Pair, clean_side, pair_folders, target_images
-from mhnet.errors import MHNetError
+from mhnet.errors import MHNetError, shortened
 from mhnet.tasks import Published, TestSet, known_set
 
 IMAGES_PER_PROCESS = 8  # fewer are scored sooner than another process has started
@@ -102,10 +102,7 @@ class Evaluation:
     @property
     def miscounted(self) -> str:
         """How the number of images differs from the public set's, as a sentence; '' where it does not."""
-        if self.known is None or self.total in self.known.counts:
-            return ""
-        expected = " or ".join(f"{count:,}" for count in self.known.counts)
-        return f"{self.name} has {self.total:,} images here, the set {self.known.name} has {expected}"
+        return self.known.miscounted(self.name, self.total) if self.known else ""
 
     @property
     def doubts(self) -> list[str]:
@@ -197,11 +194,6 @@ def evaluate_pairs(
 def mean_of(values: Sequence[float]) -> float:
     """The mean; nan for none."""
     return sum(values) / len(values) if values else math.nan
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first three names, and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _add_lpips(evaluation: Evaluation, distance: Distance) -> None:

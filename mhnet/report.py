@@ -13,9 +13,9 @@ import cv2
 
 import mhnet
 from mhnet import images, metrics, sheets
-from mhnet.errors import MHNetError
-from mhnet.evaluate import DEGRADED, Evaluation, mean_of, shortened
-from mhnet.files import replacing
+from mhnet.errors import shortened
+from mhnet.evaluate import DEGRADED, Evaluation, mean_of
+from mhnet.files import write_text
 from mhnet.tasks import PAPER, Published
 
 EXTREMES = 10  # images at either end on a sheet
@@ -120,7 +120,7 @@ def to_csv(evaluations: Sequence[Evaluation], path: images.StrPath) -> None:
         failed = [(name, [""] * (2 + distances), reason) for name, reason in one.failures]
         for name, figures, reason in scored + failed:
             lines.writerow([one.name, *[one.method] * several, name, one.protocol, *figures, reason])
-    _write(path, text.getvalue())
+    write_text(Path(path), text.getvalue())
 
 
 def write_report(evaluations: Sequence[Evaluation], folder: images.StrPath) -> None:
@@ -132,9 +132,9 @@ def write_report(evaluations: Sequence[Evaluation], folder: images.StrPath) -> N
     to_csv(evaluations, folder / "scores.csv")
     doubts = dict.fromkeys(doubt for one in evaluations for doubt in one.doubts)
     notes = "".join(f"\n* {doubt}." for doubt in [_made_by(), *doubts])
-    _write(folder / "summary.md", f"{format_table(evaluations)}\n{notes}\n")
-    _write(folder / "summary.json", to_json(evaluations))
-    _write(folder / "summary.tex", latex(evaluations) + "\n")
+    write_text(folder / "summary.md", f"{format_table(evaluations)}\n{notes}\n")
+    write_text(folder / "summary.json", to_json(evaluations))
+    write_text(folder / "summary.tex", latex(evaluations) + "\n")
     taken: set[str] = set()
     for one in evaluations:
         if one.inputs and one.rows and one.method != DEGRADED:
@@ -214,11 +214,3 @@ def _lines(table: Sequence[Sequence[str]], words: int) -> list[str]:
         lines.append(f"| {' | '.join(padded)} |")
     rules = ["-" * (width + 1) + ("-" if i < words else ":") for i, width in enumerate(widths)]
     return [lines[0], f"|{'|'.join(rules)}|", *lines[1:]]
-
-
-def _write(path: images.StrPath, text: str) -> None:
-    try:
-        with replacing(Path(path)) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise MHNetError(f"{path} cannot be written ({error.strerror}); choose another place.") from error

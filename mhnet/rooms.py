@@ -12,8 +12,6 @@ from mhnet.errors import MHNetError, exits_cleanly
 from mhnet.tasks import Task
 
 if TYPE_CHECKING:
-    import torch
-
     from mhnet.data.testsets import FoundSet
 
 SHOWN = 5  # failures that are told one by one
@@ -36,7 +34,7 @@ def train_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> 
     from mhnet.train.config import load_config
     from mhnet.train.trainer import train
 
-    _device("auto", args.gpus)
+    _check_gpus(args.gpus)
     sides = {"DATA.TRAIN_DIR": args.input, "DATA.TRAIN_TARGET_DIR": args.target}
     named = [word for key, folder in sides.items() if folder for word in (key, folder)]
     best = train(load_config(task, args.config, [*named, *args.overrides]), task)
@@ -48,8 +46,7 @@ def train_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> 
 def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> int:
     """`test.py`: restores test sets, and scores what was written where there are clean images."""
     parser = argparse.ArgumentParser(description=f"Restore images with MHNet ({task.name}) and score them.")
-    _add_sets(parser, task, room)
-    parser.add_argument("--result_dir", type=Path, default=room / "results", help="(default: %(default)s)")
+    _add_scoring(parser, task, room)
     parser.add_argument("--weights", type=Path, help="a .safetensors or .pth file (default: the one trained here)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--gpus", help="numbers of the GPUs to show to CUDA, e.g. 0")
@@ -59,16 +56,16 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> i
         default="off",
         help=f"local statistics at test time; with them, results go to RESULT_DIR/{TLC_FOLDER} (default: %(default)s)",
     )
-    parser.add_argument("--score_input", action="store_true", help="score the degraded images too")
-    scores.add_options(parser)
     args = parser.parse_args(argv)
     _show_gpus(args.gpus)
+    from mhnet.devices import choose_device
     from mhnet.restore.folders import check_targets, restore_files
     from mhnet.restore.restorer import Restorer
 
     found = _sets(task, args)
     weights = args.weights or default_weights(room)
-    device, failures = _device(args.device, args.gpus), []
+    _check_gpus(args.gpus)
+    device, failures = choose_device(args.device), []
     for local in TLC[args.tlc]:
         results = _results(args.result_dir, local)
         jobs = {
@@ -95,10 +92,7 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> i
 def evaluate_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> int:
     """`evaluate_PSNR_SSIM.py`: scores restored images that lie in `RESULTS/SET/`."""
     parser = argparse.ArgumentParser(description=f"PSNR and SSIM of restored images ({task.name}).")
-    _add_sets(parser, task, room)
-    parser.add_argument("--result_dir", type=Path, default=room / "results", help="(default: %(default)s)")
-    parser.add_argument("--score_input", action="store_true", help="score the degraded images too")
-    scores.add_options(parser)
+    _add_scoring(parser, task, room)
     args = parser.parse_args(argv)
     found = _sets(task, args)
     # Whichever of test.py's results are there.
@@ -130,7 +124,8 @@ def default_weights(room: Path) -> Path:
     raise MHNetError(f"There are no weights in {trained} or {folder}: run train.py, or name a file with --weights.")
 
 
-def _add_sets(parser: argparse.ArgumentParser, task: Task, room: Path) -> None:
+def _add_scoring(parser: argparse.ArgumentParser, task: Task, room: Path) -> None:
+    """The options of everything that scores: which sets, which results, how."""
     parser.add_argument(
         "--input_dir",
         type=Path,
@@ -139,7 +134,10 @@ def _add_sets(parser: argparse.ArgumentParser, task: Task, room: Path) -> None:
     )
     names = ", ".join(one.name for one in task.sets)
     parser.add_argument("--dataset", nargs="+", metavar="SET", help=f"such as {names} (default: those that are there)")
+    parser.add_argument("--result_dir", type=Path, default=room / "results", help="(default: %(default)s)")
     parser.add_argument("--protocol", help="how to score (default: as papers score the set)")
+    parser.add_argument("--score_input", action="store_true", help="score the degraded images too")
+    scores.add_options(parser)
 
 
 def _show_gpus(gpus: str | None) -> None:
@@ -148,15 +146,12 @@ def _show_gpus(gpus: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
 
 
-def _device(name: str, gpus: str | None) -> "torch.device":
-    """The device to compute on; a GPU that was asked for by number must be there."""
+def _check_gpus(gpus: str | None) -> None:
+    """A GPU that was asked for by number must be there."""
     import torch
-
-    from mhnet.devices import choose_device
 
     if gpus and not torch.cuda.is_available():
         raise MHNetError(f"There is no GPU {gpus} here: leave out --gpus to compute on the CPU")
-    return choose_device(name)
 
 
 def _sets(task: Task, args: argparse.Namespace) -> "list[FoundSet]":

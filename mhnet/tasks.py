@@ -31,6 +31,13 @@ class TestSet:
     protocol: str
     published: Published | None = None
 
+    def miscounted(self, name: str, images: int) -> str:
+        """How a number of images differs from this set's, as a sentence; '' where it does not."""
+        if images in self.counts:
+            return ""
+        expected = " or ".join(f"{count:,}" for count in self.counts)
+        return f"{name} has {images:,} images here, the set {self.name} has {expected}"
+
 
 @dataclass(frozen=True)
 class Task:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mhnet import __version__
-from mhnet.errors import MHNetError
+from mhnet.errors import MHNetError, shortened
 from mhnet.files import replacing
 from mhnet.models import MHNet, MHNetArgs, MHNetV4
 from mhnet.published import ARCHITECTURES, Args, build, from_published, recognise, to_published
@@ -265,7 +265,7 @@ def _check(state: dict[str, Tensor], args: Args, path: Path) -> None:
         if name in state and state[name].shape != shape
     ]
     faults = [("missing", missing), ("unexpected", unexpected), ("of another shape", wrong)]
-    if found := [f"{what}: {_some(names)}" for what, names in faults if names]:
+    if found := [f"{what}: {shortened(names, 4)}" for what, names in faults if names]:
         raise WeightsError(f"{path} does not fit the network that it describes ({args}); " + "; ".join(found))
 
 
@@ -278,11 +278,6 @@ def _check_tensor(name: str, tensor: Tensor, path: Path) -> None:
         raise WeightsError(f"{path} holds {name} as {tensor.dtype}: floating-point parameters were expected")
     if not tensor.isfinite().all():
         raise WeightsError(f"{path} holds NaN or infinite values in {name}: its training went wrong")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
 
 
 def _wanted(error: pickle.UnpicklingError) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mhnet import images
 from mhnet.data.names import DEGRADED_SIDES, TARGET_SIDES, Pair, PairError, side_of
+from mhnet.errors import shortened
 
 _LIST = re.compile(r"realblur[-_]([jr])[-_](train|val|test)[-_]list\.txt", re.IGNORECASE)
 
@@ -52,8 +53,7 @@ def _read(path: Path, root: Path, beside: bool) -> list[Pair]:
         name = Path(*(part for part in place.parts[:-1] if side_of(part) not in DEGRADED_SIDES), place.stem)
         pairs.append(Pair(sides["degraded"], sides["target"], name.as_posix()))
     if missing:
-        shown = ", ".join(map(str, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise PairError(f"{path} names {shown}, which is missing; unpack the images beside the list.")
+        raise PairError(f"{path} names {shortened(missing)}, which is missing; unpack the images beside the list.")
     return pairs
 
 

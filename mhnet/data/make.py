@@ -23,7 +23,7 @@ from mhnet.data.names import Pair
 from mhnet.data.pairs import check_pairs
 from mhnet.data.rain import RainParameters
 from mhnet.errors import MHNetError
-from mhnet.files import replacing
+from mhnet.files import write_text
 
 RECORD = "parameters.json"
 PARAMETERS: dict[str, type[RainParameters] | type[BlurParameters]] = {"rain": RainParameters, "blur": BlurParameters}
@@ -130,10 +130,9 @@ def _keep_record(path: Path, record: dict[str, Any]) -> None:
             if path.read_text(encoding="utf-8") != text:
                 raise MHNetError(f"{path} tells of other photographs or settings; name another folder, or remove this.")
             return
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise MHNetError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+        raise MHNetError(f"{path} cannot be read ({error.strerror}); choose another place.") from error
+    write_text(path, text)
 
 
 def _in_parallel(do: Callable[..., _T], jobs: Sequence[Any], what: str) -> list[_T]:

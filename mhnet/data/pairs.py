@@ -32,6 +32,7 @@ from mhnet.data.names import (
     split_of,
     without_split,
 )
+from mhnet.errors import shortened
 
 _OF_NO_SIDE = ("rainstreak_", "rainregion_")
 _Key = tuple[str, str]
@@ -114,26 +115,27 @@ def find_sides(root: images.StrPath) -> list[Sides]:
     return natsorted(found, key=lambda sides: sides.degraded.as_posix(), alg=NATURAL)
 
 
-def holds_sides(root: images.StrPath) -> bool:
-    """Whether there is a set of pairs at or below a folder."""
+def sides_if_any(root: images.StrPath) -> list[Sides]:
+    """`find_sides`, but an empty list where there is no set."""
     try:
-        return bool(find_sides(root))
+        return find_sides(root)
     except NoPairsError:
-        return False
+        return []
 
 
 def clean_side(folder: Path) -> Path:
     """The folder itself, or the clean side of the one set that it holds side by side."""
-    sides = [one for one in find_sides(folder) if one.holder == folder] if holds_sides(folder) else []
+    sides = [one for one in sides_if_any(folder) if one.holder == folder]
     return sides[0].target if len(sides) == 1 else folder
 
 
 def present_splits(root: images.StrPath) -> set[str]:
     """The splits that sets at or below a folder belong to by their folders' names."""
     root = Path(root)
-    if not holds_sides(root):
+    try:
+        lists, sets = find_sets(root)
+    except NoPairsError:
         return set()
-    lists, sets = find_sets(root)
     return {name for sides in sets if (name := split_of(sides.holder.relative_to(root)))} | set(lists)
 
 
@@ -145,8 +147,9 @@ def pair_folders(degraded_dir: images.StrPath, target_dir: images.StrPath) -> li
     """
     pairs, missing = match_folders(degraded_dir, target_dir)
     if missing:
-        shown = ", ".join(map(str, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise PairError(f"No image in {target_dir} has the name of {shown}; add it there, or take this away.")
+        raise PairError(
+            f"No image in {target_dir} has the name of {shortened(missing)}; add it there, or take this away."
+        )
     return pairs
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from mhnet import images
 from mhnet.data.names import Pair, PairError, split_of
 from mhnet.data.pairs import Sides, find_sets, match_folders
-from mhnet.tasks import TASKS, TRAINING_COUNTS
+from mhnet.tasks import TASKS, TRAINING_COUNTS, plain_name
 
 SET_TASKS = {one.name: task.name for task in TASKS.values() for one in task.sets} | {"Rain13K": "deraining"}
 TEST_COUNTS = {one.name: one.counts for task in TASKS.values() for one in task.sets}
@@ -102,9 +102,9 @@ def _layout(sides: Sides) -> str:
 def _public_name(root: Path, place: Path) -> str | None:
     """The public set that a folder's name tells, from the innermost to the root's parent."""
     for part in reversed((*root.resolve().parts[-2:], *place.parts)):
-        plain = _plain(part)
+        plain = plain_name(part.replace(" ", ""))
         for name in SET_TASKS:
-            if plain.startswith(_plain(name)) and not plain.removeprefix(_plain(name))[:1].isdigit():
+            if plain.startswith(plain_name(name)) and not plain.removeprefix(plain_name(name))[:1].isdigit():
                 return name
     return None
 
@@ -129,7 +129,3 @@ def _task(root: Path, name: str, place: Path, layout: str) -> str | None:
 
 def _no_splits(words: str) -> str:
     return words.replace("train", "")
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "").replace(" ", "")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mhnet import images
 from mhnet.data.names import DEGRADED_SIDES, SPLITS, TARGET_SIDES, side_of
-from mhnet.data.pairs import find_pairs, holds_sides, present_splits
+from mhnet.data.pairs import find_pairs, present_splits, sides_if_any
 from mhnet.errors import MHNetError
-from mhnet.tasks import Task, plain_name
+from mhnet.tasks import Task, TestSet, plain_name
 
 DEPTH = 3
 """How many folders below the root a set may lie: Rain13k/test/Test100."""
@@ -22,21 +22,18 @@ class FoundSet:
         name: the public set's, else the folder's.
         files: (name, image, its clean one or None).
         protocol: how it is scored.
-        expected: numbers of images that the public set has; empty for others.
+        known: the public set that it is, if any.
     """
 
     name: str
     files: Sequence[tuple[str, Path, Path | None]]
     protocol: str
-    expected: tuple[int, ...] = ()
+    known: TestSet | None = None
 
     @property
-    def warning(self) -> str | None:
-        """What the user should know before believing a score."""
-        if self.expected and len(self.files) not in self.expected:
-            numbers = " or ".join(map(str, self.expected))
-            return f"{self.name} holds {len(self.files)} images here, the public set has {numbers}"
-        return None
+    def warning(self) -> str:
+        """What the user should know before believing a score; '' for nothing."""
+        return self.known.miscounted(self.name, len(self.files)) if self.known else ""
 
 
 def find_test_sets(task: Task, root: Path, names: Sequence[str] | None, results: Path | None = None) -> list[FoundSet]:
@@ -105,7 +102,7 @@ def _has_test(place: Path) -> bool:
 
 def _open(task: Task, name: str, place: Path, results: Path | None) -> FoundSet:
     known = task.set_named(name)
-    if holds_sides(place):
+    if sides_if_any(place):
         files = [(pair.name, pair.degraded, pair.target) for pair in find_pairs(place, "test")]
     else:
         side = _degraded_side(place)
@@ -118,8 +115,7 @@ def _open(task: Task, name: str, place: Path, results: Path | None) -> FoundSet:
     for stem, path, _ in files:
         if taken.setdefault(stem.lower(), path) != path:
             raise MHNetError(f"{taken[stem.lower()]} and {path} would have one result: rename one of them")
-    name = known.name if known else name
-    return FoundSet(name, files, known.protocol if known else task.protocol, known.counts if known else ())
+    return FoundSet(known.name if known else name, files, known.protocol if known else task.protocol, known)
 
 
 def _degraded_side(place: Path) -> Path:

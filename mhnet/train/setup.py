@@ -26,7 +26,7 @@ from mhnet.data.datasets import (
 )
 from mhnet.data.degrade import DEGRADATIONS
 from mhnet.data.pack import is_pack, open_pairs
-from mhnet.data.pairs import check_pairs, holds_sides
+from mhnet.data.pairs import check_pairs, sides_if_any
 from mhnet.data.split import hold_out
 from mhnet.errors import MHNetError
 from mhnet.published import build
@@ -71,7 +71,7 @@ def build_data(config: CfgNode) -> tuple[TrainingCrops, ValidationImages]:
             raise MHNetError(
                 f"There is no folder {root}: put training images there, as README.md shows, or set DATA.TRAIN_DIR"
             )
-        if degrade and not targets and not is_pack(root) and not holds_sides(root):
+        if degrade and not targets and not is_pack(root) and not sides_if_any(root):
             found, store = images.find_images(Path(root), recursive=True), ImageFiles(data.CACHE_MB)
             if not found:
                 raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
