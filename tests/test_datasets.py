@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from mhnet import images
 from mhnet.data.datasets import (
+    EpochBatches,
     EpochSampler,
     ImageFiles,
     PairSource,
@@ -170,3 +171,21 @@ def test_little_is_left_aside(names, count, most_left_aside):
 def test_holding_out_everything_is_refused(count):
     with pytest.raises(ValueError, match=f"{count} images cannot be held out of 3"):
         hold_out(["lake", "cat", "otter"], count)
+
+
+def test_all_processes_and_parts_of_a_batch_make_the_batch():
+    whole = EpochBatches(22, 7, lambda epoch: 8 if epoch < 3 else 4)
+    for epoch, steps in ((0, 2), (3, 5)):
+        whole.epoch = epoch
+        assert [len(batch) for batch in whole] == [8 if epoch < 3 else 4] * steps
+        shares = [EpochBatches(22, 7, whole.batch, 2, process, 2) for process in range(2)]
+        for share in shares:
+            share.epoch = epoch
+        parts = [list(share) for share in shares]
+        for step, batch in enumerate(whole):
+            together = [key for part in (2 * step, 2 * step + 1) for process in parts for key in process[part]]
+            assert together == batch
+        whole.start = 1
+        assert len(whole) == steps - 1
+        assert [key for share in parts for key in share[2]][:2] == next(iter(whole))[:2]
+        whole.start = 0

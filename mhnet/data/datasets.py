@@ -4,6 +4,7 @@ Every sample draws from its own random numbers, seeded by run, epoch and place i
 neither on the number of loader processes nor on where a run was interrupted.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -134,10 +135,10 @@ class TrainingCrops(Dataset[Tensor]):
 
     Args:
         source: the images; each stands `repeat` times in an epoch.
-        patch: P. Smaller images are padded by reflection first.
+        patch: P, or a function of the epoch that gives it. Smaller images are padded by reflection first.
     """
 
-    def __init__(self, source: Source, patch: int, seed: int, repeat: int = 1):
+    def __init__(self, source: Source, patch: int | Callable[[int], int], seed: int, repeat: int = 1):
         self.source, self.patch, self.seed, self.repeat = source, patch, seed, repeat
 
     def __len__(self) -> int:
@@ -145,12 +146,13 @@ class TrainingCrops(Dataset[Tensor]):
 
     def __getitem__(self, key: Key) -> Tensor:
         epoch, item = key
+        patch = self.patch if isinstance(self.patch, int) else self.patch(epoch)
         random = np.random.default_rng((self.seed, epoch, item))
         index = item % len(self.source)
         size = self.source.size(index)
-        top, left = (int(random.integers(max(side - self.patch, 0) + 1)) for side in size)
-        box = (top, left, min(size[0], self.patch), min(size[1], self.patch))
-        crops = [pad_to(crop, self.patch) for crop in self.source.crop(index, box)]
+        top, left = (int(random.integers(max(side - patch, 0) + 1)) for side in size)
+        box = (top, left, min(size[0], patch), min(size[1], patch))
+        crops = [pad_to(crop, patch) for crop in self.source.crop(index, box)]
         turns, flip = int(random.integers(4)), bool(random.integers(2))
         crops = [np.rot90(crop[:, ::-1] if flip else crop, turns) for crop in crops]
         return to_tensor(self.source.finish([np.ascontiguousarray(crop) for crop in crops], random))
@@ -189,8 +191,46 @@ class EpochSampler(Sampler[Key]):
         return iter([(self.epoch, int(item)) for item in order])
 
 
+class EpochBatches(Sampler[list[Key]]):
+    """One process's share of an epoch's batches: every batch of the epoch is cut into `parts` micro-batches, and each
+    of those is shared by all processes. What a batch holds depends neither on their number nor on `parts`.
+
+    Set `epoch` before iterating, and `start` to the first batch that is wanted.
+
+    Args:
+        size: places in an epoch; what is left at its end is not used.
+        batch: crops in a batch of all processes, by epoch; a multiple of processes × parts.
+    """
+
+    def __init__(
+        self, size: int, seed: int, batch: Callable[[int], int], parts: int = 1, process: int = 0, processes: int = 1
+    ):
+        self.order, self.batch = EpochSampler(size, seed), batch
+        self.parts, self.process, self.processes = parts, process, processes
+        self.epoch = self.start = 0
+
+    def steps(self, epoch: int) -> int:
+        """Batches of an epoch."""
+        return len(self.order) // self.batch(epoch)
+
+    def __len__(self) -> int:
+        return (self.steps(self.epoch) - self.start) * self.parts
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        self.order.epoch = self.epoch
+        keys, size = list(self.order), self.batch(self.epoch)
+        share = size // (self.processes * self.parts)
+        for step in range(self.start, self.steps(self.epoch)):
+            for part in range(self.parts):
+                first = step * size + (part * self.processes + self.process) * share
+                yield keys[first : first + share]
+
+
 def start_worker(_worker: int) -> None:
-    """Keeps every loader process to one thread; the processes are the parallelism."""
+    """Keeps every loader process to one thread; the processes are the parallelism. What asks the run to stop, such as
+    Ctrl-C, is for the main process, which still needs its loaders until everything is saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
