@@ -18,7 +18,7 @@ demo: .venv/ready  ## set up, train a small MHNet on synthetic rain, restore the
 test: .venv/ready-test  ## run the tests
 	$(BIN)/python -m pytest
 
-lint: .venv/ready-test .venv/ready-lint .venv/ready-figures  ## check style and types
+lint: .venv/ready-test .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
@@ -28,7 +28,7 @@ bench: .venv/ready  ## print how fast network, loading and scoring are beside th
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/metrics.py
 
-figures: .venv/ready-figures  ## draw the pictures in fig/ again
+figures: .venv/ready  ## draw the pictures in fig/ again
 	$(BIN)/python fig/draw.py
 	$(BIN)/python fig/degradations.py
 
@@ -45,6 +45,6 @@ clean:  ## remove .venv and the demo's output
 	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
-.venv/ready-test .venv/ready-lint .venv/ready-figures: .venv/ready-%: .venv/ready
+.venv/ready-test .venv/ready-lint: .venv/ready-%: .venv/ready
 	$(BIN)/python -m pip install --quiet -e '.[$*]'
 	@touch $@

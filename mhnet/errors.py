@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
@@ -12,6 +13,10 @@ P = ParamSpec("P")
 
 class MHNetError(Exception):
     """A mistake that the user can mend: one sentence that names the file, the value and the way out."""
+
+
+class ToldElsewhere(MHNetError):
+    """One that another of several processes tells of: this one says nothing, and gives it a second to speak."""
 
 
 def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
@@ -26,6 +31,9 @@ def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
         try:
             status = main(*args, **kwargs)
             sys.stdout.flush()
+        except ToldElsewhere:
+            time.sleep(1)
+            return 1
         except MHNetError as error:
             print(f"error: {sentence(error)}", file=sys.stderr)
             return 1

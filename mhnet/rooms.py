@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mhnet import scores
-from mhnet.errors import MHNetError, exits_cleanly
+from mhnet.errors import MHNetError, ToldElsewhere, exits_cleanly
 from mhnet.tasks import Task
 
 if TYPE_CHECKING:
@@ -28,18 +28,35 @@ def train_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> 
     parser.add_argument("--gpus", help="numbers of the GPUs to show to CUDA, e.g. 0")
     parser.add_argument("--input", help="folder of degraded images, instead of the settings' TRAIN_DIR")
     parser.add_argument("--target", help="the folder of their clean ones")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="two steps and a validation: memory and time, and nothing is left behind"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file")
     args = parser.parse_args(argv)
     _show_gpus(args.gpus)
-    from mhnet.train.config import load_config
+    from mhnet.train.config import ConfigError, load_config
+    from mhnet.train.dry_run import dry_run
+    from mhnet.train.stop import Stopped
     from mhnet.train.trainer import train
 
     _check_gpus(args.gpus)
     sides = {"DATA.TRAIN_DIR": args.input, "DATA.TRAIN_TARGET_DIR": args.target}
     named = [word for key, folder in sides.items() if folder for word in (key, folder)]
-    best = train(load_config(task, args.config, [*named, *args.overrides]), task)
-    print(f"best weights: {best}")
-    return 0
+    try:
+        config = load_config(task, args.config, [*named, *args.overrides])
+    except ConfigError as error:
+        raise error if int(os.environ.get("LOCAL_RANK", 0)) == 0 else ToldElsewhere(str(error)) from error
+    if args.dry_run:
+        dry_run(config, task)
+        return 0
+    first, status = int(os.environ.get("RANK", 0)) == 0, 0
+    try:
+        said = f"best weights: {train(config, task)}"
+    except Stopped as stopped:
+        said, status = str(stopped), stopped.exit_status
+    if first:
+        print(said)
+    return status
 
 
 @exits_cleanly

@@ -4,7 +4,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from yacs.config import CfgNode
@@ -12,74 +12,11 @@ from yacs.config import CfgNode
 from mhnet.errors import MHNetError
 from mhnet.models import MHNetArgs, MHNetV4Args
 from mhnet.tasks import Task
-
-PATHS = ("DATA.TRAIN_DIR", "DATA.TRAIN_TARGET_DIR", "DATA.VAL_DIR", "DATA.VAL_TARGET_DIR", "TRAINING.SAVE_DIR")
-CHOICES = {
-    "MODEL.ARCHITECTURE": ("mhnet", "mhnet_v4"),
-    "DATA.DEGRADE": ("", "rain", "blur"),
-    "OPTIM.OPTIMIZER": ("adam", "adamw"),
-}
-AT_LEAST_ONE = (
-    "DATA.VAL_IMAGES", "DATA.PATCH", "DATA.REPEAT", "DATA.PREFETCH", "OPTIM.BATCH_SIZE", "OPTIM.EPOCHS",
-    "TRAINING.VAL_EVERY", "TRAINING.SAVE_EVERY",
-)  # fmt: skip
+from mhnet.train.defaults import AT_LEAST_ONE, CHOICES, PATHS, defaults
 
 
 class ConfigError(MHNetError):
     """A setting that is unknown, of the wrong type or out of range."""
-
-
-def defaults(task: Task) -> CfgNode:
-    """The paper's recipe for a task. Every key of the YAML files stands here."""
-    return CfgNode(
-        {
-            "MODEL": {
-                "ARCHITECTURE": "mhnet",
-                "WIDTH": 32,
-                "N_FEAT": task.n_feat,
-                "ENCODER_BLOCKS": [1, 1, 1, 28],
-                "GROUP_BLOCKS": 8,
-            },
-            "DATA": {
-                "TRAIN_DIR": task.train_dir,
-                "TRAIN_TARGET_DIR": "",
-                "VAL_DIR": "",
-                "VAL_TARGET_DIR": "",
-                "VAL_IMAGES": 32,
-                "DEGRADE": "",
-                "SEVERITY": [0.0, 1.0],
-                "PATCH": 256,
-                "VAL_PATCH": 256,
-                "REPEAT": 1,
-                "WORKERS": 4,
-                "PREFETCH": 4,
-                "CACHE_MB": 500,
-            },
-            "OPTIM": {
-                "OPTIMIZER": "adam",
-                "BETAS": [0.9, 0.999],
-                "EPS": 1e-8,
-                "WEIGHT_DECAY": 0.0,
-                "BATCH_SIZE": 16,
-                "EPOCHS": task.epochs,
-                "WARMUP_EPOCHS": 3,
-                "LR_INITIAL": 2e-4,
-                "LR_MIN": 1e-6,
-                "GRAD_CLIP": 0.0,
-                "STAGE1_WEIGHT": 0.0,
-            },
-            "TRAINING": {
-                "SAVE_DIR": "checkpoints/mhnet",
-                "RESUME": True,
-                "DEVICE": "auto",
-                "SEED": 1234,
-                "TORCH_SEED": 42,
-                "VAL_EVERY": 20,
-                "SAVE_EVERY": 1,
-                "MAX_MINUTES": 0.0,
-            },
-        }
-    )
 
 
 def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
@@ -121,6 +58,38 @@ def network_args(config: CfgNode) -> MHNetArgs | MHNetV4Args:
         return MHNetArgs(n_feat=model.N_FEAT, **common)
     except ValueError as error:
         raise ConfigError(f"MODEL: {error}") from error
+
+
+class Stage(NamedTuple):
+    """From an epoch on (counted from 0): side of the crops, and crops in a batch."""
+
+    epoch: int
+    patch: int
+    batch: int
+
+
+def stages(config: CfgNode) -> list[Stage]:
+    """The stages of progressive training, as in Restormer (Zamir et al., CVPR 2022); one where the crops stay as they
+    are.
+
+    Raises:
+        ConfigError: an entry of DATA.PROGRESSIVE is not [epoch, patch, batch], or the epochs do not rise.
+    """
+    found = [Stage(0, config.DATA.PATCH, config.OPTIM.BATCH_SIZE)]
+    for entry in config.DATA.PROGRESSIVE:
+        fits = isinstance(entry, list) and len(entry) == 3 and all(type(one) is int and one > 0 for one in entry)
+        if not fits or not found[-1].epoch < entry[0] < config.OPTIM.EPOCHS:
+            raise ConfigError(
+                f"DATA.PROGRESSIVE {config.DATA.PROGRESSIVE} must be a list of [epoch, patch, batch], such as "
+                f"[[100, 320, 8]], with epochs that rise and end before {config.OPTIM.EPOCHS}"
+            )
+        found.append(Stage(*entry))
+    return found
+
+
+def stage_of(found: Sequence[Stage], epoch: int) -> Stage:
+    """The stage that an epoch belongs to."""
+    return [stage for stage in found if stage.epoch <= epoch][-1]
 
 
 def as_dict(config: CfgNode) -> dict[str, Any]:
@@ -178,6 +147,10 @@ def _set(config: CfgNode, key: str, value: Any, source: str) -> None:
 
 def _coerced(value: Any, default: Any, what: str) -> Any:
     """The value as the default's type; a number such as 2e-4, which YAML takes for text, is meant as a number."""
+    if default == []:
+        if not isinstance(value, list):
+            raise ConfigError(f"{what} must be a list, not {value!r}")
+        return value
     if isinstance(default, list):
         if not isinstance(value, list) or len(value) != len(default):
             raise ConfigError(f"{what} must be a list of {len(default)} values, not {value!r}")
@@ -238,6 +211,9 @@ def _check(config: CfgNode) -> None:
         ),
         "DATA.VAL_TARGET_DIR needs DATA.VAL_DIR": bool(data.VAL_TARGET_DIR and not data.VAL_DIR),
         f"DATA.VAL_PATCH {data.VAL_PATCH} must be 0 (whole images) or more": data.VAL_PATCH < 0,
+        "DATA.SELECT_BY_TEST_SET needs the test set in DATA.VAL_DIR": data.SELECT_BY_TEST_SET and not data.VAL_DIR,
+        f"DATA.VAL_DIR {data.VAL_DIR} is a test set, and choosing weights by it flatters them: name other pairs, "
+        "or set DATA.SELECT_BY_TEST_SET true": _is_test_set(data.VAL_DIR) and not data.SELECT_BY_TEST_SET,
         f"DATA.WORKERS {data.WORKERS} and CACHE_MB {data.CACHE_MB} must not be negative": min(
             data.WORKERS, data.CACHE_MB
         )
@@ -249,16 +225,26 @@ def _check(config: CfgNode) -> None:
         <= optim.WARMUP_EPOCHS
         < optim.EPOCHS,
         f"OPTIM.BETAS {optim.BETAS} must lie in [0, 1)": not all(0 <= beta < 1 for beta in optim.BETAS),
-        "OPTIM.EPS, WEIGHT_DECAY, GRAD_CLIP and STAGE1_WEIGHT must not be negative": min(
-            optim.EPS, optim.WEIGHT_DECAY, optim.GRAD_CLIP, optim.STAGE1_WEIGHT
+        "OPTIM.EPS, WEIGHT_DECAY, GRAD_CLIP, EDGE_WEIGHT and STAGE1_WEIGHT must not be negative": min(
+            optim.EPS, optim.WEIGHT_DECAY, optim.GRAD_CLIP, optim.EDGE_WEIGHT, optim.STAGE1_WEIGHT
         )
         < 0,
+        f"OPTIM.EMA {optim.EMA} must be 0 (off) or more, and less than 1": not 0 <= optim.EMA < 1,
         f"TRAINING.SEED {training.SEED} must be from 0 to 2^32 − 1": not 0 <= training.SEED < 1 << 32,
         f"TRAINING.TORCH_SEED {training.TORCH_SEED} must be from 0 to 2^63 − 1": not 0 <= training.TORCH_SEED < 1 << 63,
-        "TRAINING.MAX_MINUTES must be 0 (no limit) or more": training.MAX_MINUTES < 0,
+        "TRAINING.MAX_MINUTES and SAVE_MINUTES must be 0 (no limit) or more": min(
+            training.MAX_MINUTES, training.SAVE_MINUTES
+        )
+        < 0,
         "DATA.TRAIN_DIR and TRAINING.SAVE_DIR must be named": not (data.TRAIN_DIR and training.SAVE_DIR),
     }
     for sentence, wrong in faults.items():
         if wrong:
             raise ConfigError(sentence)
     network_args(config)
+    stages(config)
+
+
+def _is_test_set(folder: str) -> bool:
+    """Whether a folder is a `test` folder, or lies up to two below one."""
+    return "test" in [part.lower() for part in Path(folder).parts[-3:]]

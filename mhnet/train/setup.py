@@ -1,20 +1,21 @@
-"""What a run is built from, by its settings: device, data, network, optimiser, schedule."""
+"""What a run is built from, by its settings: data, network, optimiser, schedule."""
 
-import random
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.utils.data import DataLoader
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Subset
 from yacs.config import CfgNode
 
 from mhnet import images
 from mhnet.data.datasets import (
-    EpochSampler,
+    EpochBatches,
     ImageFiles,
     Images,
     PairSource,
@@ -29,27 +30,35 @@ from mhnet.data.pack import is_pack, open_pairs
 from mhnet.data.pairs import check_pairs, sides_if_any
 from mhnet.data.split import hold_out
 from mhnet.errors import MHNetError
+from mhnet.models.checkpointing import use_checkpointing
 from mhnet.published import build
-from mhnet.train.config import network_args
+from mhnet.train.config import Stage, network_args, stage_of, stages
 from mhnet.train.state import Progress, Run
 from warmup_scheduler import GradualWarmupScheduler
 
 
-def seed_everything(seed: int, torch_seed: int) -> None:
-    """Seeds Python's and NumPy's generators with one number and PyTorch's with another, as in the recipe."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(torch_seed)
+def build_run(config: CfgNode, accelerator: Accelerator, batches: EpochBatches) -> Run:
+    """A new network with its optimiser and schedule, prepared for the accelerator's device, precision and processes.
 
-
-def build_run(config: CfgNode, device: torch.device) -> Run:
-    """A new network with its optimiser and schedule."""
-    optim = config.OPTIM
-    network = build(network_args(config)).to(device).to(memory_format=torch.channels_last)
+    The schedule is ours to move: accelerate would move it once for every process.
+    """
+    optim, training = config.OPTIM, config.TRAINING
+    layout = torch.channels_last if training.CHANNELS_LAST else torch.contiguous_format
+    network = build(network_args(config)).to(accelerator.device).to(memory_format=layout)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optim.EMA)) if optim.EMA else None
+    if training.RECOMPUTE:
+        use_checkpointing(network)
     make = {"adam": Adam, "adamw": AdamW}[optim.OPTIMIZER]
     optimizer = make(network.parameters(), optim.LR_INITIAL, tuple(optim.BETAS), optim.EPS, optim.WEIGHT_DECAY)
-    cosine = CosineAnnealingLR(optimizer, optim.EPOCHS - optim.WARMUP_EPOCHS, optim.LR_MIN)
-    return Run(network, optimizer, GradualWarmupScheduler(optimizer, 1, optim.WARMUP_EPOCHS, cosine), Progress())
+    warmup, length = optim.WARMUP_EPOCHS, optim.EPOCHS
+    if optim.SCHEDULE == "step":
+        warmup, length = (sum(map(batches.steps, range(epochs))) for epochs in (warmup, length))
+    cosine = CosineAnnealingLR(optimizer, length - warmup, optim.LR_MIN)
+    scheduler = GradualWarmupScheduler(optimizer, 1, warmup, cosine)
+    if training.COMPILE:
+        network.compile()
+    model, prepared = accelerator.prepare(network, optimizer)
+    return Run(network, model, prepared, scheduler, Progress(), average, accelerator.scaler)
 
 
 def build_data(config: CfgNode) -> tuple[TrainingCrops, ValidationImages]:
@@ -98,30 +107,68 @@ def build_data(config: CfgNode) -> tuple[TrainingCrops, ValidationImages]:
             parts = [source([found[i] for i in part], store) for part in hold_out(names, data.VAL_IMAGES)]
         except ValueError as error:
             raise MHNetError(f"{data.TRAIN_DIR}: {error}: lower DATA.VAL_IMAGES or set DATA.VAL_DIR") from error
-    training = TrainingCrops(parts[0], data.PATCH, seed, data.REPEAT)
-    if len(training) < config.OPTIM.BATCH_SIZE:
+    plan = stages(config)
+    training = TrainingCrops(parts[0], partial(patch_of, plan), seed, data.REPEAT)
+    largest = max(stage.batch for stage in plan)
+    if len(training) < largest:
         raise MHNetError(
-            f"{data.TRAIN_DIR} gives {len(training)} crops an epoch, fewer than a batch of {config.OPTIM.BATCH_SIZE}: "
+            f"{data.TRAIN_DIR} gives {len(training)} crops an epoch, fewer than a batch of {largest}: "
             "raise DATA.REPEAT or lower OPTIM.BATCH_SIZE"
         )
     return training, ValidationImages(parts[1], data.VAL_PATCH, seed)
 
 
+def patch_of(plan: Sequence[Stage], epoch: int) -> int:
+    """The side of an epoch's crops."""
+    return stage_of(plan, epoch).patch
+
+
+def batch_of(plan: Sequence[Stage], epoch: int) -> int:
+    """Crops in a batch of an epoch, of all processes together."""
+    return stage_of(plan, epoch).batch
+
+
+def share_batches(config: CfgNode, training: TrainingCrops, accelerator: Accelerator) -> EpochBatches:
+    """This process's share of the batches.
+
+    Raises:
+        MHNetError: the processes and micro-batches cannot share a batch evenly.
+    """
+    plan, parts, processes = stages(config), config.OPTIM.ACCUMULATE, accelerator.num_processes
+    for stage in plan:
+        if stage.batch % (parts * processes):
+            raise MHNetError(
+                f"a batch of {stage.batch} cannot be shared evenly by {processes} processes that each take it in "
+                f"{parts} parts: change OPTIM.BATCH_SIZE, OPTIM.ACCUMULATE or the number of processes"
+            )
+    process = accelerator.process_index
+    return EpochBatches(len(training), config.TRAINING.SEED, partial(batch_of, plan), parts, process, processes)
+
+
 def loaders(
-    training: TrainingCrops, validation: ValidationImages, config: CfgNode, device: torch.device
-) -> tuple[DataLoader[Tensor], DataLoader[Tensor], EpochSampler]:
-    """Batches of training crops, single validation images, and the sampler that is told the epoch."""
-    sampler = EpochSampler(len(training), config.TRAINING.SEED)
+    training: TrainingCrops,
+    validation: ValidationImages,
+    batches: EpochBatches,
+    config: CfgNode,
+    accelerator: Accelerator,
+) -> tuple[DataLoader[Tensor], DataLoader[Tensor]]:
+    """This process's micro-batches of training crops, and its share of the validation images, one by one.
+
+    They draw from no generator of the process: how often they are started does not change what it draws.
+    """
     workers, ahead = config.DATA.WORKERS, config.DATA.PREFETCH
-    common = {"pin_memory": device.type == "cuda", "worker_init_fn": start_worker}
-    batches = DataLoader(
+    common = {
+        "pin_memory": accelerator.device.type == "cuda",
+        "worker_init_fn": start_worker,
+        "generator": torch.Generator().manual_seed(config.TRAINING.TORCH_SEED),
+    }
+    crops = DataLoader(
         training,
-        config.OPTIM.BATCH_SIZE,
-        sampler=sampler,
+        batch_sampler=batches,
         num_workers=workers,
-        drop_last=True,
         persistent_workers=workers > 0,
         prefetch_factor=ahead if workers else None,
         **common,
     )
-    return batches, DataLoader(validation, 1, num_workers=min(workers, len(validation)), **common), sampler
+    mine = Subset(validation, range(accelerator.process_index, len(validation), accelerator.num_processes))
+    return crops, DataLoader(mine, 1, num_workers=min(workers, len(mine)), **common)

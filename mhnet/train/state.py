@@ -1,5 +1,7 @@
 """What a run knows besides the network, and how it is saved and taken up again."""
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,17 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from mhnet.models import MHNet, MHNetV4
+from mhnet.train.defaults import FREE
 from mhnet.weights import Checkpoint, WeightsError, read, write
 from warmup_scheduler import GradualWarmupScheduler
 
-LATEST, BEST = "model_latest.safetensors", "model_best.safetensors"
-FREE = {
-    "DATA": {"TRAIN_DIR", "VAL_DIR", "WORKERS", "CACHE_MB"},
-    "TRAINING": {"SAVE_DIR", "RESUME", "DEVICE", "VAL_EVERY", "SAVE_EVERY", "MAX_MINUTES"},
-}
-"""Settings that may change when a run goes on: they do not change the schedule, and data may have moved."""
+LATEST, PREVIOUS, BEST = "model_latest.safetensors", "model_previous.safetensors", "model_best.safetensors"
+ELSEWHERE = "set TRAINING.SAVE_DIR to another folder"
 
 
 @dataclass
@@ -26,98 +26,191 @@ class Progress:
 
     Args:
         epoch: epochs finished.
-        step: optimiser steps taken.
+        batch: steps of the epoch that is not finished.
+        step: steps in all, those that were skipped among them.
+        skipped: steps whose gradients were not finite, which changed nothing.
+        skipped_in_a_row: those since the last step that was taken.
         best_psnr: the best validation PSNR so far, in dB.
+        images: crops seen in the epoch that is not finished.
+        psnr_sum: the sum of their PSNR in dB.
+        seconds: the time that the epoch has taken so far.
         history: one dict per finished epoch, as in metrics.csv.
     """
 
     epoch: int = 0
+    batch: int = 0
     step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
     best_psnr: float = float("-inf")
+    images: int = 0
+    psnr_sum: float = 0.0
+    seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+
+    def end_epoch(self) -> None:
+        """Counts an epoch as finished."""
+        self.epoch += 1
+        self.batch = self.images = 0
+        self.psnr_sum = self.seconds = 0.0
 
 
 @dataclass
 class Run:
-    """Everything that changes during training."""
+    """Everything that changes during training.
+
+    Args:
+        network: the network itself.
+        model: what computes with its parameters in training: the network, prepared for precision and processes.
+        optimizer: as accelerate prepared it.
+        scheduler: of the learning rate.
+        progress: how far the run has come.
+        average: the parameters' exponential moving average, where one is kept.
+        scaler: of the loss, in fp16.
+    """
 
     network: MHNet | MHNetV4
+    model: nn.Module
     optimizer: Optimizer
     scheduler: GradualWarmupScheduler
     progress: Progress
+    average: AveragedModel | None = None
+    scaler: torch.amp.GradScaler | None = None
 
-    def save(self, path: Path, task: str, config: dict[str, Any], resumable: bool) -> None:
-        """Writes a checkpoint, whole or not at all; a resumable one also holds the optimiser and the scheduler.
+    @property
+    def result(self) -> nn.Module:
+        """The network that is validated and kept as the best: the averaged one where there is one."""
+        return self.average.module if self.average else self.network
 
-        Raises:
-            WeightsError: the file cannot be written.
-        """
-        progress = self.progress
-        provenance = {"epoch": progress.epoch, "step": progress.step, "config": config}
-        if progress.history and "val_psnr" in progress.history[-1]:
-            provenance["validation_psnr"] = progress.history[-1]["val_psnr"]
-        checkpoint = Checkpoint(self.network.args, self.network.state_dict(), task, provenance)
-        if resumable:
-            checkpoint.training, groups = _flatten(self.optimizer)
-            checkpoint.progress = {
-                "progress": asdict(progress),
-                "optimizer_groups": groups,
-                "scheduler": self.scheduler.state_dict(),
-            }
-        write(path, checkpoint)
+    def save_best(self, path: Path, task: str, provenance: dict[str, Any]) -> None:
+        """Writes what is to be used, whole or not at all; WeightsError if that fails."""
+        score = {"validation_psnr": self.progress.best_psnr}
+        write(path, Checkpoint(self.network.args, self.result.state_dict(), task, self._where() | score | provenance))
 
-    def resume(self, path: Path, task: str, config: dict[str, Any]) -> None:
-        """Takes up a run where a resumable checkpoint left it.
+    def save(self, folder: Path, task: str, provenance: dict[str, Any], random: Sequence[dict[str, Tensor]]) -> None:
+        """Writes the latest checkpoint with all that resuming needs, whole or not at all; the one before is kept.
+
+        Args:
+            random: the states of every process's random generators.
 
         Raises:
-            WeightsError: the file is damaged, not resumable, of another network, or of a run with other settings.
+            WeightsError: the file cannot be written; the checkpoints before stay as they were.
         """
-        try:
-            checkpoint = read(path)
-        except WeightsError as error:
-            raise WeightsError(f"{error}; or remove it, or set TRAINING.SAVE_DIR to another folder") from error
-        if not checkpoint.progress:
-            raise WeightsError(f"{path} holds weights alone: remove it, or set TRAINING.SAVE_DIR to another folder")
+        checkpoint = Checkpoint(self.network.args, self.network.state_dict(), task, self._where() | provenance)
+        checkpoint.training, groups = _flatten(self.optimizer)
+        for process, state in enumerate(random):
+            checkpoint.training |= {f"random.{process}.{name}": value for name, value in state.items()}
+        if self.average:
+            checkpoint.training |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        checkpoint.progress = {
+            "progress": asdict(self.progress),
+            "optimizer_groups": groups,
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else {},
+            "crc32": checksum(checkpoint.state | checkpoint.training),
+        }
+        latest, following = folder / LATEST, folder / f"next_{LATEST}"
+        write(following, checkpoint)
+        if latest.exists():
+            latest.replace(folder / PREVIOUS)
+        following.replace(latest)
+
+    def resume(self, checkpoint: Checkpoint, path: Path, task: str, config: dict[str, Any]) -> list[dict[str, Tensor]]:
+        """Takes up a run where a checkpoint of `save` left it, and returns the states of the random generators.
+
+        Raises:
+            WeightsError: it is of another network, or of a run with other settings.
+        """
         if checkpoint.args != self.network.args:
             raise WeightsError(
                 f"{path} is of another network ({checkpoint.args}) than the settings ask for ({self.network.args}): "
-                "set TRAINING.SAVE_DIR to another folder"
+                f"{ELSEWHERE}"
             )
         if checkpoint.task != task:
-            raise WeightsError(
-                f"{path} is for {checkpoint.task}, not for {task}: set TRAINING.SAVE_DIR to another folder"
-            )
-        if changed := _changes(checkpoint.provenance.get("config", {}), config):
-            raise WeightsError(
-                f"{path} is of a run with other settings ({', '.join(changed)}): take them back, "
-                "or set TRAINING.SAVE_DIR to another folder"
-            )
+            raise WeightsError(f"{path} is for {checkpoint.task}, not for {task}: {ELSEWHERE}")
+        refuse_changes(path, checkpoint.provenance.get("config", {}), config)
+        tensors, notes = checkpoint.training, checkpoint.progress
         try:
-            _unflatten(self.optimizer, checkpoint.training, checkpoint.progress["optimizer_groups"])
-            self.scheduler.load_state_dict(checkpoint.progress["scheduler"])
-            self.progress = Progress(**checkpoint.progress["progress"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise WeightsError(
-                f"{path} cannot be resumed ({error}): set TRAINING.SAVE_DIR to another folder"
-            ) from error
-        self.network.load_state_dict(checkpoint.state)
+            _unflatten(self.optimizer, _part(tensors, "optimizer"), notes["optimizer_groups"])
+            self.scheduler.load_state_dict(notes["scheduler"])
+            if self.scaler:
+                self.scaler.load_state_dict(notes["scaler"])
+            if self.average:
+                self.average.load_state_dict(_part(tensors, "average"))
+            self.progress = Progress(**notes["progress"])
+            self.network.load_state_dict(checkpoint.state)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise WeightsError(f"{path} cannot be resumed ({error}): {ELSEWHERE}") from error
+        states = _part(tensors, "random")
+        return [_part(states, str(process)) for process in range(len({name.split(".")[0] for name in states}))]
+
+    def _where(self) -> dict[str, Any]:
+        return {"epoch": self.progress.epoch, "step": self.progress.step}
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The settings that differ and may not, each with both values."""
-    return [
+def read_latest(folder: Path) -> tuple[Checkpoint, Path, str] | None:
+    """The newest checkpoint of a run that is whole: itself, its file, and a warning where the newest is damaged.
+
+    Raises:
+        WeightsError: there are checkpoints, and none is whole.
+    """
+    faults: list[str] = []
+    for path in (folder / LATEST, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            checkpoint = read(path)
+        except WeightsError as error:
+            faults.append(str(error))
+            continue
+        if not checkpoint.progress:
+            raise WeightsError(f"{path} holds weights alone: remove it, or {ELSEWHERE}")
+        if checkpoint.progress.get("crc32") == checksum(checkpoint.state | checkpoint.training):
+            return checkpoint, path, "; ".join(faults)
+        faults.append(f"{path} is damaged (its values have changed since it was written)")
+    if faults:
+        raise WeightsError(f"{'; '.join(faults)}; remove it to start afresh, or {ELSEWHERE}")
+    return None
+
+
+def refuse_changes(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises WeightsError where settings differ that may not, and shows both values of each."""
+    changed = [
         f"{section}.{name} was {before[section][name]}, is {value}"
         for section, values in now.items()
         for name, value in values.items()
         if name not in FREE.get(section, ()) and name in before.get(section, {}) and before[section][name] != value
     ]
+    if changed:
+        raise WeightsError(
+            f"{path} is of a run with other settings ({', '.join(changed)}): take them back, or {ELSEWHERE}"
+        )
+
+
+def checksum(tensors: dict[str, Tensor]) -> int:
+    """CRC-32 of all tensors' names and bytes."""
+    total = 0
+    for name in sorted(tensors):
+        total = zlib.crc32(name.encode(), total)
+        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+        total = zlib.crc32(flat.view(torch.uint8).numpy().data, total)
+    return total
+
+
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors below a name, without it."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
 def _flatten(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """An optimiser's state as named tensors and as plain values."""
     state = optimizer.state_dict()
-    tensors = {f"{index}.{name}": value for index, values in state["state"].items() for name, value in values.items()}
-    return {name: torch.as_tensor(value) for name, value in tensors.items()}, state["param_groups"]
+    tensors = {
+        f"optimizer.{index}.{name}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for name, value in values.items()
+    }
+    return tensors, state["param_groups"]
 
 
 def _unflatten(optimizer: Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:

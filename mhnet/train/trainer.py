@@ -1,26 +1,23 @@
 """The training loop."""
 
+import signal
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from torchvision.transforms.v2.functional import to_dtype
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from mhnet.devices import choose_device
 from mhnet.errors import MHNetError
-from mhnet.files import write_text
 from mhnet.tasks import Task
-from mhnet.train.config import as_dict
-from mhnet.train.log import EpochLog, write_table
+from mhnet.train.job import Job, prepare
+from mhnet.train.journal import Journal
+from mhnet.train.log import EpochLog, Row, Step
 from mhnet.train.losses import psnr_loss
-from mhnet.train.setup import build_data, build_run, loaders, seed_everything
-from mhnet.train.state import BEST, LATEST, Progress, Run, parameter_count
+from mhnet.train.processes import summed
+from mhnet.train.state import BEST, Progress, Run
+from mhnet.train.stop import Stopped, StopRequest
+from mhnet.train.validation import to_floats, validate
 
 
 def train(config: CfgNode, task: Task) -> Path:
@@ -30,110 +27,134 @@ def train(config: CfgNode, task: Task) -> Path:
         The best checkpoint by validation PSNR.
 
     Raises:
-        MHNetError: data, settings or an earlier checkpoint cannot be used.
+        Stopped: a signal asked the run to stop, and it was saved.
+        MHNetError: data, settings or an earlier checkpoint cannot be used, or training went wrong.
     """
-    folder, plain = Path(config.TRAINING.SAVE_DIR), as_dict(config)
-    device = choose_device(config.TRAINING.DEVICE)
-    seed_everything(config.TRAINING.SEED, config.TRAINING.TORCH_SEED)
-    training, validation = build_data(config)
-    batches, validation_batches, sampler = loaders(training, validation, config, device)
-    run = build_run(config, device)
-    take_up(run, folder / LATEST, task.name, plain, config.TRAINING.RESUME)
-    if run.progress.epoch == config.OPTIM.EPOCHS:
-        print(f"all {config.OPTIM.EPOCHS} epochs are done: for another run, set TRAINING.SAVE_DIR to another folder")
-        return folder / BEST
-    write_text(folder / "config.yml", config.dump())
-    print(f"{run.network.args}: {parameter_count(run.network):,} parameters on {device}; effective batch "
-          f"{config.OPTIM.BATCH_SIZE} on 1 device; {len(training)} crops of {config.DATA.PATCH} an epoch; "
-          f"{len(validation)} validation images; results in {folder}")  # fmt: skip
-
-    progress, deadline = run.progress, time.monotonic() + 60 * (config.TRAINING.MAX_MINUTES or float("inf"))
+    job = prepare(config, task)
+    accelerator, run, progress = job.accelerator, job.run, job.run.progress
+    if progress.epoch == config.OPTIM.EPOCHS:
+        accelerator.print(f"all {progress.epoch} epochs are done: for another run, name another TRAINING.SAVE_DIR")
+        return job.folder / BEST
+    journal = Journal(job.folder, config, accelerator, progress)
+    deadline = time.monotonic() + 60 * (config.TRAINING.MAX_MINUTES or float("inf"))
     last = False
-    while not last:
-        sampler.epoch = progress.epoch
-        if progress.epoch or config.OPTIM.WARMUP_EPOCHS:  # a warm-up starts at 0, a bare schedule at its peak
-            run.scheduler.step()
-        lr = float(run.scheduler.get_last_lr()[0])
-        log = EpochLog(batches, f"epoch {progress.epoch + 1}/{config.OPTIM.EPOCHS}", lr)
-        run.network.train()
-        for batch in log:
-            degraded, target = to_floats(batch, device)
-            restored, stage1 = run.network(degraded)
-            loss = psnr_loss(restored, target)
-            log.add(-loss.item(), len(batch))
+    with StopRequest() as stop:
+        while not last:
+            row = train_epoch(job, stop)
+            (late,) = summed(accelerator, time.monotonic() > deadline)
+            last = bool(late) or progress.epoch == config.OPTIM.EPOCHS
+            if last or progress.epoch % config.TRAINING.VAL_EVERY == 0:
+                row["val_psnr"], row["val_input_psnr"], shown = validate(run.result, job.validation, accelerator)
+                journal.show(shown, progress.step)
+            progress.history.append(row)
+            if row.get("val_psnr", float("-inf")) > progress.best_psnr:
+                progress.best_psnr = row["val_psnr"]
+                if accelerator.is_main_process:
+                    run.save_best(job.folder / BEST, task.name, job.provenance)
+            if last or "val_psnr" in row or progress.epoch % config.TRAINING.SAVE_EVERY == 0:
+                job.save()
+                journal.keep(progress.history)
+            journal.log(row, progress.step)
+            if accelerator.is_main_process:
+                report(row, progress)
+    accelerator.end_training()
+    return job.folder / BEST
+
+
+def train_epoch(job: Job, stop: StopRequest) -> Row:
+    """Trains for what is left of an epoch, and returns its row of the table.
+
+    Raises:
+        Stopped: a signal asked for it; everything is saved.
+    """
+    config, run, progress = job.config, job.run, job.run.progress
+    by_step = config.OPTIM.SCHEDULE == "step"
+    job.shares.epoch, job.shares.start = progress.epoch, progress.batch
+    if not by_step and not progress.batch:
+        move_rate(run, progress.epoch, config)
+    log = EpochLog(job.batches, config.OPTIM.ACCUMULATE, job.shares.steps(progress.epoch), progress,
+                   f"epoch {progress.epoch + 1}/{config.OPTIM.EPOCHS}", job.accelerator.is_main_process)  # fmt: skip
+    run.model.train()
+    for step in log:
+        if by_step:
+            move_rate(run, progress.step, config)
+        due = 0 < 60 * config.TRAINING.SAVE_MINUTES < time.monotonic() - job.saved
+        psnr_sum, images, asked, due = summed(job.accelerator, *take_step(job, step), bool(stop.number), due)
+        progress.step += 1
+        progress.batch += 1
+        log.add(psnr_sum, int(images), rate(run))
+        if asked or due:
+            job.save()
+        if asked:
+            job.accelerator.end_training()
+            raise Stopped(progress.step, stop.number or signal.SIGTERM)
+    row = {"epoch": progress.epoch + 1, "step": progress.step, "lr": rate(run), "train_psnr": log.psnr,
+           "seconds": progress.seconds, "waiting": log.waiting, "skipped": progress.skipped}  # fmt: skip
+    progress.end_epoch()
+    return row
+
+
+def take_step(job: Job, step: Step) -> tuple[float, int]:
+    """One optimiser step from its micro-batches; one whose gradients are not finite is skipped.
+
+    Returns:
+        The sum of this process's crops' PSNR in dB, and their number.
+
+    Raises:
+        MHNetError: too many steps in a row were skipped.
+    """
+    accelerator, run, optim = job.accelerator, job.run, job.config.OPTIM
+    psnr_sum, images = 0.0, 0
+    for batch in step:
+        with accelerator.accumulate(run.model):
+            degraded, target = to_floats(batch, accelerator.device, job.config.TRAINING.CHANNELS_LAST)
+            restored, stage1 = run.model(degraded)
+            loss = job.loss(restored, target)
             if stage1 is not None:
-                loss = loss + config.OPTIM.STAGE1_WEIGHT * psnr_loss(stage1, target)
-            step(run, loss, config.OPTIM.GRAD_CLIP)
-        progress.epoch += 1
-        last = progress.epoch == config.OPTIM.EPOCHS or time.monotonic() > deadline
-        row = {"epoch": progress.epoch, "step": progress.step, "lr": lr, "train_psnr": log.psnr, "seconds": log.seconds}
-        if last or progress.epoch % config.TRAINING.VAL_EVERY == 0:
-            row["val_psnr"], row["val_input_psnr"] = validate(run.network, validation_batches, device)
-        progress.history.append(row)
-        if row.get("val_psnr", float("-inf")) > progress.best_psnr:
-            progress.best_psnr = row["val_psnr"]
-            run.save(folder / BEST, task.name, plain, resumable=False)
-        if last or "val_psnr" in row or progress.epoch % config.TRAINING.SAVE_EVERY == 0:
-            run.save(folder / LATEST, task.name, plain, resumable=True)
-            keep_table(folder / "metrics.csv", progress)
-        report(row, progress)
-    return folder / BEST
+                loss = loss + optim.STAGE1_WEIGHT * job.loss(stage1, target)
+            accelerator.backward(loss)
+        with torch.no_grad():
+            psnr_sum -= psnr_loss(restored, target).item() * len(batch)
+        images += len(batch)
+    norm = accelerator.clip_grad_norm_(run.network.parameters(), optim.GRAD_CLIP or float("inf"))
+    taken = norm is not None and bool(norm.isfinite())
+    if taken or run.scaler:  # the scaler skips such a step by itself, and learns from it
+        run.optimizer.step()
+    run.optimizer.zero_grad()
+    if taken and run.average:
+        run.average.update_parameters(run.network)
+    count_step(run.progress, taken, optim.MAX_SKIPPED)
+    return psnr_sum, images
 
 
-def take_up(run: Run, path: Path, task: str, plain: dict[str, Any], resume: bool) -> None:
-    """Resumes from the latest checkpoint if there is one; refuses to overwrite it otherwise."""
-    if not path.exists():
-        return
-    if not resume:
-        raise MHNetError(f"{path} exists: set TRAINING.RESUME true to go on, or TRAINING.SAVE_DIR to another folder")
-    run.resume(path, task, plain)
-    print(f"resuming after epoch {run.progress.epoch} from {path}")
-
-
-def keep_table(path: Path, progress: Progress) -> None:
-    """Writes metrics.csv; a table that cannot be written now, being open elsewhere, does not stop the training."""
-    try:
-        write_table(path, progress.history)
-    except MHNetError as error:
-        tqdm.write(f"warning: {error}")
-
-
-def step(run: Run, loss: Tensor, clip: float) -> None:
-    """One optimiser step; `clip` limits the gradients' L2 norm unless it is 0."""
-    if not loss.isfinite():
+def count_step(progress: Progress, taken: bool, limit: int) -> None:
+    """Counts a step as taken or skipped; raises MHNetError after too many skipped ones in a row."""
+    progress.skipped += not taken
+    progress.skipped_in_a_row = 0 if taken else progress.skipped_in_a_row + 1
+    if progress.skipped_in_a_row >= limit:
         raise MHNetError(
-            f"the loss is {loss.item()} after step {run.progress.step}: lower OPTIM.LR_INITIAL or set OPTIM.GRAD_CLIP"
+            f"{limit} steps in a row, up to step {progress.step + 1}, gave gradients that are not finite: lower "
+            "OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train in bf16 or fp32; the checkpoints before are whole"
         )
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    if clip:
-        nn.utils.clip_grad_norm_(run.network.parameters(), clip)
-    run.optimizer.step()
-    run.progress.step += 1
 
 
-@torch.no_grad()
-def validate(network: nn.Module, batches: DataLoader[Tensor], device: torch.device) -> tuple[float, float]:
-    """Mean PSNR in dB over RGB of the restored images, clamped to [0, 1], and of the degraded ones."""
-    network.eval()
-    scores: list[tuple[float, float]] = []
-    for batch in tqdm(batches, "validating", unit="image", leave=False, delay=1, disable=None):
-        degraded, target = to_floats(batch, device)
-        scores.append((-psnr_loss(network(degraded).clamp(0, 1), target).item(), -psnr_loss(degraded, target).item()))
-    restored, inputs = np.mean(scores, axis=0)
-    return float(restored), float(inputs)
+def move_rate(run: Run, done: int, config: CfgNode) -> None:
+    """Moves the learning rate on by an epoch or step; a warm-up starts at 0, a bare schedule at its peak."""
+    if done or config.OPTIM.WARMUP_EPOCHS:
+        run.scheduler.step()
 
 
-def to_floats(batch: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A uint8 batch N×2×3×H×W → degraded and target on the device, floats N×3×H×W in [0, 1]."""
-    degraded, target = to_dtype(batch.to(device, non_blocking=True), torch.float32, scale=True).unbind(1)
-    return degraded.contiguous(memory_format=torch.channels_last), target
+def rate(run: Run) -> float:
+    """The learning rate now."""
+    return float(run.scheduler.get_last_lr()[0])
 
 
-def report(row: dict[str, float], progress: Progress) -> None:
+def report(row: Row, progress: Progress) -> None:
     """Prints a line about an epoch; validation PSNR beside that of the degraded images."""
     text = f"epoch {row['epoch']:>4}  step {row['step']:>6}  lr {row['lr']:.2e}  train {row['train_psnr']:.2f} dB"
     if "val_psnr" in row:
         text += f"  validation {row['val_psnr']:.2f} dB (degraded {row['val_input_psnr']:.2f}"
         text += f", best {progress.best_psnr:.2f})"
+    if progress.skipped:
+        text += f"  {progress.skipped} steps skipped"
     tqdm.write(text)

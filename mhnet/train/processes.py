@@ -1,0 +1,77 @@
+"""Devices, processes and precision, through accelerate: one process or many, from the same file."""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
+from yacs.config import CfgNode
+
+from mhnet.devices import choose_device
+from mhnet.errors import MHNetError, ToldElsewhere
+
+T = TypeVar("T")
+
+
+def make_accelerator(config: CfgNode, **more: Any) -> Accelerator:
+    """Where and how this process computes, by the settings and by what torchrun or accelerate say of processes.
+
+    Raises:
+        MHNetError: there is no such device, it cannot compute at that precision, or the processes cannot share a batch.
+    """
+    training = config.TRAINING
+    launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    name = training.DEVICE
+    if launched and name.startswith("cuda:"):
+        raise MHNetError(f"TRAINING.DEVICE is {name}, and several processes were started: leave it at auto or cuda")
+    device = choose_device("cuda" if launched and name == "auto" and torch.cuda.is_available() else name)
+    if training.PRECISION == "fp16" and device.type == "cpu":
+        raise MHNetError("TRAINING.PRECISION is fp16, which the CPU does not train in: take bf16 or fp32")
+    AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier training in this process
+    GradientState._reset_state()
+    os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+    if not launched and device.type != "cpu":
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    backend = "nccl" if device.type == "cuda" and torch.distributed.is_nccl_available() else "gloo"
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision={"fp32": "no"}.get(training.PRECISION, training.PRECISION),
+        gradient_accumulation_steps=config.OPTIM.ACCUMULATE,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            *[InitProcessGroupKwargs(backend=backend)] * launched,
+        ],
+        **more,
+    )
+
+
+def together(accelerator: Accelerator, make: Callable[[], T]) -> T:
+    """What `make` gives, if it fails in no process; else the first failure, told by the main process alone.
+
+    Raises:
+        MHNetError: it failed in some process.
+    """
+    made, failure = None, None
+    try:
+        made = make()
+    except MHNetError as error:
+        failure = error
+    if accelerator.num_processes > 1:
+        told = [text for text in gather_object([str(failure) if failure else ""]) if text]
+        if told and accelerator.is_main_process:
+            raise failure or MHNetError(told[0])
+        if told:
+            raise ToldElsewhere(told[0])
+    if failure:
+        raise failure
+    return made  # type: ignore[return-value]
+
+
+def summed(accelerator: Accelerator, *values: float) -> list[float]:
+    """Each number summed over all processes, so that all of them decide alike."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    return accelerator.reduce(torch.tensor(values, dtype=torch.double, device=accelerator.device), "sum").tolist()  # type: ignore[union-attr]

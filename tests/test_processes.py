@@ -1,0 +1,129 @@
+"""Several processes train as one does: gloo on the CPU, through torchrun and accelerate launch."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from launch import command, finish, start
+from small import ROOT, make_pairs, settings
+
+from mhnet.errors import MHNetError
+from mhnet.tasks import DEBLURRING
+from mhnet.train.config import load_config
+from mhnet.train.processes import make_accelerator
+from mhnet.train.state import BEST, LATEST
+from mhnet.weights import load, read
+
+VALIDATE = """
+import sys, torch
+from mhnet.tasks import DEBLURRING
+from mhnet.train.config import load_config
+from mhnet.train.job import prepare
+from mhnet.train.validation import validate
+job = prepare(load_config(DEBLURRING, sys.argv[1]), DEBLURRING, fresh=True)
+found = validate(job.run.result, job.validation, job.accelerator)
+job.accelerator.print("found", job.accelerator.num_processes, found.psnr.hex(), found.input_psnr.hex())
+job.accelerator.end_training()
+"""
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "metrics.csv").open()))
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """20 epochs of one step each, so that the table holds every step's loss."""
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", OPTIM={"BATCH_SIZE": 8, "EPOCHS": 20, "EMA": 0.5, "GRAD_CLIP": 0.5})
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(command(path, one))
+    out = finish(command(path, two, processes=2))
+    assert "effective batch 8 = 2 processes × 1 parts × 4 crops" in out
+    losses = [[float(row["train_psnr"]) for row in table(folder)] for folder in (one, two)]
+    assert len(losses[0]) == 20
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert [row["lr"] for row in table(one)] == [row["lr"] for row in table(two)]
+    states = [load(folder / BEST).state_dict() for folder in (one, two)]
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+    assert [entry["processes"] for entry in json.loads((two / "run.json").read_text())] == [2]
+    assert out.count("epoch   20") == 1  # the first process alone speaks
+
+
+def test_validation_is_shared_and_its_mean_is_exactly_that_of_one_process(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", DATA={"VAL_IMAGES": 3}, OPTIM={"BATCH_SIZE": 2})
+    (tmp_path / "look.py").write_text(VALIDATE)
+    found = []
+    for launcher in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]):
+        out = finish([sys.executable, *launcher, str(tmp_path / "look.py"), str(path)])
+        found.append(next(line for line in out.splitlines() if line.startswith("found")).split())
+    assert [words[1] for words in found] == ["1", "2"]
+    assert found[0][2:] == found[1][2:]
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    """The batches stay the same, so the rest of the run differs by rounding alone."""
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 6})
+    finish(command(path, tmp_path / "whole"))
+    finish(command(path, tmp_path / "parts", "TRAINING.MAX_MINUTES", "1e-4"))
+    assert read(tmp_path / "parts" / LATEST).provenance["epoch"] == 1
+    assert "resuming after epoch 1, step 2" in finish(command(path, tmp_path / "parts", processes=2))
+    losses = [[float(row["train_psnr"]) for row in table(tmp_path / name)] for name in ("whole", "parts")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_accelerate_launch_needs_no_other_script(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2})
+    words = command(path, tmp_path / "run")[1:]
+    two = {"num_processes": 2, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
+    options = ["--multi_gpu", *(word for name, value in two.items() for word in (f"--{name}", str(value)))]
+    out = finish([sys.executable, "-m", "accelerate.commands.launch", *options, *words])
+    assert "2 processes" in out
+    assert (tmp_path / "run" / BEST).exists()
+
+
+def test_what_is_wrong_is_told_once(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml")
+    for words, said in (
+        (["OPTIM.BATCH_SIZE", 3], "error: a batch of 3 cannot be shared evenly by 2 processes"),
+        (["DATA.TRAIN_DIR", tmp_path / "absent"], "error: There is no folder"),
+        (["OPTIM.EPOCS", 3], "error: the command line: there is no setting OPTIM.EPOCS"),
+    ):
+        process = start(command(path, tmp_path / "run", *words, processes=2))
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert err.count(said) == 1, err
+        assert "train.py" not in err.split("error: ")[0]  # no traceback of ours
+
+
+def test_a_device_that_does_not_fit_is_named(tmp_path, monkeypatch):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml")
+    with pytest.raises(MHNetError, match="fp16, which the CPU does not train in"):
+        make_accelerator(load_config(DEBLURRING, path, ["TRAINING.PRECISION", "fp16"]))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MHNetError, match="cuda:1, and several processes"):
+        make_accelerator(load_config(DEBLURRING, path, ["TRAINING.DEVICE", "cuda:1"]))
+
+
+def test_a_run_needs_no_launcher_and_no_network(tmp_path):
+    """No process group is opened for one process."""
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2})
+    code = (
+        "import sys, torch, runpy\n"
+        "def refuse(*a, **k): raise AssertionError('a process group')\n"
+        "torch.distributed.init_process_group = refuse\n"
+        f"sys.argv = {command(path, tmp_path / 'run')[1:]!r}\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
