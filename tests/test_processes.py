@@ -2,6 +2,7 @@
 
 import csv
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,24 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     assert "resuming after epoch 1, step 2" in finish(command(path, tmp_path / "parts", processes=2))
     losses = [[float(row["train_psnr"]) for row in table(tmp_path / name)] for name in ("whole", "parts")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_two_machines_train_as_one(tmp_path):
+    """Played by two launchers that meet on the loopback interface, by the command of docs/training.md."""
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ["--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", meeting]
+    train = [sys.executable, "-m", "torch.distributed.run", *options, *command(path, tmp_path / "two")[1:]]
+    machines = [start(train) for _ in range(2)]
+    said = [machine.communicate(timeout=120) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert sorted("2 processes × 1 parts" in out for out, _ in said) == [False, True]  # one of them speaks
+    finish(command(path, tmp_path / "one"))
+    losses = [[float(row["train_psnr"]) for row in table(tmp_path / name)] for name in ("one", "two")]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
 
 
 def test_accelerate_launch_needs_no_other_script(tmp_path):

@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from mhnet.tasks import Task
 from mhnet.train.job import Job, prepare
+from mhnet.train.processes import say
 from mhnet.train.trainer import take_step
 from mhnet.train.validation import validate
 
@@ -36,11 +37,12 @@ def dry_run(config: CfgNode, task: Task) -> None:
     validation = time.perf_counter() - start
     epoch = job.shares.steps(0) * seconds
     whole = config.OPTIM.EPOCHS * (epoch + validation / config.TRAINING.VAL_EVERY)
-    job.accelerator.print(
+    say(
+        job.accelerator,
         f"validation before training {found.psnr:.2f} dB (degraded {found.input_psnr:.2f})\n"
         f"peak memory {peak_memory(job.accelerator.device) / 2**30:.2f} GiB for each process\n"
         f"a step takes {seconds:.2f} s, an epoch of {job.shares.steps(0)} steps {_time(epoch)}, a validation "
-        f"{_time(validation)}, all {config.OPTIM.EPOCHS} epochs {_time(whole)}; nothing was written"
+        f"{_time(validation)}, all {config.OPTIM.EPOCHS} epochs {_time(whole)}; nothing was written",
     )
     job.accelerator.end_training()
 

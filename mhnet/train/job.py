@@ -20,7 +20,7 @@ from mhnet.train.config import as_dict, stages
 from mhnet.train.environment import code_revision
 from mhnet.train.journal import trackers
 from mhnet.train.losses import Loss, combined
-from mhnet.train.processes import make_accelerator, together
+from mhnet.train.processes import make_accelerator, say, together
 from mhnet.train.randomness import random_state, seed_everything, set_random_state
 from mhnet.train.setup import build_data, build_run, loaders, share_batches
 from mhnet.train.state import Run, parameter_count, read_latest, refuse_changes
@@ -82,7 +82,7 @@ def prepare(config: CfgNode, task: Task, fresh: bool = False) -> Job:
         together(accelerator, partial(take_up, job))
         if len(set(gather_object([(run.progress.epoch, run.progress.step)]))) > 1:
             raise MHNetError(f"{folder} is not the same for all processes: name a folder that all machines share")
-    accelerator.print(describe(job, len(training), len(validation)))
+    say(accelerator, describe(job, len(training), len(validation)))
     return job
 
 
@@ -108,9 +108,9 @@ def take_up(job: Job) -> None:
     if job.accelerator.process_index < len(states):
         set_random_state(states[job.accelerator.process_index])
     if warning:
-        job.accelerator.print(f"warning: {warning}; going on from {path.name}")
+        say(job.accelerator, f"warning: {warning}; going on from {path.name}")
     progress = job.run.progress
-    job.accelerator.print(f"resuming after epoch {progress.epoch}, step {progress.step}, from {path}")
+    say(job.accelerator, f"resuming after epoch {progress.epoch}, step {progress.step}, from {path}")
 
 
 def describe(job: Job, crops: int, validated: int) -> str:

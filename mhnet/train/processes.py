@@ -70,6 +70,12 @@ def together(accelerator: Accelerator, make: Callable[[], T]) -> T:
     return made  # type: ignore[return-value]
 
 
+def say(accelerator: Accelerator, text: str) -> None:
+    """Prints in one process of all, on whichever machine it is."""
+    if accelerator.is_main_process:
+        print(text, flush=True)
+
+
 def summed(accelerator: Accelerator, *values: float) -> list[float]:
     """Each number summed over all processes, so that all of them decide alike."""
     if accelerator.num_processes == 1:

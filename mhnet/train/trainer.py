@@ -14,7 +14,7 @@ from mhnet.train.job import Job, prepare
 from mhnet.train.journal import Journal
 from mhnet.train.log import EpochLog, Row, Step
 from mhnet.train.losses import psnr_loss
-from mhnet.train.processes import summed
+from mhnet.train.processes import say, summed
 from mhnet.train.state import BEST, Progress, Run
 from mhnet.train.stop import Stopped, StopRequest
 from mhnet.train.validation import to_floats, validate
@@ -33,7 +33,7 @@ def train(config: CfgNode, task: Task) -> Path:
     job = prepare(config, task)
     accelerator, run, progress = job.accelerator, job.run, job.run.progress
     if progress.epoch == config.OPTIM.EPOCHS:
-        accelerator.print(f"all {progress.epoch} epochs are done: for another run, name another TRAINING.SAVE_DIR")
+        say(accelerator, f"all {progress.epoch} epochs are done: for another run, name another TRAINING.SAVE_DIR")
         return job.folder / BEST
     journal = Journal(job.folder, config, accelerator, progress)
     deadline = time.monotonic() + 60 * (config.TRAINING.MAX_MINUTES or float("inf"))
