@@ -10,11 +10,10 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from mhnet.codecs import tiff
 from mhnet.codecs.colours import cmyk_to_rgb, divided_by_alpha, to_8_bits
-from mhnet.codecs.header import KINDS, Header
+from mhnet.codecs.header import Header, by_pillow
 
 _JPEG_END = b"\xff\xd9"
 _PLAIN = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA", "RGBa": "RGBA",
@@ -26,7 +25,7 @@ def check(data: bytes, head: Header) -> None:
     if head.refusal:
         raise ValueError(head.refusal)
     if head.kind == "PNG":
-        with Image.open(io.BytesIO(data), formats=KINDS) as picture:
+        with by_pillow(io.BytesIO(data)) as picture:
             picture.verify()  # checksums: libpng would print what it finds to stderr
     elif head.kind in ("JPEG", "MPO") and data.find(_JPEG_END, head.end) < 0:
         raise OSError("image file is truncated")  # OpenCV before 4.11 fills the rest with grey
@@ -71,7 +70,7 @@ def pages(data: bytes, head: Header) -> int:
         return tiff.pages(data)
     if head.kind in ("JPEG", "MPO"):
         return 1
-    with Image.open(io.BytesIO(data), formats=KINDS) as picture:
+    with by_pillow(io.BytesIO(data)) as picture:
         return getattr(picture, "n_frames", 1)
 
 
@@ -111,7 +110,7 @@ def _from_opencv(data: bytes, head: Header) -> np.ndarray:
 
 def _from_pillow(data: bytes) -> np.ndarray:
     """uint8 H×W×C of any other kind."""
-    with Image.open(io.BytesIO(data), formats=KINDS) as picture:
+    with by_pillow(io.BytesIO(data)) as picture:
         mode = picture.mode
         if mode in ("P", "PA"):
             transparent = mode == "PA" or "transparency" in picture.info

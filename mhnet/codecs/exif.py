@@ -7,14 +7,31 @@ what it understood.
 import struct
 from typing import Literal, NamedTuple
 
+RESOLUTION = (282, 283, 296)  # across, down, and which unit
 ORIENTATION, EXIF, GPS, INTEROP = 0x0112, 0x8769, 0x8825, 0xA005
 _PIXEL_SIDES = (0xA002, 0xA003)  # width and height, in the EXIF directory
 _THUMBNAIL, _THUMBNAIL_LENGTH = 0x0201, 0x0202
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _LONG = 4
 # Of a TIFF's first directory, what describes the photograph and not how its pixels lie in the file: document, caption,
-# maker, model, software, date, artist, host, rating, copyright, EXIF and GPS, Windows' title to subject.
-_DESCRIPTIVE = {269, 270, 271, 272, 305, 306, 315, 316, 0x4746, 0x4749, 33432, EXIF, GPS, *range(0x9C9B, 0x9CA0)}
+# maker, model, resolution, software, date, artist, host, rating, copyright, EXIF and GPS, Windows' title to subject.
+_DESCRIPTIVE = {
+    269,
+    270,
+    271,
+    272,
+    *RESOLUTION,
+    305,
+    306,
+    315,
+    316,
+    0x4746,
+    0x4749,
+    33432,
+    EXIF,
+    GPS,
+    *range(0x9C9B, 0x9CA0),
+}
 
 
 Endian = Literal["<", ">"]
@@ -47,7 +64,7 @@ def fields(data: bytes) -> list[Field]:
     Raises:
         ValueError: the structure is damaged.
     """
-    return _fields(data, order(data), _number(data, order(data), 4), (EXIF, GPS))
+    return _fields(data, order(data), _number(data, order(data), 4), (EXIF, GPS), [len(data)])
 
 
 def descriptive(found: list[Field]) -> list[Field]:
@@ -133,17 +150,24 @@ def _thumbnail(data: bytes, endian: Endian, at: int) -> tuple[int, int]:
     )
 
 
-def _fields(data: bytes, endian: Endian, at: int, inner: tuple[int, ...]) -> list[Field]:
-    found = []
+def _fields(data: bytes, endian: Endian, at: int, inner: tuple[int, ...], left: list[int]) -> list[Field]:
+    """`left` holds how many bytes the values may still take: in an honest file none stands for two fields."""
+    found: dict[int, Field] = {}
     for tag, kind, count, place in _entries(data, endian, at)[0]:
+        if tag in found:
+            continue
         if tag in inner:
             deeper = (INTEROP,) if tag == EXIF else ()
-            found.append(Field(tag, _LONG, 1, _fields(data, endian, _number(data, endian, place + 8), deeper)))
+            below = _fields(data, endian, _number(data, endian, place + 8), deeper, left)
+            found[tag] = Field(tag, _LONG, 1, below)
         elif size := _SIZES.get(kind, 0) * count:
             start = place + 8 if size <= 4 else _number(data, endian, place + 8)
             if start + size <= len(data):  # a field whose value lies outside is left out
-                found.append(Field(tag, kind, count, data[start : start + size]))
-    return found
+                left[0] -= size
+                if left[0] < 0:
+                    raise ValueError("fields lie on top of each other")
+                found[tag] = Field(tag, kind, count, data[start : start + size])
+    return list(found.values())
 
 
 def _entries(data: bytes, endian: Endian, at: int) -> tuple[list[tuple[int, int, int, int]], int]:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import stat
-import struct
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +12,13 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from mhnet.codecs import tiff
+from mhnet.codecs import png, tiff
 from mhnet.errors import MHNetError
 
 MAX_PIXELS = 500_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit refuses the photographs of a 200-megapixel phone
 
-KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # others start programs (EPS) or are no photographs
+_KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # others start programs (EPS) or are no photographs
 _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _FORMAT = 256, 257, 258, 262, 277, 284, 338, 339
 _GREY_OR_RGB, _INVERTED = (0, 1, 2), 0
@@ -67,6 +67,15 @@ class Header:
     def upright_size(self) -> tuple[int, int]:
         """Height and width when upright."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+
+
+@contextlib.contextmanager
+def by_pillow(stream: BinaryIO) -> Iterator[Image.Image]:
+    """Pillow's view of a file; what it warns of is either refused or no harm."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(stream, formats=_KINDS) as picture:
+            yield picture
 
 
 def read_header(path: Path) -> Header:
@@ -124,8 +133,8 @@ def _at_once(path: str, flags: int) -> int:
 
 def _header(path: Path, stream: BinaryIO) -> Header:
     try:
-        with Image.open(stream, formats=KINDS) as picture:
-            found = _described(picture, stream.tell())
+        with by_pillow(stream) as picture:
+            found = _described(picture, stream)
     except Image.DecompressionBombError:
         raise ImageError(f"{path} has over {2 * MAX_PIXELS / 1e6:.0f} megapixels; cut it into parts.") from None
     except UnidentifiedImageError:
@@ -144,11 +153,10 @@ def _header(path: Path, stream: BinaryIO) -> Header:
     return found
 
 
-def _described(picture: Image.Image, end: int) -> Header:
-    kind, mode, notes = str(picture.format), picture.mode, picture.info
+def _described(picture: Image.Image, stream: BinaryIO) -> Header:
+    end, kind, mode, notes = stream.tell(), str(picture.format), picture.mode, picture.info
     width, height = picture.size
-    # For a PNG without EXIF before its pixels, getexif() would decode them all to look behind.
-    orientation = _orientation(picture) if kind != "PNG" or "exif" in notes else 1
+    orientation = _orientation(picture, stream)
     if kind == "TIFF":
         return replace(_tiff_header(picture, mode), orientation=orientation, end=end)
     decoder, bits = "pillow", 8
@@ -198,8 +206,14 @@ def _number(bits: int, number_format: int) -> str:
     return f"its samples have {bits} bits{kind}, whole numbers of 8 or 16 bits are read"
 
 
-def _orientation(picture: Image.Image) -> int:
-    with contextlib.suppress(OSError, SyntaxError, ValueError, KeyError, struct.error):
-        value = picture.getexif().get(_ORIENTATION, 1)
+def _orientation(picture: Image.Image, stream: BinaryIO) -> int:
+    with contextlib.suppress(Exception):  # damaged EXIF is no reason to refuse the picture
+        if picture.format == "PNG" and "exif" not in picture.info:
+            exif = Image.Exif()  # getexif() would decode the pixels to look behind them
+            for _, content in png.chunks(stream, (b"eXIf",)):
+                exif.load(content)
+        else:
+            exif = picture.getexif()
+        value = exif.get(_ORIENTATION, 1)
         return value if value in range(1, 9) else 1
-    return 1  # damaged EXIF is no reason to refuse the picture
+    return 1

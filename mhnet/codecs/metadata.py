@@ -2,21 +2,20 @@
 
 import contextlib
 import io
+import re
 import struct
-import warnings
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-from PIL import Image
+from dataclasses import dataclass, field, replace
 
 from mhnet.codecs import exif, png
 from mhnet.codecs.exif import Endian, Field
-from mhnet.codecs.header import KINDS, Header
+from mhnet.codecs.header import Header, by_pillow
 
 XMP_TEXT = b"XML:com.adobe.xmp"
 _EXIF_START, _XMP_START = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
-_RESOLUTION, _UNIT, _XMP, _IPTC, _PROFILE = (282, 283), 296, 700, 33723, 34675
+_XMP, _IPTC, _PROFILE = 700, 33723, 34675
+_XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 _IPTC_RESOURCE = 0x0404
 _PER_INCH = {2: 1.0, 3: 2.54}  # by the number that says which unit: inch, centimetre
 _KEPT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI")
@@ -54,51 +53,48 @@ class Metadata:
 
 def read(data: bytes, head: Header) -> Metadata:
     """The metadata of a file's bytes; what of it is damaged is left out."""
-    lossless = head.kind not in ("JPEG", "MPO") and not (head.kind == "WEBP" and _lossy_webp(data))
-    if head.kind == "TIFF":
-        return _of_tiff(data, head)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(data), formats=KINDS) as picture:
-            notes, markers = picture.info, getattr(picture, "applist", [])
-    kept_exif = _upright_exif(notes.get("exif"), head.orientation)
-    chunks = (
-        [(kind, content) for kind, content in png.chunks(data) if kind in _KEPT_CHUNKS] if head.kind == "PNG" else []
-    )
-    xmp = _bytes(notes.get("xmp"))
-    for marker, content in markers:
-        if marker == "APP1" and content.startswith(_XMP_START):
-            xmp = xmp or content[len(_XMP_START) :]
-    for _, content in [chunk for chunk in chunks if _is_xmp(chunk)]:
-        xmp = _text(content)
-    photoshop = notes.get("photoshop")
-    return Metadata(
+    found = _of_tiff(data, head.orientation) if head.kind == "TIFF" else _of_others(data, head)
+    lossy = head.kind in ("JPEG", "MPO") or (head.kind == "WEBP" and _lossy_webp(data))
+    return replace(
+        found,
         kind=head.kind,
         depth=head.bits,
-        lossless=lossless,
+        lossless=not lossy,
+        profile=found.profile if head.mode != "CMYK" else b"",  # the pixels become sRGB
+        xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", found.xmp),
+    )
+
+
+def _of_others(data: bytes, head: Header) -> Metadata:
+    """Of a file that Pillow opens and that is no TIFF."""
+    with by_pillow(io.BytesIO(data)) as picture:
+        notes, markers = picture.info, getattr(picture, "applist", [])
+    chunks = list(png.chunks(io.BytesIO(data), (*_KEPT_CHUNKS, b"eXIf"))) if head.kind == "PNG" else []
+    kept_exif = _upright_exif(notes.get("exif") or dict(chunks).get(b"eXIf"), head.orientation)
+    packets = [content[len(_XMP_START) :] for kind, content in markers if content.startswith(_XMP_START)]
+    packets += [_text(content) for kind, content in chunks if kind == b"iTXt" and content.startswith(XMP_TEXT)]
+    photoshop = notes.get("photoshop")
+    return Metadata(
         profile=_bytes(notes.get("icc_profile")),
         exif=kept_exif,
-        xmp=xmp,
+        xmp=packets[0] if packets else _bytes(notes.get("xmp")),
         iptc=_bytes(photoshop.get(_IPTC_RESOURCE)) if isinstance(photoshop, dict) else b"",
         dpi=_dpi(notes, head.kind, kept_exif),
         comment=_bytes(notes.get("comment")),
-        chunks=tuple(chunk for chunk in chunks if not _is_xmp(chunk)),
+        chunks=tuple((kind, text) for kind, text in chunks if kind != b"eXIf" and not text.startswith(XMP_TEXT)),
     )
 
 
-def _of_tiff(data: bytes, head: Header) -> Metadata:
-    """The same of a TIFF: its first directory holds everything."""
-    bare = Metadata(kind="TIFF", depth=head.bits)
+def _of_tiff(data: bytes, orientation: int) -> Metadata:
+    """Of a TIFF: its first directory holds everything."""
     try:
         endian, found = exif.order(data), exif.fields(data)
+        described = [entry for entry in exif.descriptive(found) if entry.tag != exif.ORIENTATION]
+        kept = exif.neutral(exif.block(described, endian), orientation) if described else b""
     except ValueError:  # a BigTIFF has larger directories
-        return bare
+        return Metadata()
     blobs = {entry.tag: entry.value for entry in found if isinstance(entry.value, bytes)}
-    described = [entry for entry in exif.descriptive(found) if entry.tag != exif.ORIENTATION]
-    kept = exif.neutral(exif.block(described, endian), head.orientation) if described else b""
     return Metadata(
-        kind="TIFF",
-        depth=head.bits,
         profile=blobs.get(_PROFILE, b""),
         exif=kept,
         xmp=blobs.get(_XMP, b"").rstrip(b"\0"),
@@ -134,8 +130,9 @@ def _dpi(notes: dict, kind: str, kept_exif: bytes) -> tuple[float, float] | None
 def _resolution(found: Sequence[Field], endian: Endian) -> tuple[float, float] | None:
     values = {entry.tag: entry.value for entry in found if isinstance(entry.value, bytes)}
     with contextlib.suppress(KeyError, struct.error, ZeroDivisionError):
-        factor = _PER_INCH[struct.unpack(endian + "H", values.get(_UNIT, struct.pack(endian + "H", 2)))[0]]
-        sides = [struct.unpack(endian + "II", values[tag]) for tag in _RESOLUTION]
+        across, down, unit = exif.RESOLUTION
+        factor = _PER_INCH[struct.unpack(endian + "H", values.get(unit, struct.pack(endian + "H", 2)))[0]]
+        sides = [struct.unpack(endian + "II", values[tag]) for tag in (across, down)]
         return _sound(tuple(above / below * factor for above, below in sides))
     return None
 
@@ -146,10 +143,6 @@ def _sound(dpi: object) -> tuple[float, float] | None:
             across, down = float(dpi[0]), float(dpi[1])
             return (across, down) if 0.01 < across < 1e5 and 0.01 < down < 1e5 else None
     return None
-
-
-def _is_xmp(chunk: tuple[bytes, bytes]) -> bool:
-    return chunk[0] == b"iTXt" and chunk[1].startswith(XMP_TEXT + b"\0")
 
 
 def _text(content: bytes) -> bytes:

@@ -9,8 +9,9 @@ added up. A decoder that is given such a corner does a crop in about half the ti
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
 
 import numpy as np
 
@@ -61,20 +62,24 @@ def corner(data: bytes, height: int, width: int) -> bytes | None:
     return b"".join(parts)
 
 
-def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The kinds and contents of all chunks but those of the pixels, which may be cut off."""
+def chunks(stream: BinaryIO, kinds: Collection[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """The kinds and contents of the chunks of these kinds, before the pixels and after them."""
     position = len(_SIGNATURE)
-    while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        if kind != b"IDAT":
-            yield kind, data[position + 8 : position + 8 + length]
+    while True:
+        stream.seek(position)
+        head = stream.read(8)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack(">I4s", head)
+        if kind in kinds:
+            yield kind, stream.read(length)
         position += 12 + length
 
 
-def with_chunks(encoded: bytes, more: list[tuple[bytes, bytes]]) -> list[bytes | memoryview]:
+def with_chunks(encoded: memoryview, more: list[tuple[bytes, bytes]]) -> list[bytes | memoryview]:
     """The parts of a PNG with more chunks before its pixels."""
-    view = memoryview(encoded)
-    return [view[:_HEAD], *(part for kind, content in more for part in _chunk(kind, [content])), view[_HEAD:]]
+    own = [part for kind, content in more for part in _chunk(kind, [content])]
+    return [encoded[:_HEAD], *own, encoded[_HEAD:]]
 
 
 def encode_16(pixels: np.ndarray, more: list[tuple[bytes, bytes]]) -> list[bytes | memoryview]:

@@ -86,7 +86,7 @@ def samples(data: bytes) -> np.ndarray:
     return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1))
 
 
-def encode(pixels: np.ndarray, alpha: bool, fields: list[Field], endian: Endian) -> list[bytes]:
+def encode(pixels: np.ndarray, alpha: bool, fields: list[Field], endian: Endian) -> list[bytes | memoryview]:
     """A TIFF file's parts: strips compressed by zlib after differencing, then one directory.
 
     Args:
