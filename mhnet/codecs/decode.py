@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from mhnet.codecs import tiff
+from mhnet.codecs import png, tiff
 from mhnet.codecs.colours import cmyk_to_rgb, divided_by_alpha, to_8_bits
 from mhnet.codecs.header import Header, by_pillow
 
@@ -129,9 +129,10 @@ def _from_pillow(data: bytes) -> np.ndarray:
 
 def _keyed(pixels: np.ndarray, head: Header, data: bytes) -> np.ndarray | None:
     """The alpha of a PNG that names one grey or colour as transparent."""
-    if head.key is None:
+    if not head.keyed:
         return None
-    key = np.atleast_1d(np.asarray(head.key))
+    _, content = next(png.chunks(io.BytesIO(data), (b"tRNS",)))
+    key = np.frombuffer(content, ">u2")
     if head.grey and data[24] < 8:  # the bit depth: its numbers were stretched to 0 to 255
         key = key * (255 // (2 ** data[24] - 1))
     most = np.iinfo(pixels.dtype).max

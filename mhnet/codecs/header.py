@@ -44,7 +44,7 @@ class Header:
     bits: int = 8  # of a sample
     decoder: str = "pillow"  # or opencv, tifffile
     refusal: str = ""  # why it is not decoded
-    key: int | tuple[int, ...] | None = None  # the grey or colour that is transparent
+    keyed: bool = False  # one grey or colour is transparent
     inverted: bool = False  # black is the largest number
     multiplied: bool = False  # alpha is multiplied into the colours
 
@@ -168,9 +168,8 @@ def _described(picture: Image.Image, stream: BinaryIO) -> Header:
         decoder = "opencv" if bits == 16 or "icc_profile" not in notes else "pillow"
     elif kind in ("JPEG", "MPO") and mode in ("L", "RGB"):
         decoder = "opencv"
-    key = notes.get("transparency")
-    key = key if isinstance(key, int | tuple) and kind == "PNG" and mode != "P" else None
-    return Header(kind, mode, height, width, orientation, end, bits, decoder, key=key)
+    keyed = kind == "PNG" and mode != "P" and "transparency" in notes
+    return Header(kind, mode, height, width, orientation, end, bits, decoder, keyed=keyed)
 
 
 def _tiff_header(picture: Image.Image, mode: str) -> Header:
