@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def picture(bits: int = 8, channels: int = 3, alpha: bool = False, metadata: Met
     return Picture(pixels, mask if alpha else None, metadata or Metadata())
 
 
+@cache  # LittleCMS notes the second in which it is made
 def profile(space: str = "RGB") -> bytes:
     data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return data[:16] + space.ljust(4).encode() + data[20:]
