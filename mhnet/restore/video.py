@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mhnet.restore.video_frames import DamagedVideo, Picture, VideoError, frame_count, import_av, look_of, pictures
+from mhnet.restore.video_frames import (
+    DamagedVideo,
+    Picture,
+    VideoError,
+    frame_count,
+    import_av,
+    length,
+    look_of,
+    pictures,
+)
 from mhnet.restore.video_join import FORMATS, check_container, join
 from mhnet.restore.video_parts import LENGTH, Parts, choose_encoder
 
@@ -109,6 +118,10 @@ def restore_video(
         if isinstance(error, DamagedVideo) or not parts.found:
             parts.remove()
         raise
+    noted, last = length(source), parts.found[-1]
+    missing = (noted or 0) - (last.times[-1] + last.last - parts.found[0].times[0]) * look.time_base
+    if noted and missing > max(1, noted / 50):
+        notes.append(f"its pictures end {float(missing):.1f} s before its noted length; it may have been cut off")
     join(parts.found, source, target, look)
     parts.remove()
     return VideoResult(parts.frames, resumed, notes)

@@ -160,6 +160,13 @@ def frame_count(path: Path) -> int | None:
         return round(seconds * stream.average_rate) if seconds and stream.average_rate else None
 
 
+def length(path: Path) -> Fraction | None:
+    """How long a video is in seconds, as its file says; None where that is not noted."""
+    container, _ = open_video(path)
+    with container:
+        return None if container.duration is None else Fraction(container.duration, import_av().time_base)
+
+
 def pictures(path: Path, look: Look, skip: int = 0, deep: bool = False) -> Iterator[Picture]:
     """Every frame of a video from number `skip` on, one at a time.
 
@@ -235,7 +242,8 @@ def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> 
         raise DamagedVideo(
             f"{path} is damaged after frame {decoded} ({_reason(error)}); copy it again, or cut it there."
         ) from error
-    if stream.frames > packets:
+    exact = container.format.name.startswith("mov")  # elsewhere the number is a guess, or counts gaps too
+    if exact and stream.frames > packets:
         raise DamagedVideo(
             f"{path} ends after {packets} of its {stream.frames} frames; copy it again, or export what there is."
         )

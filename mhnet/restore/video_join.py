@@ -2,6 +2,7 @@
 encoded again here, and every frame and sample keeps its time."""
 
 import heapq
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
@@ -42,15 +43,13 @@ def check_container(source: Path, target: Path) -> list[str]:
     Raises:
         VideoError: it cannot hold the sound, or it is none that we write.
     """
-    av = import_av()
     if target.suffix.lower() not in FORMATS:
         raise VideoError(f"{target}: videos are written as {', '.join(sorted(FORMATS))}; choose one of them.")
     container, video = open_video(source)
     with container:
-        with av.open(_Nowhere(), "w", format=FORMATS[target.suffix.lower()]) as sample:
-            holds = sample.supported_codecs
+        form = FORMATS[target.suffix.lower()]
         return [note for stream in container.streams if stream is not video
-                if (note := _missing(stream, holds, source, target))]  # fmt: skip
+                if (note := _missing(stream, form, source, target))]  # fmt: skip
 
 
 def join(parts: Sequence[Part], source: Path, target: Path, look: Look) -> None:
@@ -83,39 +82,39 @@ def join(parts: Sequence[Part], source: Path, target: Path, look: Look) -> None:
         raise VideoError(f"{target} cannot be written ({reason}); the finished parts are kept.") from error
 
 
-class _Nowhere:
-    """A file that forgets what is written to it."""
-
-    name = "nowhere"
-
-    def write(self, data: bytes) -> int:
-        return len(data)
-
-
-def _missing(stream: "Stream", holds: set[str], source: Path, target: Path) -> str:
+def _missing(stream: "Stream", form: str, source: Path, target: Path) -> str:
     """Why a stream cannot come along; '' where it can."""
-    name = stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""
-    if _fits(stream, holds):
+    if _fits(stream, form):
         return ""
+    context = stream.codec_context
+    name = context.codec.canonical_name if context is not None else "of an unknown kind"
     if stream.type == "audio":
-        raise VideoError(f"{target} cannot hold the sound of {source} ({name or 'of an unknown kind'}) as it is; "
-                         "name a result that ends in .mkv.")  # fmt: skip
+        raise VideoError(
+            f"{target} cannot hold the sound of {source} ({name}) as it is; name a result that ends in .mkv."
+        )
     what = {"subtitle": "its subtitles", "video": "its further pictures", "attachment": "its attachments"}
-    return f"{what.get(stream.type, 'its data')} ({name or 'of an unknown kind'}) did not come along"
+    return f"{what.get(stream.type, 'its data')} ({name}) did not come along"
 
 
-def _fits(stream: "Stream", holds: set[str]) -> bool:
-    """Whether a stream comes along to a container that can hold these codecs; a container that names none takes any."""
-    if stream.type not in ("audio", "subtitle") or stream.codec_context is None:
+def _fits(stream: "Stream", form: str) -> bool:
+    """Whether a stream comes along to a container of that format."""
+    av = import_av()
+    if stream.type not in ("audio", "subtitle"):
         return False
-    return not holds or bool(holds & {stream.codec_context.name, stream.codec_context.codec.canonical_name})
+    try:
+        with av.open(io.BytesIO(), "w", format=form) as sample:
+            sample.add_stream_from_template(stream)
+            sample.start_encoding()
+    except (ValueError, av.FFmpegError):
+        return False
+    return True
 
 
 def _add_others(container: "InputContainer", video: "Stream", output: "OutputContainer") -> "dict[int, Stream]":
     """Adds the streams that come along; gives them by their index in the source."""
-    holds, added = output.supported_codecs, {}
+    added = {}
     for stream in container.streams:
-        if stream is video or not _fits(stream, holds):
+        if stream is video or not _fits(stream, output.format.name):
             continue
         copy = output.add_stream_from_template(stream)
         if stream.time_base is not None:
