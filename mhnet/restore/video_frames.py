@@ -126,7 +126,7 @@ def look_of(path: Path) -> Look:
             notes.append("its transparency is not kept")
         if frame.interlaced_frame:
             notes.append("it is interlaced and was restored as if it were not: better deinterlace it first")
-        if int(frame.color_trc) in _HDR:
+        if int(stream.codec_context.color_trc) in _HDR:
             notes.append("it is HDR, which the networks were not trained on; its mastering notes are not kept")
         return Look(
             height=height,
@@ -138,8 +138,8 @@ def look_of(path: Path) -> Look:
             matrix=assumed if in_rgb or noted == _UNSPECIFIED else noted,
             noted_matrix=assumed if in_rgb else noted,
             colour_range=_FULL if int(frame.color_range) == _FULL and not in_rgb else _LIMITED,
-            primaries=int(frame.color_primaries),
-            transfer=int(frame.color_trc),
+            primaries=int(stream.codec_context.color_primaries),
+            transfer=int(stream.codec_context.color_trc),
             turn=turn,
             notes=tuple(notes),
         )
@@ -250,9 +250,10 @@ def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> 
 
 
 def _exact(av: Any) -> int:
-    """How swscale converts: no shortcuts, chroma interpolated to full width."""
+    """How swscale converts: no shortcuts, chroma interpolated to full width, as far as PyAV (before 18) lets it."""
     kinds = av.video.reformatter.Interpolation
-    return kinds.BICUBIC | kinds.ACCURATE_RND | kinds.FULL_CHR_H_INT | kinds.FULL_CHR_H_INP
+    exact = ("ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
+    return sum(int(getattr(kinds, name, 0)) for name in exact) + int(kinds.BICUBIC)
 
 
 def _turn(frame: "VideoFrame") -> tuple[int, int, int, int]:
