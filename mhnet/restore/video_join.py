@@ -120,7 +120,7 @@ def _add_others(container: "InputContainer", video: "Stream", output: "OutputCon
         if stream.time_base is not None:
             copy.time_base = stream.time_base
         copy.metadata.update(_kept(stream.metadata))
-        with suppress(TypeError):  # PyAV before 17 cannot set it
+        with suppress(TypeError):  # not in every PyAV
             copy.disposition = stream.disposition
         added[stream.index] = copy
     return added
