@@ -14,9 +14,9 @@ from mhnet.cli import parser
 
 FLOORS = [
     ("mhnet", "errors", "files", "devices", "images", "png", "metrics", "perceptual", "sheets", "models"),
-    ("published", "weights", "data", "tasks"),
+    ("published", "weights", "shipped", "data", "tasks"),
     ("restore", "evaluate", "report", "train"),
-    ("rooms", "cli", "data_commands", "scores", "__main__"),
+    ("rooms", "cli", "data_commands", "restore_command", "scores", "__main__"),
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted((ROOT / "mhnet").rglob("*.py"))
