@@ -17,7 +17,8 @@ from mhnet.errors import MHNetError
 from mhnet.models import MHNet, MHNetV4, use_local_statistics
 from mhnet.restore import memory, tiles
 from mhnet.restore.precision import Precision, choose_precision, computing_in
-from mhnet.weights import Checkpoint, read
+from mhnet.shipped import resolved
+from mhnet.weights import Checkpoint, read, sha256
 
 Tile = int | Literal["auto", "off"]
 AnyImage = TypeVar("AnyImage", np.ndarray, Tensor, Image.Image)
@@ -68,6 +69,7 @@ class Restorer:
 
     Attributes:
         task: what the weights are for, where that is noted.
+        identity: the weights' SHA-256; '' where they are not from a file.
         last: how the last image was computed.
     """
 
@@ -81,6 +83,7 @@ class Restorer:
         tile: Tile = "auto",
     ):
         self.task: str | None = None
+        self.identity = ""
         self.device = choose_device(device) if isinstance(device, str) else device
         self.precision = choose_precision(precision, self.device)
         self.tile = tile
@@ -102,7 +105,7 @@ class Restorer:
         """
         checkpoint = read(path)
         restorer = cls(checkpoint.network(), device, training_patch(checkpoint) if local_statistics else None, **options)
-        restorer.task = checkpoint.task
+        restorer.task, restorer.identity = checkpoint.task, sha256(resolved(path))
         return restorer
 
     def __call__(self, image: AnyImage, tick: Callable[[int, int], None] | None = None) -> AnyImage:
