@@ -12,8 +12,9 @@ from small import ROOT
 
 from mhnet.cli import parser
 
+GROUND = "errors files devices images pictures codecs metrics perceptual sheets models"
 FLOORS = [
-    ("mhnet", "errors", "files", "devices", "images", "png", "metrics", "perceptual", "sheets", "models"),
+    ("mhnet", *GROUND.split()),
     ("published", "weights", "shipped", "data", "tasks"),
     ("restore", "evaluate", "report", "train"),
     ("rooms", "cli", "data_commands", "restore_command", "scores", "__main__"),

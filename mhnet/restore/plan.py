@@ -87,7 +87,7 @@ def _named(name: str) -> Iterator[tuple[Path, Path]]:
         yield path.parent, path
         return
     root = Path(*_before_pattern(path))
-    found = [Path(one) for one in glob.glob(name, recursive=True)]
+    found = [Path(one) for one in glob.glob(name, recursive=True)]  # noqa: PTH207  (takes absolute patterns)
     for one in natsorted(found, key=lambda path: path.as_posix(), alg=ns.PATH | ns.IGNORECASE):
         if one.is_file() and _wanted(one.name):
             yield root, one

@@ -1,7 +1,7 @@
 """In how many bits to compute.
 
-fp32 is what weights are trained and scored in. In bf16 and fp16, convolutions compute by autocast in 16 bits while norms
-and attention stay in fp32 (`mhnet.models.layers.full_precision`); results of fp16 that are not finite are computed again
+fp32 is what weights are trained and scored in. In bf16 and fp16, convolutions compute by autocast in 16 bits while
+norms and attention stay in fp32 (`mhnet.models.layers.full_precision`); results that are not finite are computed again
 in fp32.
 """
 

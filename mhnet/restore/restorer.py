@@ -85,8 +85,8 @@ class Restorer:
         self.task: str | None = None
         self.identity = ""
         self.device = choose_device(device) if isinstance(device, str) else device
-        self.precision = choose_precision(precision, self.device)
-        self.tile = tile
+        self.precision: Precision = choose_precision(precision, self.device)
+        self.tile: Tile = tile
         self.network = prepared(network, self.device, local_statistics)
         self.last = Report()
         self._per_pixel: float | None = None
@@ -104,7 +104,9 @@ class Restorer:
             WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
         """
         checkpoint = read(path)
-        restorer = cls(checkpoint.network(), device, training_patch(checkpoint) if local_statistics else None, **options)
+        restorer = cls(
+            checkpoint.network(), device, training_patch(checkpoint) if local_statistics else None, **options
+        )
         restorer.task, restorer.identity = checkpoint.task, sha256(resolved(path))
         return restorer
 
@@ -141,7 +143,9 @@ class Restorer:
             return wide.permute(2, 0, 1)[None].float() / most
 
         def finished(top: int, rows: Tensor) -> None:
-            levels = (rows[0].clamp(0, 1) * most).round().permute(1, 2, 0).to(torch.int32 if most > 255 else torch.uint8)
+            levels = (
+                (rows[0].clamp(0, 1) * most).round().permute(1, 2, 0).to(torch.int32 if most > 255 else torch.uint8)
+            )
             result[top : top + rows.shape[-2]] = levels.cpu().numpy()
 
         self._restore(pixels.shape[0], pixels.shape[1], 1, floats, finished, tick)
@@ -199,8 +203,8 @@ class Restorer:
                 raise MHNetError(f"Memory does not suffice for a tile of {side} pixels: close other programs.")
             grid, self._most = smaller, smaller.pixels * images
             self._note(f"memory ran out, tiles of {grid.rows.side}×{grid.columns.side} pixels were used")
-        self.last.tile = (grid.rows.side, grid.columns.side) if grid.count > 1 else None
-        self.last.count = grid.count
+        self.last.tile = (grid.rows.side, grid.columns.side) if grid.tiles > 1 else None
+        self.last.count = grid.tiles
 
     def _fits(
         self,
@@ -216,10 +220,10 @@ class Restorer:
             nonlocal done
             done += 1
             if tick is not None:
-                tick(done, grid.count)
+                tick(done, grid.tiles)
 
         try:
-            tiles.run(grid, lambda box: self._computed(floats(box), whole=grid.count == 1), finished, one_done)
+            tiles.run(grid, lambda box: self._computed(floats(box), whole=grid.tiles == 1), finished, one_done)
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
@@ -245,7 +249,7 @@ class Restorer:
         whole = tiles.by_side(height, width, max(height, width))
         if self.tile == "off":
             return whole
-        grid = whole if self.tile == "auto" else tiles.by_side(height, width, self.tile)
+        grid = tiles.by_side(height, width, self.tile) if isinstance(self.tile, int) else whole
         if self.tile == "auto" and height * width * images > AT_ONCE:
             if self._per_pixel is None:
                 with computing_in(self.precision, self.device):

@@ -46,7 +46,7 @@ class Grid(NamedTuple):
     columns: Axis
 
     @property
-    def count(self) -> int:
+    def tiles(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)
 
     @property
@@ -79,7 +79,7 @@ def by_pixels(height: int, width: int, pixels: int) -> Grid:
         rows = split(height, count, OVERLAP)
         room = max(pixels // rows.side // MULTIPLE * MULTIPLE, SMALLEST)
         grid = Grid(rows, _at_most(width, room))
-        candidates.append((grid.pixels > pixels, grid.count * grid.pixels, grid.count, grid))
+        candidates.append((grid.pixels > pixels, grid.tiles * grid.pixels, grid.tiles, grid))
         if rows.side <= SMALLEST or rows.side <= 2 * OVERLAP:
             break
     return min(candidates)[-1]
