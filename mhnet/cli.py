@@ -9,12 +9,15 @@ import mhnet
 from mhnet import scores
 from mhnet.data_commands import add_data_commands
 from mhnet.errors import MHNetError, exits_cleanly
+from mhnet.restore_command import add_restore_command
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="mhnet", description="MHNet: image deblurring and deraining.")
     top.add_argument("--version", action="version", version=f"mhnet {mhnet.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    add_restore_command(commands)
 
     convert = commands.add_parser(
         "convert",

@@ -52,3 +52,8 @@ def shortened(names: Sequence[object], most: int = 3) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more
+
+
+def printable(text: object) -> str:
+    """Text for one line of a terminal: what cannot be printed, such as a line break in a file's name, as an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))

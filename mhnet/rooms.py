@@ -72,7 +72,7 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> i
             one.name: [(image, results / one.name / f"{name}.png") for name, image, _ in one.files] for one in found
         }
         check_targets([target for files in jobs.values() for _, target in files], _originals(found))
-        restorer = Restorer.from_weights(weights, device, local)
+        restorer = Restorer.from_weights(weights, device, local, precision="fp32", tile="off")  # as scores are compared
         if restorer.task not in (None, task.name):
             print(f"warning: {weights} was trained for {restorer.task}, not for {task.name}", file=sys.stderr)
         print(f"restoring with {weights} on {device}{' with local statistics' * local}", flush=True)

@@ -12,11 +12,12 @@ from small import ROOT
 
 from mhnet.cli import parser
 
+GROUND = "errors files devices images pictures codecs metrics perceptual sheets models"
 FLOORS = [
-    ("mhnet", "errors", "files", "devices", "images", "png", "metrics", "perceptual", "sheets", "models"),
-    ("published", "weights", "data", "tasks"),
+    ("mhnet", *GROUND.split()),
+    ("published", "weights", "shipped", "data", "tasks"),
     ("restore", "evaluate", "report", "train"),
-    ("rooms", "cli", "data_commands", "scores", "__main__"),
+    ("rooms", "cli", "data_commands", "restore_command", "scores", "__main__"),
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted((ROOT / "mhnet").rglob("*.py"))
