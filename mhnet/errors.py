@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
+from mhnet.colours import paint
+
 P = ParamSpec("P")
 
 
@@ -27,7 +29,7 @@ def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
             status = main(*args, **kwargs)
             sys.stdout.flush()
         except MHNetError as error:
-            print(f"error: {sentence(error)}", file=sys.stderr)
+            print(f"{paint('error:', 'red', sys.stderr)} {sentence(error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
