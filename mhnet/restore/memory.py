@@ -43,6 +43,7 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
+@torch.inference_mode()
 def bytes_per_pixel(network: nn.Module, device: torch.device) -> float:
     """Bytes that a network holds at most for each pixel of an image, counted while it computes a small one."""
     image = torch.zeros(1, 3, PROBE, PROBE, device=device).contiguous(memory_format=torch.channels_last)

@@ -73,15 +73,15 @@ def by_side(height: int, width: int, side: int) -> Grid:
 
 
 def by_pixels(height: int, width: int, pixels: int) -> Grid:
-    """The tiles of at most that many pixels each that compute the fewest pixels in all."""
+    """The tiles of at most that many pixels each that compute the fewest pixels in all.
+
+    Tiles of which the edges would be most are taken only where larger ones do not fit."""
     candidates = []
-    for count in range(1, max(_up(height) // MULTIPLE, 2)):
-        rows = split(height, count, OVERLAP)
-        room = max(pixels // rows.side // MULTIPLE * MULTIPLE, SMALLEST)
-        grid = Grid(rows, _at_most(width, room))
-        candidates.append((grid.pixels > pixels, grid.tiles * grid.pixels, grid.tiles, grid))
-        if rows.side <= SMALLEST or rows.side <= 2 * OVERLAP:
-            break
+    for side in range(SMALLEST, _up(height) + MULTIPLE + SMALLEST, MULTIPLE):
+        rows = _at_most(height, side)
+        grid = Grid(rows, _at_most(width, max(pixels // rows.side // MULTIPLE * MULTIPLE, SMALLEST)))
+        thin = any(len(axis.starts) > 1 and axis.side < 2 * OVERLAP for axis in grid)
+        candidates.append((grid.pixels > pixels, thin, grid.tiles * grid.pixels, grid.tiles, grid))
     return min(candidates)[-1]
 
 
