@@ -58,9 +58,7 @@ def large(args: argparse.Namespace) -> None:
         words = ["restore", folder / "large.png", "-o", folder / "out.png", "--weights", weights, "--device", "cpu"]
         words += ["--tile", args.tile, "--json"]
         start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        done = subprocess.run([sys.executable, "-c", CHILD, *map(str, words)], capture_output=True, text=True)
         seconds = time.perf_counter() - start
         if done.returncode:
             sys.exit(done.stderr)
@@ -73,8 +71,9 @@ def large(args: argparse.Namespace) -> None:
 
 def seams(args: argparse.Namespace) -> None:
     """Computes photos whole and in tiles."""
-    print("| photo | tiles | of pixels | difference to whole | largest step at borders: tiles, whole | mean step: tiles, "
-          "whole | step in the difference |\n|---|---|---|---|---|---|---|")  # fmt: skip
+    titles = ["photo", "tiles", "of pixels", "difference to whole", "largest step at edges: tiles, whole",
+              "mean step at edges: tiles, whole", "mean step of the difference: at edges, everywhere"]  # fmt: skip
+    print(f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|")
     restorer = Restorer.from_weights(args.weights, local_statistics=args.tlc)
     for path in args.photos or images.find_images(PHOTOS / "test"):
         photo = images.read(path)
@@ -87,22 +86,22 @@ def seams(args: argparse.Namespace) -> None:
             tiled = restorer(photo).astype(int)
             grid = tiles.by_side(*photo.shape[:2], side)
             error = np.square(tiled - whole).mean()
-            found = [steps(image, grid) for image in (tiled, whole, tiled - whole)]
+            difference = tiled - whole
+            found = [steps(image, grid) for image in (tiled, whole, difference)]
+            everywhere = np.mean([np.abs(np.diff(difference, axis=axis)).mean() for axis in (0, 1)])
             decibel = 10 * np.log10(255**2 / error) if error else np.inf
             print(f"| {path.name} | {grid.tiles} | {grid.rows.side}×{grid.columns.side} | {decibel:.1f} dB "
                   f"| {found[0].max()}, {found[1].max()} | {found[0].mean():.3f}, {found[1].mean():.3f} "
-                  f"| {np.abs(found[2]).max()} |", flush=True)  # fmt: skip
+                  f"| {found[2].mean():.3f}, {everywhere:.3f} |", flush=True)  # fmt: skip
 
 
 def steps(image: np.ndarray, grid: tiles.Grid) -> np.ndarray:
-    """Absolute differences between the pixels on either side of every tile's edges."""
-    found = []
+    """Absolute differences, in levels of 255, between the pixels on either side of the tiles' edges."""
+    found = [np.zeros(0, int)]
     for axis, along in ((0, grid.rows), (1, grid.columns)):
-        for start, end in along.spans():
-            for place in (start, end):
-                if 0 < place < image.shape[axis]:
-                    found.append(np.abs(image.take(place, axis) - image.take(place - 1, axis)).ravel())
-    return np.concatenate(found) if found else np.zeros(1, int)
+        places = {place for span in along.spans() for place in span} - {0, image.shape[axis]}
+        found += [np.abs(image.take(place, axis) - image.take(place - 1, axis)).ravel() for place in places]
+    return np.concatenate(found)
 
 
 def main() -> None:

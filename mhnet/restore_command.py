@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mhnet.errors import MHNetError, printable
+from mhnet.errors import MHNetError, printable, shortened
+from mhnet.usage import HelpFormatter
 
 if TYPE_CHECKING:
     from mhnet.restore.folders import Outcome
     from mhnet.restore.plan import Job
     from mhnet.restore.restorer import Restorer
 
-TASKS = {"derain": "deraining", "deblur": "deblurring"}
+MEANT = {"derain": "deraining", "deblur": "deblurring"}
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 SMALLEST_TILE = 64
 EXAMPLES = """\
@@ -26,9 +27,13 @@ examples:
   mhnet restore rainy/ -o out/ --task derain --targets clean/  and score the results
   mhnet restore clip.mp4 -o clear.mp4 --task derain
 
-A run that was stopped goes on when it is called again. Originals are never touched.
+A run that was stopped goes on when it is called again: what has a whole result is skipped. Originals are never touched.
 
-exit status: 0 all is done; 1 some files, or the whole command, were refused or failed; 2 wrong usage; 130 interrupted
+exit status:
+  0    all is done
+  1    some files failed, or the command was refused; sentences on standard error say what, and the way out
+  2    wrong usage
+  130  interrupted by Ctrl-C
 """
 
 
@@ -40,14 +45,14 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
         description="Restores images and videos of any size. Results keep the kind, depth, transparency and metadata "
         "of their files; subfolders are mirrored.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a video, a folder, or a pattern")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
                         help="folder for the results; for one file, the result's name may be given")  # fmt: skip
 
     what = parser.add_argument_group("network")
-    what.add_argument("--task", choices=list(TASKS), help="what to remove, rain or blur, with the weights that ship")
+    what.add_argument("--task", choices=list(MEANT), help="what to remove, rain or blur, with the weights that ship")
     what.add_argument("--weights", metavar="FILE", help="weights of yours or the authors', .safetensors or .pth")
     what.add_argument("--tlc", action="store_true", help="local statistics at test time: often better after training "
                       "on small patches, worse on some photos")  # fmt: skip
@@ -66,6 +71,7 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     results.add_argument("--format", choices=FORMATS, help="of images' results (default: as the image)")
     results.add_argument("--compare", action="store_true", help="a sheet of before and after for each image, in "
                          "OUT/compare")  # fmt: skip
+    results.add_argument("--report", type=Path, metavar="FILE", help="an HTML page with a slider for each image")
     results.add_argument("--targets", type=Path, metavar="FOLDER", help="clean images of the same names: score the "
                          "results")  # fmt: skip
     results.add_argument("--protocol", metavar="NAME", help="how to score (default: as papers score the task)")
@@ -86,13 +92,21 @@ def _tile(text: str) -> int | str:
 
 
 def _restore(args: argparse.Namespace) -> int:
+    from mhnet.metrics import get_protocol
+    from mhnet.restore import results
     from mhnet.restore.folders import restore_all
     from mhnet.restore.plan import plan
 
     _check_names(args)
     jobs = plan(args.inputs, args.out, suffix=args.suffix, extension=f".{args.format}" if args.format else None)
-    _check_place(args.out if args.out.is_dir() else args.out.parent)
+    folder = args.out if jobs[0].target != args.out else args.out.parent
+    _check_place(folder)
+    sheets = results.sheet_paths(jobs, folder) if args.compare else {}
+    targets = results.find_targets(jobs, args.targets) if args.targets else {}
+    if args.protocol:
+        get_protocol(args.protocol)
     restorer = _restorer(args)
+    _warn_of_missing(jobs, targets, args)
     told: list[Outcome] = []
 
     def tell(outcome: "Outcome") -> None:
@@ -100,18 +114,62 @@ def _restore(args: argparse.Namespace) -> int:
         _tell(outcome, args)
 
     try:
-        outcomes = restore_all(jobs, restorer, overwrite=args.overwrite, progress=not args.quiet, each=tell,
+        outcomes = restore_all(jobs, restorer, overwrite=args.overwrite, progress=_progress(args), each=tell,
                                video=lambda job: _video(job, restorer, args))  # fmt: skip
     except KeyboardInterrupt:
         done = sum(outcome.status != "failed" for outcome in told)
         print(f"interrupted: {done} of {len(jobs)} are done; the same command goes on from here", file=sys.stderr)
         return 130
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if not args.quiet and not args.json:
         print(_summary(outcomes, args.out))
-    for outcome in failed:
-        print(f"not restored: {printable(outcome.reason)}", file=sys.stderr)
-    return int(bool(failed))
+    reasons = [outcome.reason for outcome in outcomes if outcome.status == "failed"]
+    reasons += _scores_and_looks(args, outcomes, sheets, targets, restorer)
+    for reason in reasons:
+        print(f"failed: {printable(reason)}", file=sys.stderr)
+    return int(bool(reasons))
+
+
+def _scores_and_looks(
+    args: argparse.Namespace,
+    outcomes: "Sequence[Outcome]",
+    sheets: dict[Path, Path],
+    targets: dict[Path, Path],
+    restorer: "Restorer",
+) -> list[str]:
+    """Makes of the results what the options ask for; returns what failed."""
+    from mhnet.report import format_table
+    from mhnet.restore import results
+    from mhnet.tasks import TASKS
+
+    evaluations, reasons = [], []
+    if targets:
+        task = MEANT[args.task] if args.task else restorer.task
+        protocol = args.protocol or (TASKS[task].protocol if task in TASKS else "rgb_channel_mean")
+        evaluations = results.score(outcomes, targets, protocol, args.out.stem)
+        reasons += [f"{failure.name} is not scored: {failure.reason}" for failure in evaluations[1].failures]
+        if args.json:
+            for one in evaluations:
+                print(json.dumps({"scores": one.method, "protocol": protocol, "images": len(one.rows),
+                                  "psnr": one.mean.psnr, "ssim": one.mean.ssim}))  # fmt: skip
+        else:
+            print(f"\n{format_table(evaluations)}")
+    if sheets:
+        reasons += results.write_sheets(outcomes, sheets, targets, _progress(args))
+    if args.report:
+        about = {"weights": str(args.weights or args.task), "device": str(restorer.device),
+                 "precision": restorer.precision, "local statistics": "on" if args.tlc else "off"}  # fmt: skip
+        results.write_report(args.report, outcomes, targets, evaluations, about)
+    return reasons
+
+
+def _progress(args: argparse.Namespace) -> bool:
+    return not args.quiet and not args.json
+
+
+def _warn_of_missing(jobs: "Sequence[Job]", targets: dict[Path, Path], args: argparse.Namespace) -> None:
+    missing = [printable(job.source) for job in jobs if job.source not in targets and not job.video]
+    if args.targets and missing:
+        print(f"warning: no clean image for {shortened(missing)}: not scored", file=sys.stderr)
 
 
 def _check_names(args: argparse.Namespace) -> None:
@@ -135,10 +193,10 @@ def _restorer(args: argparse.Namespace) -> "Restorer":
     """The network that the options name."""
     from mhnet import shipped
     from mhnet.restore.restorer import Restorer
-    from mhnet.tasks import TASKS as MEANT
+    from mhnet.tasks import TASKS
 
-    task = TASKS.get(args.task)
-    weights = args.weights or shipped.for_task(MEANT[task or ""])
+    task = MEANT.get(args.task)
+    weights = args.weights or shipped.for_task(TASKS[task or ""])
     restorer = Restorer.from_weights(weights, args.device, args.tlc, precision=args.precision, tile=args.tile)
     if task and restorer.task not in (None, task):
         print(f"warning: {printable(weights)} was trained for {restorer.task}, not for {task}", file=sys.stderr)
@@ -153,8 +211,7 @@ def _video(job: "Job", restorer: "Restorer", args: argparse.Namespace) -> list[s
     if not args.overwrite and is_whole(job):
         return None
     identity = json.dumps([restorer.identity, args.tlc, restorer.precision])
-    quiet = args.quiet or args.json
-    return restore_video(restorer, job.source, job.target, overwrite=args.overwrite, progress=not quiet,
+    return restore_video(restorer, job.source, job.target, overwrite=args.overwrite, progress=_progress(args),
                          identity=identity, deep=True).notes  # fmt: skip
 
 
