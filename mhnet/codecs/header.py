@@ -19,6 +19,9 @@ from mhnet.errors import MHNetError
 MAX_PIXELS = 500_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit refuses the photographs of a 200-megapixel phone
 
+# What it warns of is either refused or no harm. Threads read images: catch_warnings is not for them.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 _KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # others start programs (EPS) or are no photographs
 _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _FORMAT = 256, 257, 258, 262, 277, 284, 338, 339
@@ -72,13 +75,9 @@ class Header:
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
-@contextlib.contextmanager
-def by_pillow(stream: BinaryIO) -> Iterator[Image.Image]:
-    """Pillow's view of a file; what it warns of is either refused or no harm."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(stream, formats=_KINDS) as picture:
-            yield picture
+def by_pillow(stream: BinaryIO) -> Image.Image:
+    """Pillow's view of a file, of the kinds that are read."""
+    return Image.open(stream, formats=_KINDS)
 
 
 def read_header(path: Path) -> Header:
