@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mhnet.models import fused
+from mhnet.models import fused, fused_stages
 from mhnet.models.base import RestorationNetwork, check_image
-from mhnet.models.layers import LayerNorm2d, NAFBlock, PixelShuffleUp, conv1x1
+from mhnet.models.layers import LayerNorm2d, NAFBlock, PixelShuffleUp, conv1x1, conv3x3
 from mhnet.models.mhnet import CABG, SCAB, CASNet, CASNetStep, DualAttention, MHNet
 from mhnet.models.mhnet_v4 import AFFM, FRSNet, FRSNetStep, MHNetV4
 
@@ -70,8 +70,11 @@ def rewrite_children(module: nn.Module, whole: bool) -> None:
 
 def as_built(module: nn.Module, build: Callable[[], nn.Module]) -> bool:
     """Whether a part is what this package builds, in single or double precision and with nothing attached to it."""
-    with torch.device("meta"):
-        template = build()
+    try:
+        with torch.device("meta"):
+            template = build()
+    except AttributeError:  # it lacks what tells its size
+        return False
     return (
         repr(module) == repr(template)
         and [type(m) for m in module.modules()] == [type(m) for m in template.modules()]
@@ -96,47 +99,56 @@ def fuse_sequential(blocks: nn.Sequential) -> nn.Module:
 
 
 def fuse_group(group: CABG) -> nn.Module:
-    return fused.FusedCABG(group) if isinstance(group.blocks, fused.FusedBlocks) else group
+    blocks: nn.Module = group.blocks
+    known = as_built(group.conv, lambda: conv3x3(*group.conv.weight.shape[:2], bias=False))
+    return fused.FusedCABG(group, blocks) if known and isinstance(blocks, fused.FusedBlocks) else group
 
 
 def fuse_dual_attention(attention: DualAttention) -> nn.Module:
-    channels, reduced = attention.conv1.weight.shape[0], attention.squeeze.weight.shape[0]
-    known = as_built(attention, lambda: DualAttention(channels, channels // reduced))
-    return fused.FusedDualAttention(attention) if known else attention
+    def built() -> DualAttention:
+        reduced, channels = attention.squeeze.weight.shape[:2]
+        return DualAttention(channels, channels // reduced)
+
+    return fused.FusedDualAttention(attention) if as_built(attention, built) else attention
 
 
 def fuse_up(up: PixelShuffleUp) -> nn.Module:
-    known = as_built(up, lambda: PixelShuffleUp(up[0].in_channels))
-    return fused.FusedPixelShuffleUp(up) if known else up
+    known = as_built(up, lambda: PixelShuffleUp(up[0].get_parameter("weight").shape[1]))
+    return fused_stages.FusedPixelShuffleUp(up) if known else up
 
 
 def fuse_casnet_step(step: CASNetStep) -> nn.Module:
-    channels, doublings = step.norm.channels, len(step.encoder_term) - 1
-    width = step.encoder_term[0][1].in_channels >> doublings if doublings else step.encoder_term[0].in_channels
-    terms = [as_built(term, lambda: CASNetStep._term(width, channels, doublings)) for term in
-             (step.encoder_term, step.decoder_term)]
-    known = all(terms) and as_built(step.norm, lambda: LayerNorm2d(channels))
-    return fused.FusedCASNetStep(step) if known else step
+    doublings = len(step.encoder_term) - 1
+
+    def term() -> nn.Module:
+        width = next(step.encoder_term.parameters()).shape[1] >> doublings
+        return CASNetStep.term(width, step.norm.channels, doublings)
+
+    known = as_built(step.norm, lambda: LayerNorm2d(step.norm.channels))
+    known = known and as_built(step.encoder_term, term) and as_built(step.decoder_term, term)
+    return fused_stages.FusedCASNetStep(step) if known else step
 
 
 def fuse_casnet(stage: CASNet) -> nn.Module:
-    known = all(isinstance(step, fused.FusedCASNetStep) for step in stage.steps) and as_built(
-        stage.intro, lambda: conv1x1(*stage.intro.weight.shape[1::-1], bias=False))
-    return fused.FusedCASNet(stage) if known else stage
+    known = as_built(stage.intro, lambda: conv1x1(*reversed(stage.intro.weight.shape[:2]), bias=False))
+    known = known and all(isinstance(step, fused_stages.FusedCASNetStep) for step in stage.steps)
+    return fused_stages.FusedCASNet(stage) if known else stage
 
 
 def fuse_frsnet(stage: FRSNet) -> nn.Module:
-    channels = stage.decoder_conv.weight.shape[0]
-    parts = [(stage.decoder_conv, lambda: conv1x1(channels, channels, bias=False))]
-    for step in stage.steps:
-        parts += [
-            (step.norm, lambda: LayerNorm2d(channels)),
-            (step.encoder_term[-1], lambda: conv1x1(channels, channels, bias=False)),
-            (step.fusion, lambda: AFFM(channels)),
-        ]
-    ups = [up for step in stage.steps for up in (*step.encoder_term[:-1], *step.decoder_up)]
-    known = all(isinstance(up, fused.FusedPixelShuffleUp) for up in ups) and all(as_built(*part) for part in parts)
-    return fused.FusedFRSNet(stage) if known else stage
+    def known(step: nn.Module) -> bool:
+        assert isinstance(step, FRSNetStep)
+        ups = (*step.encoder_term[:-1], *step.decoder_up)
+        return (
+            all(isinstance(up, fused_stages.FusedPixelShuffleUp) for up in ups)
+            and as_built(step.norm, lambda: LayerNorm2d(step.norm.channels))
+            and as_built(step.encoder_term[-1], lambda: conv1x1(step.norm.channels, step.norm.channels, bias=False))
+            and as_built(step.fusion, lambda: AFFM(step.norm.channels))
+        )
+
+    conv = stage.decoder_conv
+    whole = as_built(conv, lambda: conv1x1(*conv.weight.shape[:2], bias=False)) and all(map(known, stage.steps))
+    return fused_stages.FusedFRSNet(stage) if whole else stage
 
 
 REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
