@@ -279,3 +279,17 @@ def test_sides_that_are_absurd_are_refused(tmp_path: Path) -> None:
     for act in (pictures.read, images.read, images.size):
         with pytest.raises(ImageError, match=r"has 1×1048577 pixels, more than .* a side"):
             act(path)
+
+
+def test_what_a_format_cannot_hold_is_said() -> None:
+    for extension, deep_words, clear_words in [
+        (".png", 0, 0),
+        (".TIF", 0, 0),
+        (".webp", 1, 0),
+        (".jpg", 1, 1),
+        (".bmp", 1, 1),
+    ]:
+        assert pictures.losses(f"a{extension}", picture()) == []
+        assert len(pictures.losses(f"a{extension}", picture(16))) == deep_words
+        assert len(pictures.losses(f"a{extension}", picture(8, alpha=True))) == clear_words
+        assert len(pictures.losses(f"a{extension}", picture(16, alpha=True))) == deep_words + clear_words
