@@ -14,7 +14,7 @@ from mhnet.codecs.header import ImageError, damage, load
 from mhnet.codecs.metadata import Metadata
 from mhnet.images import StrPath
 
-__all__ = ["Metadata", "Picture", "read", "write"]
+__all__ = ["Metadata", "Picture", "losses", "read", "write"]
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,13 @@ def write(path: StrPath, picture: Picture) -> None:
         wanted = f"{pixels.dtype} {pixels.shape[:2]}"
         raise ImageError(f"{path} cannot hold an alpha of {alpha.dtype} {alpha.shape}; its pixels need {wanted}.")
     save(path, pixels, alpha, picture.metadata)
+
+
+def losses(path: StrPath, picture: Picture) -> list[str]:
+    """What of a picture's pixels `write` cannot keep in a format, as sentences."""
+    extension, lost = Path(path).suffix.lower(), []
+    if picture.pixels.dtype == np.uint16 and extension not in (".png", ".tif", ".tiff"):
+        lost.append(f"{extension} holds 8 of its 16 bits; .png and .tif hold all.")
+    if picture.alpha is not None and extension in (".jpg", ".jpeg", ".bmp"):
+        lost.append(f"{extension} holds no transparency: it was laid on white; .png, .tif and .webp hold it.")
+    return lost

@@ -254,3 +254,42 @@ def test_only_pictures_are_written(tmp_path: Path, wrong: Picture) -> None:
     with pytest.raises(ImageError, match=r"a\.png cannot hold"):
         pictures.write(tmp_path / "a.png", wrong)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiffs_whose_header_promises_too_much(tmp_path: Path, bits: int) -> None:
+    """Lengths beyond the file's end are harmless; rows that no strip holds would be black."""
+    pixels = picture(bits).pixels
+    for tag, value, whole in ((279, pixels.nbytes + 1000, True), (257, 2 * HEIGHT, False)):
+        path = tmp_path / f"{tag}.tif"
+        tifffile.imwrite(path, pixels, photometric="rgb", rowsperstrip=HEIGHT)
+        with tifffile.TiffFile(path, mode="r+") as file:
+            file.pages[0].aspage().tags[tag].overwrite(value)
+        if whole:
+            np.testing.assert_array_equal(pictures.read(path).pixels, pixels)
+        else:
+            for read in (pictures.read, images.read):
+                with pytest.raises(ImageError, match="truncated"):
+                    read(path)
+
+
+def test_sides_that_are_absurd_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(np.zeros((1, (1 << 20) + 1), np.uint8), 0, 8))
+    for act in (pictures.read, images.read, images.size):
+        with pytest.raises(ImageError, match=r"has 1×1048577 pixels, more than .* a side"):
+            act(path)
+
+
+def test_what_a_format_cannot_hold_is_said() -> None:
+    for extension, deep_words, clear_words in [
+        (".png", 0, 0),
+        (".TIF", 0, 0),
+        (".webp", 1, 0),
+        (".jpg", 1, 1),
+        (".bmp", 1, 1),
+    ]:
+        assert pictures.losses(f"a{extension}", picture()) == []
+        assert len(pictures.losses(f"a{extension}", picture(16))) == deep_words
+        assert len(pictures.losses(f"a{extension}", picture(8, alpha=True))) == clear_words
+        assert len(pictures.losses(f"a{extension}", picture(16, alpha=True))) == deep_words + clear_words

@@ -25,7 +25,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 _KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # others start programs (EPS) or are no photographs
 _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _FORMAT = 256, 257, 258, 262, 277, 284, 338, 339
-_STRIPS, _ROWS, _STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 273, 278, 279, 322, 323, 324, 325
+_STRIPS, _ROWS, _TILE_WIDTH, _TILE_HEIGHT, _TILES = 273, 278, 322, 323, 324
 _GREY_OR_RGB, _INVERTED = (0, 1, 2), 0
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LONGEST_SIDE = 1 << 20  # OpenCV's limit
@@ -202,15 +202,17 @@ def _tiff_header(picture: Image.Image, mode: str, length: int) -> Header:
 
 
 def _complete(tags: Mapping[int, Any], length: int) -> bool:
-    """Whether all parts of the pixels lie in the file: Pillow leaves black what is missing."""
+    """Whether all parts of the pixels begin in the file: Pillow leaves black what is missing.
+
+    Where a part ends is left to its decoder: some programs note lengths beyond the file's end.
+    """
     height, width = tags[_HEIGHT], tags[_WIDTH]
     tiled = _TILES in tags
     rows, columns = (tags[_TILE_HEIGHT], tags[_TILE_WIDTH]) if tiled else (tags.get(_ROWS, height), width)
     planes = tags.get(_SAMPLES, 1) if tags.get(_PLANES, 1) == 2 else 1
-    starts, lengths = tags.get(_TILES if tiled else _STRIPS, ()), tags.get(_TILE_BYTES if tiled else _STRIP_BYTES, ())
-    ends = [start + part for start, part in zip(starts, lengths, strict=False)]
+    starts = tags.get(_TILES if tiled else _STRIPS, ())
     needed = -(-height // rows) * -(-width // columns) * planes
-    return len(starts) >= needed and max(ends, default=0) <= length
+    return len(starts) >= needed and max(starts) < length
 
 
 def _rare_tiff(path: Path, stream: BinaryIO) -> Header:

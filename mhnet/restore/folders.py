@@ -166,7 +166,7 @@ def _written(outcome: Outcome, picture: pictures.Picture | None) -> Outcome:
         cause = error.__cause__
         full = isinstance(cause, OSError) and cause.errno in _NO_PLACE
         return replace(outcome, status="failed", reason=str(error), no_place=full)
-    return outcome
+    return replace(outcome, notes=[*outcome.notes, *pictures.losses(outcome.job.target, picture)])
 
 
 def check_targets(targets: Sequence[Path], originals: Sequence[Path]) -> None:
