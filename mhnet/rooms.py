@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mhnet import scores
+from mhnet import allocator, scores
 from mhnet.errors import MHNetError, exits_cleanly
 from mhnet.tasks import Task
 
@@ -30,6 +30,7 @@ def train_command(task: Task, room: Path, argv: Sequence[str] | None = None, pro
     parser.add_argument("--target", help="the folder of their clean ones")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file")
     args = parser.parse_args(argv)
+    allocator.keep_pages()
     _show_gpus(args.gpus)
     from mhnet.train.config import load_config
     from mhnet.train.trainer import train
@@ -59,6 +60,7 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog
         help=f"local statistics at test time; with them, results go to RESULT_DIR/{TLC_FOLDER} (default: %(default)s)",
     )
     args = parser.parse_args(argv)
+    allocator.keep_pages()
     _show_gpus(args.gpus)
     from mhnet.devices import choose_device
     from mhnet.restore.folders import check_targets, restore_files
