@@ -64,6 +64,8 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     how.add_argument("--tile", type=_tile, default="auto", metavar="auto|off|N",
                      help="compute in tiles where memory needs it, never, or of N×N pixels (auto)")  # fmt: skip
 
+    how.add_argument("--no-fuse", action="store_true", help="compute the network as it is, not its faster equal")
+
     results = parser.add_argument_group("results")
     results.add_argument("--overwrite", action="store_true", help="restore again what has a result")
     results.add_argument("--suffix", default="", metavar="TEXT", help="put TEXT behind the results' names, as in "
@@ -197,7 +199,8 @@ def _restorer(args: argparse.Namespace) -> "Restorer":
 
     task = MEANT.get(args.task)
     weights = args.weights or shipped.for_task(TASKS[task or ""])
-    restorer = Restorer.from_weights(weights, args.device, args.tlc, precision=args.precision, tile=args.tile)
+    restorer = Restorer.from_weights(weights, args.device, args.tlc, precision=args.precision, tile=args.tile,
+                                     fuse=not args.no_fuse)  # fmt: skip
     if task and restorer.task not in (None, task):
         print(f"warning: {printable(weights)} was trained for {restorer.task}, not for {task}", file=sys.stderr)
     return restorer

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mhnet import scores
+from mhnet import allocator, scores
 from mhnet.errors import MHNetError, ToldElsewhere, exits_cleanly
 from mhnet.tasks import Task
 
@@ -33,6 +33,7 @@ def train_command(task: Task, room: Path, argv: Sequence[str] | None = None, pro
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file")
     args = parser.parse_args(argv)
+    allocator.keep_pages()
     _show_gpus(args.gpus)
     from mhnet.train.config import ConfigError, load_config
     from mhnet.train.dry_run import dry_run
@@ -76,6 +77,7 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog
         help=f"local statistics at test time; with them, results go to RESULT_DIR/{TLC_FOLDER} (default: %(default)s)",
     )
     args = parser.parse_args(argv)
+    allocator.keep_pages()
     _show_gpus(args.gpus)
     from mhnet.devices import choose_device
     from mhnet.restore.folders import check_targets, restore_files

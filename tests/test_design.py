@@ -12,7 +12,7 @@ from small import ROOT
 
 from mhnet.cli import parser
 
-GROUND = "errors colours files devices images pictures codecs metrics perceptual sheets models"
+GROUND = "errors allocator colours files devices images pictures codecs metrics perceptual sheets models"
 DOORS = """rooms scores data_commands restore_command room_commands evaluate_command weights_commands doctor_command
 completion_command"""
 FLOORS = [

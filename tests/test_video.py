@@ -313,6 +313,37 @@ def test_other_containers(tmp_path, codec, extension, made, sound):
         assert [packet[2] for packet in sounds(target)] == [packet[2] for packet in sounds(source)]
 
 
+def test_subtitles_and_chapters_come_along(tmp_path):
+    plain = film(tmp_path / "plain.mkv", 2 * LENGTH)
+    (words := tmp_path / "a.srt").write_text("1\n00:00:00,500 --> 00:00:01,250\nTwo otters\n\n")
+    source, target = tmp_path / "a.mkv", tmp_path / "b.mkv"
+    chapter: Any = {"id": 1, "start": 0, "end": 1000, "time_base": Fraction(1, 1000), "metadata": {"title": "A lake"}}
+    with av.open(str(plain)) as first, av.open(str(words)) as second, av.open(str(source), "w") as output:
+        for container in (first, second):
+            for stream in container.streams:
+                output.add_stream_from_template(stream)
+        output.streams[2].metadata["language"] = "eng"
+        output.set_chapters([chapter])
+        for place, container in ((0, first), (2, second)):
+            for packet in container.demux():
+                if packet.size:
+                    packet.stream = output.streams[place + packet.stream.index]
+                    output.mux(packet)
+
+    def subtitles(path: Path) -> list[tuple[float, bytes]]:
+        with av.open(str(path)) as container:
+            packets = [packet for packet in container.demux(subtitles=0) if packet.size]
+            return [(float((packet.pts or 0) * packet.time_base), bytes(packet)) for packet in packets]
+
+    assert not restore(source, target).notes
+    assert subtitles(target) == subtitles(source) == [(0.5, b"Two otters")]
+    assert sounds(target) == sounds(source)
+    with av.open(str(target)) as container:
+        assert container.streams.subtitles[0].language == "eng"
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["A lake"]
+    assert "its subtitles (subrip) did not come along" in restore(source, tmp_path / "c.mp4").notes
+
+
 def test_sound_that_a_container_cannot_hold_is_told_before_any_work(tmp_path):
     source = film(tmp_path / "a.mov", 10, sound="pcm_s16le")
     with pytest.raises(MHNetError, match=r"cannot hold the sound .*pcm_s16le.*\.mkv"):

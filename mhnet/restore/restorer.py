@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mhnet import allocator
 from mhnet.devices import choose_device
 from mhnet.errors import MHNetError
 from mhnet.models import MHNet, MHNetV4, use_local_statistics
+from mhnet.models.fuse import fuse
 from mhnet.restore import memory, tiles
 from mhnet.restore.precision import Precision, choose_precision, computing_in
 from mhnet.shipped import resolved
@@ -27,6 +29,7 @@ AT_ONCE = 512 * 512  # pixels that are computed whole without asking how much me
 SHARE = 0.5  # of the free memory that is used
 WHOLE_ON_CPU = 3 << 30  # bytes: an image that needs more is computed in tiles on a CPU …
 TILE_ON_CPU = 3 << 29  # … of which one needs this: there, larger ones are not faster
+LARGE = 2 << 20  # pixels: after an image of more, memory is given back to the system
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
@@ -49,11 +52,14 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def prepared(network: MHNet | MHNetV4, device: torch.device, local_statistics: int | None) -> nn.Module:
-    """A network as it computes here: on the device, in evaluation mode, with the statistics that are wanted."""
+def prepared(
+    network: MHNet | MHNetV4, device: torch.device, local_statistics: int | None, fused: bool = True
+) -> nn.Module:
+    """A network as it computes here: on the device, in evaluation mode, with the statistics that are wanted; on a CPU
+    in its faster form."""
     network = network.to(device).to(memory_format=torch.channels_last).eval()
     use_local_statistics(network, local_statistics)
-    return network
+    return fuse(network) if fused and device.type == "cpu" else network
 
 
 class Restorer:
@@ -64,6 +70,7 @@ class Restorer:
         device: where it computes; a name such as in `mhnet.devices.choose_device`, or a device.
         local_statistics: use sliding means (TLC) as if trained on patches of this side; None: global means.
         precision: "auto", "fp32", "bf16" or "fp16" (`mhnet.restore.precision`).
+        fuse: on a CPU, compute the same function in less time and memory (`mhnet.models.fuse`).
         tile: "auto" computes an image in tiles where it would not fit in the memory that is free, "off" never, and a
             number in tiles of at most so many pixels a side.
 
@@ -81,16 +88,18 @@ class Restorer:
         *,
         precision: Precision = "auto",
         tile: Tile = "auto",
+        fuse: bool = True,
     ):
         self.task: str | None = None
         self.identity = ""
         self.device = choose_device(device) if isinstance(device, str) else device
         self.precision: Precision = choose_precision(precision, self.device)
         self.tile: Tile = tile
-        self.network = prepared(network, self.device, local_statistics)
+        self.network = prepared(network, self.device, local_statistics, fuse and self.precision == "fp32")
         self.last = Report()
         self._per_pixel: float | None = None
         self._most: int | None = None  # pixels at once, once memory has run out
+        self._held = 0  # pixels at once for which the memory is at hand, kept from an earlier image
 
     @classmethod
     def from_weights(
@@ -130,15 +139,16 @@ class Restorer:
         return self._array(image, tick)
 
     def _array(self, image: np.ndarray, tick: Callable[[int, int], None] | None) -> np.ndarray:
-        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        pixels = image[..., None] if isinstance(image, np.ndarray) and image.ndim == 2 else image
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"an image is an array, a PIL image or a tensor, not {type(image).__name__}")
+        pixels = image[..., None] if image.ndim == 2 else image
         if image.dtype not in LEVELS or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
-            raise ValueError(f"an image is uint8 or uint16, H×W×3 or grey H×W, not {kind}")
+            raise ValueError(f"an image is uint8 or uint16, H×W×3 or grey H×W, not {image.dtype} {image.shape}")
         most, result = LEVELS[image.dtype], np.empty_like(pixels)
 
         def floats(box: tiles.Box) -> Tensor:
             top, bottom, left, right = box
-            part = np.ascontiguousarray(pixels[top:bottom, left:right])
+            part = np.require(pixels[top:bottom, left:right], requirements=["C", "W"])
             wide = torch.from_numpy(part if most == 255 else part.astype(np.float32)).to(self.device)
             return wide.permute(2, 0, 1)[None].float() / most
 
@@ -203,6 +213,7 @@ class Restorer:
                 raise MHNetError(f"Memory does not suffice for a tile of {side} pixels: close other programs.")
             grid, self._most = smaller, smaller.pixels * images
             self._note(f"memory ran out, tiles of {grid.rows.side}×{grid.columns.side} pixels were used")
+        self._keep_memory(grid.pixels * images)
         self.last.tile = (grid.rows.side, grid.columns.side) if grid.tiles > 1 else None
         self.last.count = grid.tiles
 
@@ -250,7 +261,8 @@ class Restorer:
         if self.tile == "off":
             return whole
         grid = tiles.by_side(height, width, self.tile) if isinstance(self.tile, int) else whole
-        if self.tile == "auto" and height * width * images > AT_ONCE:
+        if self.tile == "auto" and height * width * images > max(AT_ONCE, self._held):
+            allocator.give_back()
             if self._per_pixel is None:
                 with computing_in(self.precision, self.device):
                     self._per_pixel = memory.bytes_per_pixel(self.network, self.device)
@@ -263,6 +275,14 @@ class Restorer:
         if self._most is not None and grid.pixels * images > self._most:
             grid = tiles.by_pixels(height, width, self._most // images)
         return grid
+
+    def _keep_memory(self, pixels: int) -> None:
+        """Remembers what was computed at once, or gives memory back where that was much."""
+        if pixels > LARGE:
+            allocator.give_back()
+            self._held = 0
+        elif allocator.kept():
+            self._held = max(self._held, pixels)
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.last.notes:
@@ -279,6 +299,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
 def _clear(device: torch.device) -> None:
     """Lets go of what a failed computation held."""
     gc.collect()
+    allocator.give_back()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
