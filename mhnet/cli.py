@@ -9,6 +9,7 @@ import mhnet
 from mhnet import scores
 from mhnet.data_commands import add_data_commands
 from mhnet.errors import MHNetError, exits_cleanly
+from mhnet.export_command import add_export
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,6 +51,9 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--method", default="MHNet", help="who restored the images (default: %(default)s)")
     scores.add_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    about = "write a network for ONNX Runtime, OpenVINO or torch.export, checked against itself"
+    add_export(commands.add_parser("export", help=about, description=about[0].upper() + about[1:] + "."))
 
     data = commands.add_parser("data", help="check, pack, cut or make sets of image pairs")
     add_data_commands(data)

@@ -15,8 +15,8 @@ from mhnet.cli import parser
 FLOORS = [
     ("mhnet", "errors", "files", "devices", "images", "png", "metrics", "perceptual", "sheets", "models"),
     ("published", "weights", "data", "tasks"),
-    ("restore", "evaluate", "report", "train"),
-    ("rooms", "cli", "data_commands", "scores", "__main__"),
+    ("restore", "evaluate", "report", "train", "export"),
+    ("rooms", "cli", "data_commands", "export_command", "scores", "__main__"),
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted((ROOT / "mhnet").rglob("*.py"))
