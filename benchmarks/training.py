@@ -7,7 +7,6 @@ them, only one computes at a time. Memory is a step's peak above the loaded prog
 """
 
 import argparse
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import torch
 from published import as_published
 from torch import Tensor, nn
 
+from mhnet.allocator import keep_pages
 from mhnet.models import MHNet, use_checkpointing
 from mhnet.train.losses import psnr_loss
 
@@ -44,16 +44,6 @@ KINDS = {
     "recomputed_kept": Kind("ours, checkpointing, pages kept", True, True, True),
 }
 QUICK = ("published", "published_kept", "ours", "ours_kept", "recomputed")
-
-
-def keep_pages() -> None:
-    """Has glibc keep freed memory, as `mhnet` does at a command's start; does nothing elsewhere."""
-    if platform.libc_ver()[0] == "glibc":
-        import ctypes
-
-        mallopt = ctypes.CDLL(None).mallopt
-        for option, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX 0: no mappings; M_TRIM_THRESHOLD: never trim
-            mallopt(option, value)
 
 
 def make_network(kind: Kind, device: str) -> nn.Module:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mhnet.errors import MHNetError
+from mhnet.usage import add_command
 
 if TYPE_CHECKING:
     from mhnet.data.names import Pair
@@ -12,35 +13,60 @@ if TYPE_CHECKING:
 _PAIRS = "a folder of pairs in any layout of docs/data.md, found below it"
 
 
-def add_data_commands(parent: argparse.ArgumentParser) -> None:
-    """Gives the parser of `mhnet data` its subcommands; what they need is imported when they run."""
-    commands = parent.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `data` with its own commands; what they need is imported when they run."""
+    data = add_command(
+        parent,
+        "data",
+        "check, pack, cut or make sets of image pairs",
+        "Each has its own --help.",
+        """
+        mhnet data check Datasets
+        mhnet data degrade photos pairs --kind rain
+        """,
+    )
+    commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
 
-    check = commands.add_parser(
+    check = add_command(
+        commands,
         "check",
-        help="read every image and say what is there and what is wrong",
-        description="Prints the sets below a folder with their layouts, counts, sizes and faults. Exits with 1 when "
+        "read every image and say what is there and what is wrong",
+        "Prints the sets below a folder with their layouts, counts, sizes and faults. Exits with 1 when "
         "training on them would be wrong.",
+        """
+        mhnet data check Datasets
+        mhnet data check --input rainy --target clean --all
+        """,
     )
     _add_pairs(check, "or a pack")
     check.add_argument("--all", action="store_true", help="print every fault, not the first ten of each set")
     check.set_defaults(run=_check)
 
-    pack = commands.add_parser(
+    pack = add_command(
+        commands,
         "pack",
-        help="write the pixels of pairs to a few large files, for fast crops",
-        description="Packs are memory-mapped, never decoded. A stopped run goes on when it is called again; at the "
+        "write the pixels of pairs to a few large files, for fast crops",
+        "Packs are memory-mapped, never decoded. A stopped run goes on when it is called again; at the "
         "end all is verified by checksum. Train on a pack with DATA.TRAIN_DIR OUT.",
+        """
+        mhnet data pack Datasets/train packs/rain13k
+        mhnet data pack GoPro packs/gopro --split train
+        """,
     )
     _add_pairs(pack)
     _add_out(pack)
     pack.set_defaults(run=_pack)
 
-    crops = commands.add_parser(
+    crops = add_command(
+        commands,
         "crops",
-        help="cut pairs into overlapping 512×512 crops",
-        description="Writes OUT/input_crops/NAME_s001.png and OUT/target_crops/NAME_s001.png and so on. A stopped run "
+        "cut pairs into overlapping 512×512 crops",
+        "Writes OUT/input_crops/NAME_s001.png and OUT/target_crops/NAME_s001.png and so on. A stopped run "
         "goes on when it is called again.",
+        """
+        mhnet data crops GoPro/train crops
+        mhnet data crops GoPro/train crops --size 256 --step 200
+        """,
     )
     _add_pairs(crops)
     _add_out(crops)
@@ -48,11 +74,16 @@ def add_data_commands(parent: argparse.ArgumentParser) -> None:
     crops.add_argument("--step", type=int, default=256, help="from crop to crop, pixels (default: %(default)s)")
     crops.set_defaults(run=_crops)
 
-    degrade = commands.add_parser(
+    degrade = add_command(
+        commands,
         "degrade",
-        help="make a set of pairs from sharp photographs",
-        description="Writes OUT/input, OUT/target and, in OUT/parameters.json, what was done to each photograph. A "
+        "make a set of pairs from sharp photographs",
+        "Writes OUT/input, OUT/target and, in OUT/parameters.json, what was done to each photograph. A "
         "stopped run goes on when it is called again.",
+        """
+        mhnet data degrade photos pairs --kind rain
+        mhnet data degrade photos pairs --kind blur --severity 0.2 0.6 --versions 3
+        """,
     )
     degrade.add_argument("photos", type=Path, metavar="IN", help="a folder of sharp photographs")
     _add_out(degrade)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
+from mhnet.colours import paint
+
 P = ParamSpec("P")
 
 
@@ -27,7 +29,7 @@ def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
             status = main(*args, **kwargs)
             sys.stdout.flush()
         except MHNetError as error:
-            print(f"error: {sentence(error)}", file=sys.stderr)
+            print(f"{paint('error:', 'red', sys.stderr)} {sentence(error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -52,3 +54,8 @@ def shortened(names: Sequence[object], most: int = 3) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more
+
+
+def printable(text: object) -> str:
+    """Text for one line of a terminal: what cannot be printed, such as a line break in a file's name, as an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))

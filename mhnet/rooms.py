@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mhnet import scores
+from mhnet import allocator, scores
 from mhnet.errors import MHNetError, exits_cleanly
 from mhnet.tasks import Task
 
@@ -20,9 +20,9 @@ TLC_FOLDER = "tlc"
 
 
 @exits_cleanly
-def train_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> int:
-    """`train.py`: trains by the room's training.yml and `KEY VALUE` pairs over it."""
-    parser = argparse.ArgumentParser(description=f"Train MHNet for {task.name}.", epilog="Example: python train.py "
+def train_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog: str = "python train.py") -> int:
+    """`train.py`: trains by the room's training.yml and `KEY VALUE` pairs over it. `prog` is how it was called."""
+    parser = argparse.ArgumentParser(prog, description=f"Train MHNet for {task.name}.", epilog=f"Example: {prog} "
                                      "OPTIM.BATCH_SIZE 8 DATA.TRAIN_DIR /data/pairs")  # fmt: skip
     parser.add_argument("--config", type=Path, default=room / "training.yml", help="settings (default: %(default)s)")
     parser.add_argument("--gpus", help="numbers of the GPUs to show to CUDA, e.g. 0")
@@ -30,6 +30,7 @@ def train_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> 
     parser.add_argument("--target", help="the folder of their clean ones")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file")
     args = parser.parse_args(argv)
+    allocator.keep_pages()
     _show_gpus(args.gpus)
     from mhnet.train.config import load_config
     from mhnet.train.trainer import train
@@ -43,9 +44,11 @@ def train_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> 
 
 
 @exits_cleanly
-def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> int:
-    """`test.py`: restores test sets, and scores what was written where there are clean images."""
-    parser = argparse.ArgumentParser(description=f"Restore images with MHNet ({task.name}) and score them.")
+def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog: str = "python test.py") -> int:
+    """`test.py`: restores test sets, and scores what was written where there are clean images. `prog` is how it was
+    called."""
+    parser = argparse.ArgumentParser(prog, description=f"Restore images with MHNet ({task.name}) and score them.",
+                                     epilog=f"Example: {prog} --tlc both --report scores")  # fmt: skip
     _add_scoring(parser, task, room)
     parser.add_argument("--weights", type=Path, help="a .safetensors or .pth file (default: the one trained here)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
@@ -57,6 +60,7 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> i
         help=f"local statistics at test time; with them, results go to RESULT_DIR/{TLC_FOLDER} (default: %(default)s)",
     )
     args = parser.parse_args(argv)
+    allocator.keep_pages()
     _show_gpus(args.gpus)
     from mhnet.devices import choose_device
     from mhnet.restore.folders import check_targets, restore_files
@@ -72,7 +76,7 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None) -> i
             one.name: [(image, results / one.name / f"{name}.png") for name, image, _ in one.files] for one in found
         }
         check_targets([target for files in jobs.values() for _, target in files], _originals(found))
-        restorer = Restorer.from_weights(weights, device, local)
+        restorer = Restorer.from_weights(weights, device, local, precision="fp32", tile="off")  # as scores are compared
         if restorer.task not in (None, task.name):
             print(f"warning: {weights} was trained for {restorer.task}, not for {task.name}", file=sys.stderr)
         print(f"restoring with {weights} on {device}{' with local statistics' * local}", flush=True)

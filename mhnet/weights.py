@@ -25,6 +25,7 @@ from mhnet.errors import MHNetError, shortened
 from mhnet.files import replacing
 from mhnet.models import MHNet, MHNetArgs, MHNetV4
 from mhnet.published import ARCHITECTURES, Args, build, from_published, recognise, to_published
+from mhnet.shipped import resolved
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -83,6 +84,8 @@ class Checkpoint:
 def load(path: str | Path, device: str | torch.device = "cpu") -> MHNet | MHNetV4:
     """The network that a checkpoint holds, recognised from the file alone, in float32 and evaluation mode.
 
+    `path` may be the name of weights that ship: "derain-small" or "deblur-small".
+
     Raises:
         WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
     """
@@ -90,12 +93,12 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> MHNet | MHNetV
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Reads a checkpoint of any kind that is described at the top, onto the CPU.
+    """Reads a checkpoint of any kind that is described at the top, or one that ships, by its name, onto the CPU.
 
     Raises:
         WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
     """
-    path = Path(path)
+    path = resolved(path)
     kind = _kind(path)
     tensors, description = _read_safetensors(path) if kind == "safetensors" else _read_pickle(path)
     training = {name: tensor for name, tensor in tensors.items() if name.startswith(_TRAINING)}

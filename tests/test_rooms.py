@@ -333,8 +333,8 @@ def test_a_restorer_is_the_network_on_rounded_pixels(height, width):
     assert np.abs(restored - wanted.permute(1, 2, 0).numpy()).max() <= 0.5 + 1e-3
     with pytest.raises(ValueError, match=r"float32"):
         Restorer(network)(image.astype(np.float32))
-    with pytest.raises(ValueError, match=r"\(4, 4\)"):
-        Restorer(network)(np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"\(4, 4, 2\)"):
+        Restorer(network)(np.zeros((4, 4, 2), np.uint8))
 
 
 def test_local_statistics_follow_the_training_patch(tmp_path):

@@ -347,7 +347,7 @@ def test_the_command_converts_and_describes(tmp_path):
     assert read(target).task == "deraining"
     shown = subprocess.run([*command, "info", target], capture_output=True, text=True)
     assert shown.returncode == 0
-    for words in ("MHNet", "deraining", "n_feat=12", sha256(target)):
+    for words in ("MHNet", "deraining", "n_feat 12", sha256(target)):
         assert words in shown.stdout
     refused = subprocess.run([*command, "info", tmp_path / "absent.pth"], capture_output=True, text=True)
     assert refused.returncode == 1

@@ -133,11 +133,12 @@ class CASNetStep(nn.Module):
         super().__init__()
         self.norm = LayerNorm2d(channels)
         self.group = CABG(channels, blocks)
-        self.encoder_term = self._term(width, channels, doublings)
-        self.decoder_term = self._term(width, channels, doublings)
+        self.encoder_term = self.term(width, channels, doublings)
+        self.decoder_term = self.term(width, channels, doublings)
 
     @staticmethod
-    def _term(width: int, channels: int, doublings: int) -> nn.Sequential:
+    def term(width: int, channels: int, doublings: int) -> nn.Sequential:
+        """What brings a map of one scale to full size and n_feat channels."""
         widths = [width << level for level in range(doublings, 0, -1)] + [channels]
         ups = [BilinearUp(inputs, outputs) for inputs, outputs in pairwise(widths)]
         return nn.Sequential(*ups, conv1x1(channels if doublings else width, channels, bias=False))
@@ -195,6 +196,5 @@ class MHNet(RestorationNetwork):
         self.tail = conv3x3(args.n_feat, 3, bias=False)
 
     def residual(self, x: Tensor, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
-        shallow = self.dual_attention(self.shallow(x))
-        features = self.merge(torch.cat((shallow, decoded[-1]), dim=1))
+        features = self.merge(torch.cat((self.dual_attention(self.shallow(x)), decoded[-1]), dim=1))
         return self.tail(self.full_resolution(features, encoded, decoded))

@@ -1,58 +1,306 @@
-"""One image through a network."""
+"""One image through a network: of any kind and size, whole or in tiles."""
 
+import gc
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor, nn
 
+from mhnet import allocator
+from mhnet.devices import choose_device
+from mhnet.errors import MHNetError
 from mhnet.models import MHNet, MHNetV4, use_local_statistics
-from mhnet.weights import Checkpoint, read
+from mhnet.models.fuse import fuse
+from mhnet.restore import memory, tiles
+from mhnet.restore.precision import Precision, choose_precision, computing_in
+from mhnet.shipped import resolved
+from mhnet.weights import Checkpoint, read, sha256
+
+Tile = int | Literal["auto", "off"]
+AnyImage = TypeVar("AnyImage", np.ndarray, Tensor, Image.Image)
+
+AT_ONCE = 512 * 512  # pixels that are computed whole without asking how much memory is free
+SHARE = 0.5  # of the free memory that is used
+WHOLE_ON_CPU = 3 << 30  # bytes: an image that needs more is computed in tiles on a CPU …
+TILE_ON_CPU = 3 << 29  # … of which one needs this: there, larger ones are not faster
+LARGE = 2 << 20  # pixels: after an image of more, memory is given back to the system
+LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+
+
+class RestoreWarning(UserWarning):
+    """An image was restored in another way than was asked for."""
+
+
+@dataclass
+class Report:
+    """How an image was computed.
+
+    Attributes:
+        tile: height and width of a tile; None for an image computed whole.
+        count: of tiles.
+        notes: what was done in another way than was asked for, as sentences.
+    """
+
+    tile: tuple[int, int] | None = None
+    count: int = 1
+    notes: list[str] = field(default_factory=list)
+
+
+def prepared(
+    network: MHNet | MHNetV4, device: torch.device, local_statistics: int | None, fused: bool = True
+) -> nn.Module:
+    """A network as it computes here: on the device, in evaluation mode, with the statistics that are wanted; on a CPU
+    in its faster form."""
+    network = network.to(device).to(memory_format=torch.channels_last).eval()
+    use_local_statistics(network, local_statistics)
+    return fuse(network) if fused and device.type == "cpu" else network
 
 
 class Restorer:
     """Restores images with one network.
 
     Args:
-        network: in evaluation mode.
-        device: where it computes.
+        network: the network; it is moved to the device and put into evaluation mode.
+        device: where it computes; a name such as in `mhnet.devices.choose_device`, or a device.
         local_statistics: use sliding means (TLC) as if trained on patches of this side; None: global means.
+        precision: "auto", "fp32", "bf16" or "fp16" (`mhnet.restore.precision`).
+        fuse: on a CPU, compute the same function in less time and memory (`mhnet.models.fuse`).
+        tile: "auto" computes an image in tiles where it would not fit in the memory that is free, "off" never, and a
+            number in tiles of at most so many pixels a side.
+
+    Attributes:
+        task: what the weights are for, where that is noted.
+        identity: the weights' SHA-256; '' where they are not from a file.
+        last: how the last image was computed.
     """
 
     def __init__(
-        self, network: MHNet | MHNetV4, device: torch.device | str = "cpu", local_statistics: int | None = None
+        self,
+        network: MHNet | MHNetV4,
+        device: torch.device | str = "cpu",
+        local_statistics: int | None = None,
+        *,
+        precision: Precision = "auto",
+        tile: Tile = "auto",
+        fuse: bool = True,
     ):
         self.task: str | None = None
-        self.device = torch.device(device)
-        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
-        use_local_statistics(self.network, local_statistics)
+        self.identity = ""
+        self.device = choose_device(device) if isinstance(device, str) else device
+        self.precision: Precision = choose_precision(precision, self.device)
+        self.tile: Tile = tile
+        self.network = prepared(network, self.device, local_statistics, fuse and self.precision == "fp32")
+        self.last = Report()
+        self._per_pixel: float | None = None
+        self._most: int | None = None  # pixels at once, once memory has run out
+        self._held = 0  # pixels at once for which the memory is at hand, kept from an earlier image
 
     @classmethod
     def from_weights(
-        cls, path: str | Path, device: torch.device | str = "cpu", local_statistics: bool = False
+        cls, path: str | Path, device: torch.device | str = "cpu", local_statistics: bool = False, **options: Any
     ) -> "Restorer":
-        """A restorer from a checkpoint; with local statistics the window follows the patch it was trained on, 256 where
-        that is not noted.
+        """A restorer from a checkpoint, a file or the name of one that ships; `options` are the class's own.
+
+        With local statistics the window follows the patch it was trained on, 256 where that is not noted.
 
         Raises:
             WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
         """
         checkpoint = read(path)
-        restorer = cls(checkpoint.network(), device, training_patch(checkpoint) if local_statistics else None)
-        restorer.task = checkpoint.task
+        restorer = cls(
+            checkpoint.network(), device, training_patch(checkpoint) if local_statistics else None, **options
+        )
+        restorer.task, restorer.identity = checkpoint.task, sha256(resolved(path))
         return restorer
 
-    @torch.inference_mode()
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """uint8 H×W×3 RGB, any size → the restored image in the same form, rounded to the nearest of 256 values.
+    def __call__(self, image: AnyImage, tick: Callable[[int, int], None] | None = None) -> AnyImage:
+        """The restored image, of the same kind, size and bits as the image.
+
+        Args:
+            image: uint8 or uint16, H×W×3 RGB, or H×W×1 or H×W grey, full scale 255 or 65535; or N×3×H×W or N×1×H×W
+                floats in [0, 1], whose result lies on the same device; or a PIL image, whose alpha is kept.
+            tick: is called after each tile with how many are done and how many there are.
 
         Raises:
             ValueError: the image has another type or shape.
+            MHNetError: memory does not suffice for the smallest tile, or the network's result is not finite.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"an image is uint8 H×W×3, not {image.dtype} {image.shape}")
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        restored = self.network(pixels.permute(2, 0, 1)[None].float() / 255)
-        return (restored[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+        self.last = Report()
+        if isinstance(image, Tensor):
+            return self._tensor(image, tick)
+        if isinstance(image, Image.Image):
+            return self._pil(image, tick)
+        return self._array(image, tick)
+
+    def _array(self, image: np.ndarray, tick: Callable[[int, int], None] | None) -> np.ndarray:
+        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        pixels = image[..., None] if isinstance(image, np.ndarray) and image.ndim == 2 else image
+        if image.dtype not in LEVELS or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
+            raise ValueError(f"an image is uint8 or uint16, H×W×3 or grey H×W, not {kind}")
+        most, result = LEVELS[image.dtype], np.empty_like(pixels)
+
+        def floats(box: tiles.Box) -> Tensor:
+            top, bottom, left, right = box
+            part = np.ascontiguousarray(pixels[top:bottom, left:right])
+            wide = torch.from_numpy(part if most == 255 else part.astype(np.float32)).to(self.device)
+            return wide.permute(2, 0, 1)[None].float() / most
+
+        def finished(top: int, rows: Tensor) -> None:
+            levels = (
+                (rows[0].clamp(0, 1) * most).round().permute(1, 2, 0).to(torch.int32 if most > 255 else torch.uint8)
+            )
+            result[top : top + rows.shape[-2]] = levels.cpu().numpy()
+
+        self._restore(pixels.shape[0], pixels.shape[1], 1, floats, finished, tick)
+        return result.reshape(image.shape)
+
+    def _pil(self, image: Image.Image, tick: Callable[[int, int], None] | None) -> Image.Image:
+        if image.mode in ("I", "F"):
+            raise ValueError(f"an image of mode {image.mode!r} has no known full scale: convert it to 'I;16' or 'RGB'")
+        transparent = "A" in image.getbands() or "transparency" in image.info
+        if image.mode.startswith("I;16"):
+            return Image.fromarray(self._array(np.asarray(image, np.uint16), tick))
+        grey = image.mode in ("1", "L", "LA", "La")
+        alpha = image.convert("RGBA").getchannel("A") if transparent else None
+        restored = Image.fromarray(self._array(np.asarray(image.convert("L" if grey else "RGB")), tick))
+        restored.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        if alpha is not None:
+            restored.putalpha(alpha)
+        return restored
+
+    def _tensor(self, image: Tensor, tick: Callable[[int, int], None] | None) -> Tensor:
+        if image.ndim != 4 or image.shape[1] not in (1, 3) or 0 in image.shape or not image.is_floating_point():
+            raise ValueError(f"a batch of images is N×3×H×W or N×1×H×W floats, not {image.dtype} {tuple(image.shape)}")
+        result = torch.empty_like(image)
+
+        def floats(box: tiles.Box) -> Tensor:
+            top, bottom, left, right = box
+            part = image[:, :, top:bottom, left:right].to(self.device, torch.float32)
+            return part.contiguous(memory_format=torch.channels_last)
+
+        def finished(top: int, rows: Tensor) -> None:
+            result[:, :, top : top + rows.shape[-2]] = rows.clamp(0, 1)
+
+        self._restore(image.shape[2], image.shape[3], image.shape[0], floats, finished, tick)
+        return result
+
+    @torch.inference_mode()
+    def _restore(
+        self,
+        height: int,
+        width: int,
+        images: int,
+        floats: Callable[[tiles.Box], Tensor],
+        finished: Callable[[int, Tensor], None],
+        tick: Callable[[int, int], None] | None,
+    ) -> None:
+        """Computes a batch of images of one size, with smaller tiles where memory runs out."""
+        grid = self._grid(height, width, images)
+        while not self._fits(grid, floats, finished, tick):
+            _clear(self.device)
+            smaller = tiles.by_pixels(height, width, grid.pixels // 2)
+            if self.tile == "off":
+                raise MHNetError(f"Memory does not suffice for {height}×{width} pixels at once: restore them in tiles.")
+            if smaller.pixels >= grid.pixels:
+                side = f"{grid.rows.side}×{grid.columns.side}"
+                raise MHNetError(f"Memory does not suffice for a tile of {side} pixels: close other programs.")
+            grid, self._most = smaller, smaller.pixels * images
+            self._note(f"memory ran out, tiles of {grid.rows.side}×{grid.columns.side} pixels were used")
+        self._keep_memory(grid.pixels * images)
+        self.last.tile = (grid.rows.side, grid.columns.side) if grid.tiles > 1 else None
+        self.last.count = grid.tiles
+
+    def _fits(
+        self,
+        grid: tiles.Grid,
+        floats: Callable[[tiles.Box], Tensor],
+        finished: Callable[[int, Tensor], None],
+        tick: Callable[[int, int], None] | None,
+    ) -> bool:
+        """Computes an image in these tiles, unless memory runs out."""
+        done = 0
+
+        def one_done() -> None:
+            nonlocal done
+            done += 1
+            if tick is not None:
+                tick(done, grid.tiles)
+
+        try:
+            tiles.run(grid, lambda box: self._computed(floats(box), whole=grid.tiles == 1), finished, one_done)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def _computed(self, image: Tensor, whole: bool) -> Tensor:
+        """A tile N×C×H×W on the device → its result; on the CPU where it is one of several."""
+        colour = image if image.shape[1] == 3 else image.expand(-1, 3, -1, -1)
+        with computing_in(self.precision, self.device):
+            restored = self.network(colour).float()
+        if self.precision != "fp32" and not restored.isfinite().all():
+            self._note(f"values left the range of {self.precision}, so it was computed in fp32")
+            restored = self.network(colour)
+        if not restored.isfinite().all():
+            raise MHNetError("The network's result is not finite: the image or the weights hold extreme values.")
+        if image.shape[1] == 1:
+            restored = restored.mean(1, keepdim=True)
+        return restored if whole else restored.cpu()
+
+    def _grid(self, height: int, width: int, images: int) -> tiles.Grid:
+        """The tiles of an image; a single one where it is computed whole."""
+        whole = tiles.by_side(height, width, max(height, width))
+        if self.tile == "off":
+            return whole
+        grid = tiles.by_side(height, width, self.tile) if isinstance(self.tile, int) else whole
+        if self.tile == "auto" and height * width * images > max(AT_ONCE, self._held):
+            allocator.give_back()
+            if self._per_pixel is None:
+                with computing_in(self.precision, self.device):
+                    self._per_pixel = memory.bytes_per_pixel(self.network, self.device)
+            free = int(SHARE * memory.free(self.device))
+            on_cpu = self.device.type == "cpu"
+            room = min(free, WHOLE_ON_CPU) if on_cpu else free
+            if memory.needed(self._per_pixel, height * width * images) > room:
+                room = min(free, TILE_ON_CPU) if on_cpu else free
+                grid = tiles.by_pixels(height, width, memory.fitting(self._per_pixel, room) // images)
+        if self._most is not None and grid.pixels * images > self._most:
+            grid = tiles.by_pixels(height, width, self._most // images)
+        return grid
+
+    def _keep_memory(self, pixels: int) -> None:
+        """Remembers what was computed at once, or gives memory back where that was much."""
+        if pixels > LARGE:
+            allocator.give_back()
+            self._held = 0
+        elif allocator.kept():
+            self._held = max(self._held, pixels)
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.last.notes:
+            self.last.notes.append(sentence)
+            warnings.warn(sentence, RestoreWarning, stacklevel=2)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is that of a device or system without memory left."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def _clear(device: torch.device) -> None:
+    """Lets go of what a failed computation held."""
+    gc.collect()
+    allocator.give_back()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def training_patch(checkpoint: Checkpoint) -> int:

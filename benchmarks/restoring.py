@@ -1,0 +1,123 @@
+"""Restoring large photos: time, peak memory, and what tiles change.
+
+    python benchmarks/restoring.py                    a photo of 6000×4000 pixels by the deraining network, on the CPU
+    python benchmarks/restoring.py --seams PHOTO...   tiles beside the same photos computed whole
+
+Without weights, the first has random ones: neither time nor memory depends on their values. Without photos, those of
+`demo/` are taken: one enlarged, or four in synthetic rain.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from mhnet import images
+from mhnet.data.degrade import rain
+from mhnet.models import MHNet
+from mhnet.restore import tiles
+from mhnet.restore.restorer import Restorer
+from mhnet.weights import Checkpoint, write
+
+PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
+CHILD = """
+import resource, sys
+from mhnet.cli import main
+status = main(sys.argv[1:])
+unit = 1 if sys.platform == "darwin" else 1024
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def random_weights(folder: Path) -> Path:
+    """The deraining network with weights by which a photo changes a little."""
+    torch.manual_seed(0)
+    network = MHNet(n_feat=40)
+    with torch.no_grad():
+        network.tail.weight *= 0.02
+    write(folder / "random.safetensors", Checkpoint(network.args, network.state_dict(), "deraining"))
+    return folder / "random.safetensors"
+
+
+def large(args: argparse.Namespace) -> None:
+    """Restores a large photo as the command does, in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        width, height = args.size
+        photo = images.read(args.photos[0] if args.photos else PHOTOS / "train" / "sea-of-lanterns.jpg")
+        images.write(folder / "large.png", cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC))
+        weights = args.weights or random_weights(folder)
+        words = ["restore", folder / "large.png", "-o", folder / "out.png", "--weights", weights, "--device", "cpu"]
+        words += ["--tile", args.tile, "--json"]
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", CHILD, *map(str, words)], capture_output=True, text=True)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            sys.exit(done.stderr)
+        tile = json.loads(done.stdout)["tile"]
+        peak = int(done.stderr.splitlines()[-1]) / 2**30
+        shown = "whole" if tile is None else f"{tile[0]}×{tile[1]}"
+        print(f"{width}×{height}, {torch.get_num_threads()} threads: tiles {shown}, {seconds:.0f} s, "
+              f"peak {peak:.2f} GiB of memory in use, all included")  # fmt: skip
+
+
+def seams(args: argparse.Namespace) -> None:
+    """Computes photos whole and in tiles."""
+    titles = ["photo", "tiles", "of pixels", "difference to whole", "largest step at edges: tiles, whole",
+              "mean step at edges: tiles, whole", "mean step of the difference: at edges, everywhere"]  # fmt: skip
+    print(f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|")
+    restorer = Restorer.from_weights(args.weights, local_statistics=args.tlc)
+    for path in args.photos or images.find_images(PHOTOS / "test"):
+        photo = images.read(path)
+        if not args.photos:
+            photo = rain(photo, np.random.default_rng(0), severity=(0.5, 0.5))
+        restorer.tile = "off"
+        whole = restorer(photo).astype(int)
+        for side in args.sides:
+            restorer.tile = side
+            tiled = restorer(photo).astype(int)
+            grid = tiles.by_side(*photo.shape[:2], side)
+            error = np.square(tiled - whole).mean()
+            difference = tiled - whole
+            found = [steps(image, grid) for image in (tiled, whole, difference)]
+            everywhere = np.mean([np.abs(np.diff(difference, axis=axis)).mean() for axis in (0, 1)])
+            decibel = 10 * np.log10(255**2 / error) if error else np.inf
+            print(f"| {path.name} | {grid.tiles} | {grid.rows.side}×{grid.columns.side} | {decibel:.1f} dB "
+                  f"| {found[0].max()}, {found[1].max()} | {found[0].mean():.3f}, {found[1].mean():.3f} "
+                  f"| {found[2].mean():.3f}, {everywhere:.3f} |", flush=True)  # fmt: skip
+
+
+def steps(image: np.ndarray, grid: tiles.Grid) -> np.ndarray:
+    """Absolute differences, in levels of 255, between the pixels on either side of the tiles' edges."""
+    found = [np.zeros(0, int)]
+    for axis, along in ((0, grid.rows), (1, grid.columns)):
+        places = {place for span in along.spans() for place in span} - {0, image.shape[axis]}
+        found += [np.abs(image.take(place, axis) - image.take(place - 1, axis)).ravel() for place in places]
+    return np.concatenate(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, nargs="*", metavar="PHOTO")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--size", type=int, nargs=2, default=(6000, 4000), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--tile", default="auto")
+    parser.add_argument("--seams", action="store_true", help="compare tiles with whole photos; needs --weights")
+    parser.add_argument("--sides", type=int, nargs="+", default=[256, 384], help="of the tiles (default: %(default)s)")
+    parser.add_argument("--tlc", action="store_true", help="with local statistics")
+    args = parser.parse_args()
+    if args.seams and not args.weights:
+        parser.error("--seams needs --weights: random ones show nothing of what tiles change")
+    (seams if args.seams else large)(args)
+
+
+if __name__ == "__main__":
+    main()

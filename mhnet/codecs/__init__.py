@@ -1,0 +1,1 @@
+"""What is inside an image file, kind by kind; `mhnet.images` and `mhnet.pictures` are the doors."""

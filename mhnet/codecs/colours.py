@@ -1,0 +1,62 @@
+"""Colours from one form to another: CMYK, alpha, 16 bits, and which profile belongs to which."""
+
+import contextlib
+import io
+
+import numpy as np
+from PIL import Image
+
+_STRIP = 256  # rows at a time, so that wider numbers take little memory
+_BLACK_POINT_COMPENSATION = 0x2000
+
+
+def cmyk_to_rgb(picture: Image.Image) -> Image.Image:
+    """To sRGB by the picture's profile, relative to white and black as printers do; without one by 255 − ink."""
+    profile = picture.info.get("icc_profile")
+    if profile and profile_space(profile) == "CMYK":
+        with contextlib.suppress(Exception):  # a build without LittleCMS, or a damaged profile
+            from PIL import ImageCms
+
+            source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+            flags = ImageCms.Flags(_BLACK_POINT_COMPENSATION)
+            converted = ImageCms.profileToProfile(picture, source, target, intent, "RGB", flags=flags)
+            if converted is not None:
+                return converted
+    return picture.convert("RGB")
+
+
+def profile_space(profile: bytes) -> str:
+    """The colours that an ICC profile describes: 'RGB', 'GRAY', 'CMYK', … (ICC.1:2022, 7.2.6); '' for no profile."""
+    if len(profile) < 128 or profile[36:40] != b"acsp":
+        return ""
+    return profile[16:20].decode("ascii", "replace").strip()
+
+
+def to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """16-bit values v to round(v / 257); 8-bit ones as they are."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    rounded = np.empty(pixels.shape, np.uint8)
+    for top in range(0, len(pixels), _STRIP):
+        rounded[top : top + _STRIP] = (pixels[top : top + _STRIP].astype(np.uint32) + 128) // 257
+    return rounded
+
+
+def divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
+    """uint16 H×W×C whose last sample is an alpha that is multiplied into the others → one where it is not."""
+    for top in range(0, len(pixels), _STRIP):
+        strip = pixels[top : top + _STRIP]
+        alpha = strip[..., -1:].astype(np.uint32)
+        colours = (strip[..., :-1].astype(np.uint32) * 65535 + alpha // 2) // np.maximum(alpha, 1)
+        strip[..., :-1] = np.minimum(colours, 65535)
+    return pixels
+
+
+def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """uint8 H×W×C on white, as transparent as the uint8 H×W alpha says."""
+    flat = np.empty_like(pixels)
+    for top in range(0, len(pixels), _STRIP):
+        share = alpha[top : top + _STRIP, :, None].astype(np.uint32)
+        flat[top : top + _STRIP] = (pixels[top : top + _STRIP] * share + 255 * (255 - share) + 127) // 255
+    return flat

@@ -1,0 +1,235 @@
+"""The blocks of a fused network: see `mhnet.models.fuse`. Each is made from the part whose function it computes.
+
+Weights of 1×1 convolutions lie here as inputs × outputs, so that pixels × inputs multiply them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mhnet.models.layers import LayerNorm2d, NAFBlock, full_precision
+from mhnet.models.mhnet import CABG, SCAB, DualAttention
+from mhnet.models.stripes import conv_over, conv_rows, flat, gate, maps, mean, pixels, scratch, stripes
+
+
+def matrix(conv: nn.Module) -> Tensor:
+    """Inputs × outputs of a 1×1 convolution, in float64 so that products of them are rounded once."""
+    return conv.get_parameter("weight").detach().double().flatten(1).t()
+
+
+def vector(parameter: Tensor | None) -> Tensor:
+    assert parameter is not None  # a part as built has all its biases
+    return parameter.detach().double().flatten()
+
+
+class Fused(nn.Module):
+    """A part that computes image by image, without gradients and without autocast."""
+
+    def keep(self, like: Tensor, **weights: Tensor) -> None:
+        """Registers weights as buffers of that type."""
+        for name, weight in weights.items():
+            self.register_buffer(name, weight.detach().to(like.dtype, copy=True).contiguous())
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """N×C×H×W → N×C×H×W."""
+        kind = next(self.buffers()).dtype
+        with full_precision(x):
+            return torch.cat([maps(self.image(pixels(one.to(kind)))) for one in x.split(1)])
+
+    def image(self, x: Tensor) -> Tensor:
+        """H×W×C → H×W×C."""
+        return self.update(x, torch.empty_like(x))
+
+    def update(self, x: Tensor, out: Tensor) -> Tensor:
+        """H×W×C → out of the same size, which may be x itself."""
+        raise NotImplementedError
+
+
+def normalise(x: Tensor, norm: LayerNorm2d) -> Tensor:
+    return F.layer_norm(x, (norm.channels,), norm.weight, norm.bias, norm.eps)
+
+
+def normalise_(x: Tensor, norm: LayerNorm2d) -> Tensor:
+    """In place, stripe by stripe."""
+    for rows in stripes(x):
+        x[rows] = normalise(x[rows], norm)
+    return x
+
+
+def start(x: Tensor, out: Tensor, rows: slice) -> Tensor:
+    """Those rows of out, pixels × C, with x's values."""
+    if out is not x:
+        out[rows] = x[rows]
+    return flat(out[rows])
+
+
+class FusedNAFBlock(Fused):
+    """A NAFBlock with β, γ and the channel attention folded into the convolutions before them."""
+
+    weight1: Tensor
+    bias1: Tensor
+    depthwise: Tensor
+    depthwise_bias: Tensor
+    sca: Tensor
+    sca_bias: Tensor
+    weight3: Tensor
+    bias3: Tensor
+    weight4: Tensor
+    bias4: Tensor
+    weight5: Tensor
+    bias5: Tensor
+
+    def __init__(self, block: NAFBlock):
+        super().__init__()
+        beta, gamma = vector(block.beta), vector(block.gamma)
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.keep(
+            block.beta,
+            weight1=matrix(block.conv1), bias1=vector(block.conv1.bias),
+            depthwise=block.conv2.weight, depthwise_bias=vector(block.conv2.bias),
+            sca=matrix(block.sca), sca_bias=vector(block.sca.bias),
+            weight3=matrix(block.conv3) * beta, bias3=vector(block.conv3.bias) * beta,
+            weight4=matrix(block.conv4), bias4=vector(block.conv4.bias),
+            weight5=matrix(block.conv5) * gamma, bias5=vector(block.conv5.bias) * gamma,
+        )  # fmt: skip
+
+    def update(self, x: Tensor, out: Tensor) -> Tensor:
+        channels = x.shape[-1]
+
+        def widen(rows: slice, wide: Tensor) -> None:
+            torch.mm(flat(normalise(x[rows], self.norm1)), self.weight1, out=flat(wide)).add_(self.bias1)
+
+        gated = torch.empty_like(x)
+        for rows, y in conv_over(x, widen, self.depthwise, self.depthwise_bias, 2 * channels):
+            gate(y, gated[rows])
+        attention = torch.addmv(self.sca_bias, self.sca.t(), mean(gated))
+        weight3 = attention[:, None] * self.weight3
+        wide, narrow = scratch(x, 2 * channels), scratch(x, channels)
+        for rows in stripes(x):
+            y = start(x, out, rows).addmm_(flat(gated[rows]), weight3).add_(self.bias3)
+            t = torch.mm(normalise(y, self.norm2), self.weight4, out=wide[: len(y)]).add_(self.bias4)
+            y.addmm_(gate(t, narrow[: len(y)]), self.weight5).add_(self.bias5)
+        return out
+
+
+class FusedSCAB(Fused):
+    """A SCAB with the depthwise convolutions' biases moved behind the 1×1 ones and the attention folded into the last.
+
+    The mean is taken before the last convolution, at half the channels."""
+
+    depthwise1: Tensor
+    weight1: Tensor
+    bias1: Tensor
+    depthwise2: Tensor
+    weight2: Tensor
+    bias2: Tensor
+    sca: Tensor
+    sca_bias: Tensor
+
+    def __init__(self, block: SCAB):
+        super().__init__()
+        weight1, weight2 = matrix(block.pointwise1), matrix(block.pointwise2)
+        self.keep(
+            block.sca.weight,
+            depthwise1=block.depthwise1.weight,
+            weight1=weight1, bias1=vector(block.depthwise1.bias) @ weight1 + vector(block.pointwise1.bias),
+            depthwise2=block.depthwise2.weight,
+            weight2=weight2, bias2=vector(block.depthwise2.bias) @ weight2 + vector(block.pointwise2.bias),
+            sca=matrix(block.sca), sca_bias=vector(block.sca.bias),
+        )  # fmt: skip
+
+    def update(self, x: Tensor, out: Tensor) -> Tensor:
+        channels = x.shape[-1]
+        wide = scratch(x, channels)
+
+        def narrow(rows: slice, gated: Tensor) -> None:
+            y = flat(conv_rows(x, rows, self.depthwise1, channels))
+            gate(torch.mm(y, self.weight1, out=wide[: len(y)]).add_(self.bias1), flat(gated))
+
+        half = x.new_empty(*x.shape[:2], channels // 2)
+        for rows, y in conv_over(x, narrow, self.depthwise2, groups=channels // 2):
+            half[rows] = y
+        pooled = torch.addmv(self.bias2, self.weight2.t(), mean(half))
+        attention = torch.addmv(self.sca_bias, self.sca.t(), pooled)
+        weight, bias = self.weight2 * attention, self.bias2 * attention
+        for rows in stripes(x):
+            start(x, out, rows).addmm_(flat(half[rows]), weight).add_(bias)
+        return out
+
+
+class FusedBlocks(Fused):
+    """Blocks one after the other, in place from the second on."""
+
+    def __init__(self, blocks: Sequence[nn.Module]):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def update(self, x: Tensor, out: Tensor) -> Tensor:
+        for block in self.blocks:
+            assert isinstance(block, Fused)
+            x = block.update(x, out)
+        return out
+
+
+class FusedCABG(Fused):
+    """A group of fused blocks, and its convolution added in place."""
+
+    weight: Tensor
+
+    def __init__(self, group: CABG, blocks: FusedBlocks):
+        super().__init__()
+        self.blocks = blocks
+        self.keep(group.conv.weight, weight=group.conv.weight)
+
+    def image(self, x: Tensor) -> Tensor:
+        return self.add_conv(self.blocks.image(x), x.clone())
+
+    def add_conv(self, y: Tensor, out: Tensor) -> Tensor:
+        """Adds the convolution of what the blocks gave in place."""
+        for rows in stripes(y):
+            out[rows] += conv_rows(y, rows, self.weight)
+        return out
+
+
+class FusedDualAttention(Fused):
+    """Dual attention; both its factors go to the other side of the last convolution, which is linear."""
+
+    conv1: Tensor
+    conv2: Tensor
+    spatial: Tensor
+    squeeze: Tensor
+    excite: Tensor
+    by_place: Tensor
+    by_channel: Tensor
+
+    def __init__(self, attention: DualAttention):
+        super().__init__()
+        by_place, by_channel = matrix(attention.merge).chunk(2)
+        self.keep(
+            attention.merge.weight,
+            conv1=attention.conv1.weight, conv2=attention.conv2.weight, spatial=attention.spatial.weight,
+            squeeze=matrix(attention.squeeze), excite=matrix(attention.excite),
+            by_place=by_place, by_channel=by_channel,
+        )  # fmt: skip
+
+    def update(self, x: Tensor, out: Tensor) -> Tensor:
+        def half(rows: slice, gated: Tensor) -> None:
+            gate(conv_rows(x, rows, self.conv1), gated)
+
+        body, extremes = torch.empty_like(x), x.new_empty(*x.shape[:2], 2)
+        for rows, y in conv_over(x, half, self.conv2):
+            body[rows] = y
+            torch.amax(y, 2, out=extremes[rows][..., 0])
+            torch.mean(y, 2, out=extremes[rows][..., 1])
+        place = flat(pixels(F.conv2d(maps(extremes), self.spatial, padding=2)).sigmoid_())
+        attention = ((mean(body) @ self.squeeze).relu() @ self.excite).sigmoid()
+        by_channel = attention[:, None] * self.by_channel
+        width = x.shape[1]
+        for rows in stripes(x):
+            y = flat(body[rows])
+            t = (y @ self.by_place).mul_(place[rows.start * width : rows.stop * width])
+            start(x, out, rows).addmm_(y, by_channel).add_(t)
+        return out

@@ -1,0 +1,193 @@
+"""The full-resolution stages and upsamplings of a fused network: see `mhnet.models.fuse`."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mhnet.models.fused import Fused, FusedBlocks, FusedCABG, matrix, normalise_
+from mhnet.models.layers import PixelShuffleUp, full_precision
+from mhnet.models.mhnet import CASNet, CASNetStep
+from mhnet.models.mhnet_v4 import FRSNet, FRSNetStep
+from mhnet.models.stripes import flat, maps, mean, pixels, stripes
+
+
+class FusedCASNetStep(nn.Module):
+    """A step whose encoder and decoder terms are one 1×1 convolution of both maps, at their resolution: it commutes
+    with bilinear upsampling."""
+
+    encoder: Tensor
+    decoder: Tensor
+
+    def __init__(self, step: CASNetStep):
+        super().__init__()
+        self.norm = step.norm
+        self.group: nn.Module = step.group
+        self.doublings = len(step.encoder_term) - 1
+        for name, term in (("encoder", step.encoder_term), ("decoder", step.decoder_term)):
+            weight = matrix(term[-1])
+            for up in reversed(term[:-1]):
+                assert isinstance(up, nn.Sequential)
+                weight = matrix(up[1]) @ weight
+            self.register_buffer(name, weight.to(term[-1].get_parameter("weight").dtype))
+
+    def term(self, encoded: Tensor, decoded: Tensor) -> Tensor:
+        """Maps of one scale → the sum of both terms before upsampling, h×w×n_feat."""
+        encoded, decoded = pixels(encoded), pixels(decoded)
+        out = (flat(encoded) @ self.encoder).addmm_(flat(decoded), self.decoder)
+        return out.view(*encoded.shape[:2], -1)
+
+    def forward(self, x: Tensor, terms: list[Tensor]) -> Tensor:
+        """H×W×n_feat and the terms of this step and later ones, of which it removes its own. It works in place."""
+        normalise_(x, self.norm)
+        if not isinstance(self.group, FusedCABG):
+            x = pixels(self.group(maps(x)).to(x.dtype))
+            add_upsampled(x, terms.pop(0), self.doublings)
+            return x
+        y = self.group.blocks.image(x)
+        add_upsampled(x, terms.pop(0), self.doublings)
+        return self.group.add_conv(y, x)
+
+
+def add_upsampled(x: Tensor, term: Tensor, doublings: int) -> None:
+    """Adds a map that is bilinearly enlarged, twofold every time, in place and stripe by stripe."""
+    if not doublings:
+        for rows in stripes(x):
+            x[rows] += term[rows]
+        return
+    for _ in range(doublings - 1):
+        term = pixels(doubled(term))
+    for rows in stripes(x, 2):
+        first, last = max(rows.start // 2 - 1, 0), min(rows.stop // 2 + 1, len(term))
+        x[rows] += pixels(doubled(term[first:last]))[rows.start - 2 * first : rows.stop - 2 * first]
+
+
+def doubled(x: Tensor) -> Tensor:
+    """h×w×C → 1×C×2h×2w."""
+    return F.interpolate(maps(x), scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class FusedCASNet(nn.Module):
+    """The full-resolution stage. It uses up what it is given: maps leave the lists, and the features' memory is freed,
+    when last used, although callers still hold them."""
+
+    intro: Tensor
+
+    def __init__(self, stage: CASNet):
+        super().__init__()
+        self.steps = stage.steps
+        self.register_buffer("intro", matrix(stage.intro).to(stage.intro.weight.dtype).contiguous())
+
+    def forward(self, x: Tensor, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
+        """1×w×H×W and the maps of one image."""
+        steps = [step for step in self.steps if isinstance(step, FusedCASNetStep)]
+        kind = self.intro.dtype
+        with full_precision(x):
+            terms = [step.term(encoded.pop(0).to(kind), decoded.pop().to(kind)) for step in steps]
+            features = pixels(x.to(kind))
+            y = (flat(features) @ self.intro).view(*features.shape[:2], -1)
+            del features
+            x.untyped_storage().resize_(0)
+            for step in steps:
+                y = step(y, terms)
+            return maps(y)
+
+
+class FusedPixelShuffleUp(Fused):
+    """Twice the size; the product's outputs lie in the order in which the pixels take them."""
+
+    weight: Tensor
+
+    def __init__(self, up: PixelShuffleUp):
+        super().__init__()
+        weight = matrix(up[0])  # its outputs are ordered by channel, row and column
+        self.keep(up[0].get_parameter("weight"), weight=weight.unflatten(1, (-1, 4)).transpose(1, 2).flatten(1))
+
+    def image(self, x: Tensor) -> Tensor:
+        height, width, _ = x.shape
+        out = x.new_zeros(2 * height, 2 * width, self.weight.shape[1] // 4)
+        for rows in stripes(out, 2):
+            add_shuffled(out[rows], flat(x[rows.start // 2 : rows.stop // 2]) @ self.weight)
+        return out
+
+
+def add_shuffled(out: Tensor, y: Tensor) -> None:
+    """Adds hw×4C, ordered by row, column and channel of the 2×2 pixels that each becomes, to 2h×2w×C."""
+    height, width, channels = out.shape
+    corners = out.view(height // 2, 2, width // 2, 2, channels).transpose(1, 2)
+    corners += y.view(height // 2, width // 2, 2, 2, channels)
+
+
+def then(up: nn.Module, weight: Tensor) -> Tensor:
+    """The weight of a fused PixelShuffleUp with a 1×1 convolution (inputs × outputs) after it."""
+    assert isinstance(up, FusedPixelShuffleUp)
+    return (up.weight.double().unflatten(1, (4, -1)) @ weight).flatten(1)
+
+
+class FusedFRSNetStep(nn.Module):
+    """A step that adds the encoder and decoder terms from half their size, with the fusion's weights folded into their
+    last convolution."""
+
+    encoder: Tensor
+    decoder: Tensor
+
+    def __init__(self, step: FRSNetStep, decoder_conv: nn.Module):
+        super().__init__()
+        self.norm, self.fusion = step.norm, step.fusion
+        self.group: nn.Module = step.group
+        self.encoder_ups, self.decoder_ups = step.encoder_term[:-2], step.decoder_up[:-1]
+        encoder, decoder = matrix(step.encoder_term[-1]), matrix(decoder_conv)
+        if len(step.decoder_up):
+            encoder, decoder = then(step.encoder_term[-2], encoder), then(step.decoder_up[-1], decoder)
+        kind = step.encoder_term[-1].get_parameter("weight").dtype
+        self.register_buffer("encoder", encoder.to(kind).contiguous())
+        self.register_buffer("decoder", decoder.to(kind).contiguous())
+
+    def forward(self, x: Tensor, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
+        """H×W×C and the maps of this step and later ones, of which it removes its own. It works in place."""
+        normalise_(x, self.norm)
+        if isinstance(self.group, FusedBlocks):
+            y = self.group.image(x)
+            for rows in stripes(x):
+                x[rows] += y[rows]
+            del y
+        else:
+            x += pixels(self.group(maps(x)).to(x.dtype))
+        channels = x.shape[-1]
+        e = pixels(self.encoder_ups(encoded.pop(0)).to(x.dtype))
+        d = pixels(self.decoder_ups(decoded.pop()).to(x.dtype))
+        corners = self.encoder.shape[1] // channels
+        weights = [weight.unflatten(1, (corners, channels)) for weight in (self.encoder, self.decoder)]
+        pooled = mean(x) + mean(e) @ weights[0].mean(1) + mean(d) @ weights[1].mean(1)
+        z = self.fusion.gate(self.fusion.squeeze(pooled.view(1, -1, 1, 1)))
+        attend = [
+            conv(z).softmax(1).flatten() for conv in (self.fusion.features, self.fusion.encoder, self.fusion.decoder)
+        ]
+        encoder, decoder = [(weight * a).flatten(1) for weight, a in zip(weights, attend[1:], strict=True)]
+        scale = len(x) // len(e)
+        for rows in stripes(x, 2):
+            low = slice(rows.start // scale, rows.stop // scale)
+            y = (flat(e[low]) @ encoder).addmm_(flat(d[low]), decoder)
+            x[rows] *= attend[0]
+            if scale == 2:
+                add_shuffled(x[rows], y)
+            else:
+                flat(x[rows]).add_(y)
+        return x
+
+
+class FusedFRSNet(nn.Module):
+    """The full-resolution stage of v4. It works in place on the features and empties the lists of maps, so that each is
+    released when last used."""
+
+    def __init__(self, stage: FRSNet):
+        super().__init__()
+        self.steps = nn.ModuleList(
+            FusedFRSNetStep(step, stage.decoder_conv) for step in stage.steps if isinstance(step, FRSNetStep)
+        )
+
+    def forward(self, x: Tensor, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
+        """1×w×H×W and the maps of one image."""
+        with full_precision(x):
+            y = pixels(x.to(self.steps[0].get_buffer("encoder").dtype))
+            for step in self.steps:
+                y = step(y, encoded, decoded)
+            return maps(y)

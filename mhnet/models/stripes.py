@@ -1,0 +1,97 @@
+"""Maps computed by stripes of rows, for inference: temporaries of a few megabytes that stay in the cache, and few maps.
+
+Maps are H×W×C here, pixel by pixel in memory: rows are slices of it, and a 1×1 convolution is a matrix product.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+STRIPE_BYTES = 4 << 20
+"""About what one stripe of a map takes."""
+
+
+def pixels(maps: Tensor) -> Tensor:
+    """1×C×H×W → H×W×C, a view where the map lies channels-last."""
+    return maps[0].permute(1, 2, 0).contiguous()
+
+
+def maps(pixels: Tensor) -> Tensor:
+    """H×W×C → 1×C×H×W, a view."""
+    return pixels[None].permute(0, 3, 1, 2)
+
+
+def flat(pixels: Tensor) -> Tensor:
+    """H×W×C → HW×C, a view."""
+    return pixels.view(-1, pixels.shape[-1])
+
+
+def stripes(x: Tensor, multiple: int = 1) -> list[slice]:
+    """The rows of H×W×C, about STRIPE_BYTES at a time and a multiple of `multiple`; the first stripe is the tallest."""
+    height = len(x)
+    rows = -(-STRIPE_BYTES // max(x[0].nbytes, 1))
+    rows = -(-height // -(-height // rows))  # all about as tall
+    rows = -(-rows // multiple) * multiple
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def scratch(x: Tensor, channels: int) -> Tensor:
+    """Room for the pixels of one stripe of x, with that many channels: pixels × channels, not initialised."""
+    return x.new_empty(stripes(x)[0].stop * x.shape[1], channels)
+
+
+def conv_rows(x: Tensor, rows: slice, weight: Tensor, groups: int = 1) -> Tensor:
+    """Some rows of a zero-padded 3×3 convolution without bias of H×W×C."""
+    first, last = max(rows.start - 1, 0), min(rows.stop + 1, len(x))
+    at_edge = first == rows.start or last == rows.stop
+    y = pixels(F.conv2d(maps(x[first:last]), weight, padding=(int(at_edge), 1), groups=groups))
+    return y[rows.start - first : rows.stop - first] if at_edge else y
+
+
+def conv_over(
+    x: Tensor,
+    fill: Callable[[slice, Tensor], object],
+    weight: Tensor,
+    bias: Tensor | None = None,
+    groups: int = 1,
+) -> Iterator[tuple[slice, Tensor]]:
+    """A zero-padded 3×3 convolution of a map of x's size that exists only stripe by stripe: two rows are carried from
+    each to the next, so that nothing is computed twice.
+
+    Args:
+        x: H×W×…, only its size counts.
+        fill: fill(rows, out) writes those rows of the map into out.
+
+    Yields:
+        Rows of the result in order, and where they belong.
+    """
+    height, width = x.shape[:2]
+    bounds = stripes(x)
+    buffer = x.new_empty(bounds[0].stop + 3, width, weight.shape[1] * groups)
+    buffer[0] = 0
+    filled, done = 1, 0
+    for rows in bounds:
+        fill(rows, buffer[filled : filled + rows.stop - rows.start])
+        filled += rows.stop - rows.start
+        if rows.stop == height:
+            buffer[filled] = 0
+            filled += 1
+        if filled > 2:
+            y = pixels(F.conv2d(maps(buffer[:filled]), weight, bias, padding=(0, 1), groups=groups))
+            yield slice(done, done + len(y)), y
+            done += len(y)
+            buffer[:2] = buffer[filled - 2 : filled].clone()
+            filled = 2
+
+
+def gate(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """The product of the two halves of the channels."""
+    half = x.shape[-1] // 2
+    return torch.mul(x[..., :half], x[..., half:], out=out)
+
+
+def mean(x: Tensor) -> Tensor:
+    """H×W×C → C."""
+    return flat(x).mean(0)

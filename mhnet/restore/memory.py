@@ -1,0 +1,115 @@
+"""How much memory an image takes in a network, and how much there is."""
+
+import os
+import sys
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+PROBE = 128  # side of the image whose maps are counted
+SLACK = 1.3  # what convolutions' work space and the allocator take beyond the maps (tests/test_memory.py)
+FIXED = 256 << 20  # what they take for an image of any size, bytes
+UNKNOWN = 2 << 30  # taken as free where the system does not say
+CGROUPS = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors made under it while they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and id(storage := tensor.untyped_storage()) not in self.known:
+                self.known.add(id(storage))
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self._gone, id(storage), storage.nbytes())
+        return result
+
+    def _gone(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.live -= size
+
+
+@torch.inference_mode()
+def bytes_per_pixel(network: nn.Module, device: torch.device) -> float:
+    """Bytes that a network holds at most for each pixel of an image, counted while it computes a small one."""
+    image = torch.zeros(1, 3, PROBE, PROBE, device=device).contiguous(memory_format=torch.channels_last)
+    with _LiveBytes() as count:
+        network(image)
+    return count.peak / PROBE**2
+
+
+def needed(per_pixel: float, pixels: int) -> int:
+    """Bytes to have free for so many pixels at once, from `bytes_per_pixel`."""
+    return int(SLACK * per_pixel * pixels) + FIXED
+
+
+def fitting(per_pixel: float, room: int) -> int:
+    """Pixels that fit into so many bytes: the inverse of `needed`."""
+    return max(int((room - FIXED) / (SLACK * per_pixel)), 0)
+
+
+def free(device: torch.device) -> int:
+    """Bytes that are free on a device: on a CUDA GPU what the driver and PyTorch's own cache have; else the system's,
+    within the limits of the control groups that this process is in."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    if sys.platform == "linux":
+        return min([_available(Path("/proc/meminfo")), *_within_groups(Path("/proc/self/cgroup"), CGROUPS)])
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return UNKNOWN
+
+
+def _available(meminfo: Path) -> int:
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        return UNKNOWN
+
+
+def _within_groups(membership: Path, root: Path) -> Iterator[int]:
+    """What is left below each limit of the control groups, of version 1 or 2, that hold this process."""
+    try:
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, place in (line for line in lines if len(line) == 3):
+        version1 = "memory" in controllers.split(",")
+        if controllers and not version1:
+            continue
+        top = root / "memory" if version1 else root
+        names = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            if version1
+            else ("memory.max", "memory.current", "inactive_file")
+        )
+        below = Path(place.lstrip("/"))
+        for group in (top / below, *(top / parent for parent in below.parents)):  # in a container the top is the group
+            yield from _left(group, *names)
+
+
+def _left(group: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
+    try:
+        most, taken = int((group / limit).read_text()), int((group / usage).read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such group or limit; an absent limit reads "max"
+        return
+    if most < _UNLIMITED:
+        yield max(most - taken + int(stat.get(reclaimable, 0)), 0)

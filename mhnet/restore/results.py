@@ -1,0 +1,127 @@
+"""What is made of results once they lie on disk: scores against clean images, sheets of before and after, a page."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mhnet import images, sheets
+from mhnet.data.pairs import Pair, clean_side, match_folders
+from mhnet.errors import MHNetError, printable
+from mhnet.evaluate import DEGRADED, MHNET, Evaluation, evaluate_pairs
+from mhnet.metrics import Score
+from mhnet.restore.folders import Outcome
+from mhnet.restore.page import Entry, Scores, write_page
+from mhnet.restore.plan import Job
+
+SHEETS = "compare"  # the folder of the sheets, in that of the results
+
+
+def find_targets(jobs: Sequence[Job], targets: Path) -> dict[Path, Path]:
+    """The clean images of what is to be restored, by source, paired by name as `mhnet.data.pairs` says.
+
+    Args:
+        jobs: images and videos; of videos there are none.
+        targets: a folder, or the clean image of a single job.
+
+    Raises:
+        MHNetError: the folder is missing, names are ambiguous, or nothing in it belongs to any image.
+    """
+    if targets.is_file():
+        if len(jobs) != 1:
+            raise MHNetError(f"{printable(targets)} is one image for {len(jobs)}: name the folder of the clean images.")
+        return {jobs[0].source: targets}
+    wanted = {job.source for job in jobs}
+    found = {}
+    for root in dict.fromkeys(job.root for job in jobs if not job.video):
+        pairs, _ = match_folders(root, clean_side(targets))
+        found |= {pair.degraded: pair.target for pair in pairs if pair.degraded in wanted}
+    if not found:
+        raise MHNetError(f"No image in {printable(targets)} has the name of one to restore: check --targets.")
+    return found
+
+
+def score(outcomes: Iterable[Outcome], targets: dict[Path, Path], protocol: str, name: str) -> list[Evaluation]:
+    """The scores of the images before and after, where there are clean ones and results."""
+    there = [one.job for one in outcomes if one.status != "failed" and one.job.source in targets]
+    evaluations = []
+    for method in (DEGRADED, MHNET):
+        sides = [(job, job.source if method == DEGRADED else job.target) for job in there]
+        pairs = [Pair(image, targets[job.source], str(job.source)) for job, image in sides]
+        evaluation = evaluate_pairs(pairs, protocol, name=name)
+        evaluation.method, evaluation.known = method, None  # these images may be any part of a public set
+        evaluations.append(evaluation)
+    return evaluations
+
+
+def sheet_paths(jobs: Sequence[Job], folder: Path) -> dict[Path, Path]:
+    """Where the sheet of every image goes, by source.
+
+    Args:
+        jobs: images and videos; videos get none.
+        folder: the results'.
+
+    Raises:
+        MHNetError: a sheet would lie among the originals or take the place of a result.
+    """
+    if any(job.root.resolve() == folder.resolve() for job in jobs):
+        raise MHNetError(f"The sheets would lie among the originals in {printable(folder)}: name another with -o.")
+    kept = {path for job in jobs for path in (job.source.resolve(), job.target.resolve())}
+    paths: dict[Path, Path] = {}
+    for job in jobs:
+        if job.video:
+            continue
+        place = job.target.relative_to(folder)
+        path = folder / SHEETS / place.with_name(f"{place.name}.jpg")
+        if path.resolve() in kept:
+            raise MHNetError(f"The sheet {printable(path)} would replace an image: name another folder with -o.")
+        paths[job.source] = path
+    return paths
+
+
+def write_sheets(
+    outcomes: Sequence[Outcome], paths: dict[Path, Path], targets: dict[Path, Path], progress: bool
+) -> list[str]:
+    """Writes the sheets of what was restored, and those that are missing; returns why one could not be."""
+    wanted = [one for one in outcomes if one.status == "restored" or not paths.get(one.job.source, Path()).exists()]
+    reasons = []
+    for one in tqdm(wanted, "comparing", unit="image", delay=2, leave=False, disable=None if progress else True):
+        job = one.job
+        if one.status == "failed" or job.source not in paths:
+            continue
+        stages = {"before": job.source, "after": job.target}
+        if job.source in targets:
+            stages["clean"] = targets[job.source]
+        try:
+            pictures = [images.read(path) for path in stages.values()]
+            sheets.before_after([("", pictures)], list(stages), None, paths[job.source])
+        except MHNetError as error:
+            reasons.append(str(error))
+    return reasons
+
+
+def write_report(
+    path: Path,
+    outcomes: Sequence[Outcome],
+    targets: dict[Path, Path],
+    evaluations: Sequence[Evaluation],
+    about: dict[str, str],
+) -> None:
+    """Writes the page of what was restored (`mhnet.restore.page`).
+
+    Raises:
+        MHNetError: it cannot be written.
+    """
+    rows = [{row.name: row for row in evaluation.rows} for evaluation in evaluations]
+    entries = []
+    for one in outcomes:
+        source, scores = one.job.source, None
+        if one.status == "failed":
+            continue
+        if rows and all(str(source) in of_method for of_method in rows):
+            before, after = (Score(row.psnr, row.ssim) for row in (of_method[str(source)] for of_method in rows))
+            scores = Scores(evaluations[0].protocol, before, after)
+        name = source.relative_to(one.job.root).as_posix()
+        entries.append(Entry(name, source, one.job.target, targets.get(source), scores, "; ".join(one.notes)))
+    failures = [(one.job.source, one.reason) for one in outcomes if one.status == "failed"]
+    write_page(path, entries, "Restored by MHNet", failures=failures, about=about)

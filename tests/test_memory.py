@@ -1,0 +1,80 @@
+"""How much memory an image takes, beside what it really takes, and how much there is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small import ROOT
+
+from mhnet.restore import memory
+
+PEAK = """
+import sys, torch
+from mhnet.models import MHNet, MHNetV4, use_local_statistics
+from mhnet.restore import memory
+def field(name):
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(name))
+network = eval(sys.argv[1]).eval().to(memory_format=torch.channels_last)
+if sys.argv[2] == "True":
+    use_local_statistics(network, 64)
+image = torch.rand(1, 3, 640, 640).contiguous(memory_format=torch.channels_last)
+with torch.inference_mode():
+    per_pixel = memory.bytes_per_pixel(network, torch.device("cpu"))
+    before = field("VmRSS")
+    network(image)
+print(memory.needed(per_pixel, 640 * 640), field("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read as Linux tells them")
+@pytest.mark.parametrize(
+    ("network", "local"),
+    [
+        ("MHNet(width=16, n_feat=24, encoder_blocks=(1, 1, 2, 4), group_blocks=2)", False),
+        ("MHNet(width=16, n_feat=24, encoder_blocks=(1, 1, 2, 4), group_blocks=2)", True),
+        ("MHNet(n_feat=40, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", False),
+        ("MHNetV4(width=16, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", False),
+    ],
+)
+def test_an_image_takes_what_was_foreseen(network, local):
+    done = subprocess.run([sys.executable, "-c", PEAK, network, str(local)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    foreseen, taken = map(int, done.stdout.split())
+    assert 0.4 * foreseen < taken <= foreseen
+
+
+def test_what_fits_needs_no_more_than_there_is():
+    for room in (0, memory.FIXED, 1 << 30, 5 << 30):
+        pixels = memory.fitting(1700, room)
+        assert pixels == 0 or memory.needed(1700, pixels) <= room < memory.needed(1700, pixels + 2)
+
+
+def test_something_is_free_here():
+    assert 64 << 20 < memory.free(torch.device("cpu")) < 1 << 50
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_limits_of_control_groups_count(tmp_path: Path, version: int):
+    """As containers and batch systems set them, on the group itself or above it."""
+    limit, usage, reclaimable, root = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", tmp_path / "memory"),
+        2: ("memory.max", "memory.current", "inactive_file", tmp_path),
+    }[version]
+    inner = root / "job" / "step"
+    inner.mkdir(parents=True)
+    for group, most in ((root / "job", 3 << 30), (inner, "max" if version == 2 else (1 << 63) - 4096)):
+        (group / limit).write_text(f"{most}\n")
+        (group / usage).write_text(f"{2 << 30}\n")
+        (group / "memory.stat").write_text(f"anon 5\n{reclaimable} {512 << 20}\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text("4:memory:/job/step\n2:cpu:/other\n" if version == 1 else "0::/job/step\n")
+    assert list(memory._within_groups(membership, tmp_path)) == [1536 << 20]
+
+
+def test_a_system_that_does_not_say(tmp_path: Path):
+    assert memory._available(tmp_path / "absent") == memory.UNKNOWN
+    assert list(memory._within_groups(tmp_path / "absent", tmp_path)) == []
+    (tmp_path / "meminfo").write_text("MemTotal: 4 kB\nMemAvailable:    2048 kB\n")
+    assert memory._available(tmp_path / "meminfo") == 2 << 20

@@ -1,0 +1,415 @@
+"""Videos: frames, times and sound come through, runs resume, memory stays, damage is told in a sentence."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from small import ROOT
+
+from mhnet import images
+from mhnet.errors import MHNetError
+from mhnet.restore.video import is_video, restore_video, result_extension
+from mhnet.restore.video_parts import LENGTH
+
+PHOTO = ROOT / "demo" / "photos" / "test" / "oakland-zoo-otters.jpg"
+RATE = 48000
+
+
+def panned(count: int, height: int, width: int) -> list[np.ndarray]:
+    """A camera's way across a photograph."""
+    photo = images.read(PHOTO)
+    return [np.ascontiguousarray(photo[i % 60 : i % 60 + height, i % 90 : i % 90 + width]) for i in range(count)]
+
+
+def film(
+    path: Path,
+    count: int = 30,
+    size: tuple[int, int] = (96, 128),
+    *,
+    times: list[int] | None = None,
+    tick: Fraction = Fraction(1, 30000),
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    sound: str | None = "aac",
+    turn: int = 0,
+    **set_up: object,
+) -> Path:
+    """A clip with a second of a sine for each second of pictures; `times` are in ticks."""
+    times = times or [1001 * i for i in range(count)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, 30, options={"crf": "8"} if "26" in codec else {})
+        stream.height, stream.width, stream.pix_fmt = *size, pixels
+        stream.time_base = stream.codec_context.time_base = tick
+        for name, value in set_up.items():
+            setattr(stream.codec_context, name, value)
+        if turn:
+            if not hasattr(type(stream), "set_display_rotation"):
+                pytest.skip("this PyAV cannot write the turn")
+            stream.set_display_rotation(turn)
+        audio = container.add_stream(sound, RATE) if sound else None
+        container.metadata["title"] = "Otters"
+        for picture, at in zip(panned(len(times), *size), times, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = at, tick
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if audio:
+            for start in range(0, int((times[-1] + 1001) * tick * RATE), 1024):
+                wave = np.sin(np.arange(start, start + 1024) * (2 * np.pi * 440 / RATE))
+                packed = (wave * 20000).astype(np.int16)[None] if sound != "aac" else wave.astype(np.float32)[None]
+                frame = av.AudioFrame.from_ndarray(packed, format="fltp" if sound == "aac" else "s16", layout="mono")
+                frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
+                container.mux(audio.encode(frame))
+            container.mux(audio.encode(None))
+    return path
+
+
+def shown(path: Path) -> list[Fraction]:
+    """When each frame is shown, in seconds."""
+    with av.open(str(path)) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+def decoded(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def sounds(path: Path) -> list[tuple[int, int, bytes]]:
+    with av.open(str(path)) as container:
+        return [(packet.pts, packet.duration, bytes(packet)) for packet in container.demux(audio=0) if packet.size]
+
+
+def same(frame: np.ndarray) -> np.ndarray:
+    return frame
+
+
+def dark(frame: np.ndarray) -> np.ndarray:
+    return frame // 2
+
+
+def restore(source: Path, target: Path, restorer=same, **options):
+    return restore_video(restorer, source, target, progress=False, **options)
+
+
+@pytest.mark.parametrize("extension", [".mp4", ".mov", ".mkv"])
+def test_frames_times_and_sound_come_through(tmp_path, extension):
+    source = film(tmp_path / f"a{extension}", 3 * LENGTH - 20)
+    result = restore(source, target := tmp_path / "out" / f"b{extension}", dark)
+    assert (result.frames, result.resumed, result.notes) == (3 * LENGTH - 20, 0, [])
+    assert shown(target) == shown(source)
+    assert sounds(target) == sounds(source) and len(sounds(source)) > 100
+    before, after = decoded(source).astype(int), decoded(target).astype(int)
+    assert np.abs(after - before // 2).mean() < 1.5
+    with av.open(str(target)) as container:
+        assert container.metadata["title"] == "Otters"
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_variable_frame_rate_is_kept(tmp_path):
+    steps = np.random.default_rng(0).integers(300, 9000, 2 * LENGTH)
+    times = [4000 + int(at) for at in np.cumsum(steps)]
+    source = film(tmp_path / "a.mp4", times=times, sound=None)
+    restore(source, target := tmp_path / "b.mp4")
+    assert shown(target) == shown(source)
+    assert len({b - a for a, b in pairwise(shown(target))}) > 50
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mhnet.errors import MHNetError
+from mhnet.restore.video import is_video, restore_video, result_extension
+source, target, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+count = 0
+def invert(frame):
+    global count
+    count += 1
+    if count == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 255 - frame
+print(restore_video(invert, source, target, progress=False, identity="invert").resumed, count)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL there")
+def test_a_killed_run_goes_on_after_the_last_finished_part(tmp_path):
+    source = film(tmp_path / "a.mp4", 4 * LENGTH - 7)
+    (script := tmp_path / "run.py").write_text(KILLED)
+
+    def run(target: Path, last: int):
+        command = [sys.executable, script, source, target, str(last)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+    assert run(whole := tmp_path / "whole.mp4", 0).stdout.split() == ["0", str(4 * LENGTH - 7)]
+    target = tmp_path / "b.mp4"
+    assert run(target, 2 * LENGTH + 20).returncode == -signal.SIGKILL
+    assert not target.exists()
+    assert run(target, LENGTH + 5).returncode == -signal.SIGKILL  # two parts were there, now three are
+    assert run(target, 0).stdout.split() == [str(3 * LENGTH), str(LENGTH - 7)]
+    assert np.array_equal(decoded(target), decoded(whole))
+    assert shown(target) == shown(source) and sounds(target) == sounds(source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "run.py", "whole.mp4"]
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping_after(count: int):
+    def restorer(frame: np.ndarray) -> np.ndarray:
+        nonlocal count
+        count -= 1
+        if count < 0:
+            raise Stop
+        return frame
+
+    return restorer
+
+
+@pytest.mark.parametrize("change", ["source", "identity", "crf"])
+def test_parts_of_anything_else_are_not_used(tmp_path, change):
+    source, target = film(tmp_path / "a.mp4", LENGTH + 10), tmp_path / "b.mp4"
+    with pytest.raises(Stop):
+        restore(source, target, stopping_after(LENGTH + 5), identity="one")
+    assert list(tmp_path.glob(".b.mp4.parts/*.nut"))
+    options: dict[str, Any] = {"identity": "one"}
+    if change == "source":
+        film(source, LENGTH + 12)
+    else:
+        options[change] = "two" if change == "identity" else 30
+    assert restore(source, target, **options).resumed == 0
+    assert not list(tmp_path.glob(".b.mp4.parts"))
+
+
+def test_a_run_stopped_before_its_first_part_leaves_nothing(tmp_path):
+    source = film(tmp_path / "a.mp4", 20)
+    with pytest.raises(Stop):
+        restore(source, tmp_path / "b.mp4", stopping_after(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from mhnet.errors import MHNetError
+from mhnet.restore.video import is_video, restore_video, result_extension
+restore_video(lambda frame: frame, Path(sys.argv[1]), Path(sys.argv[2]), progress=False)
+print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_memory_does_not_grow_with_length(tmp_path):
+    peaks = []
+    for name, count in (("short", 2 * LENGTH), ("long", 8 * LENGTH)):
+        source = film(tmp_path / f"{name}.mp4", count, (360, 480))
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, source, tmp_path / f"{name}-b.mp4"], capture_output=True, text=True, cwd=ROOT
+        )
+        peaks.append(int(done.stdout))
+    frames = 6 * LENGTH * 360 * 480 * 3 / 2**20
+    assert frames > 140  # what keeping the further frames would cost, MiB
+    assert peaks[1] - peaks[0] < 40, peaks
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_frames_are_upright_for_the_restorer_and_in_the_result(tmp_path, turn):
+    source, seen = film(tmp_path / "a.mp4", 4, (96, 128), turn=turn), []
+
+    def look(frame: np.ndarray) -> np.ndarray:
+        seen.append(frame)
+        return frame
+
+    restore(source, target := tmp_path / "b.mp4", look)
+    upright = np.rot90(decoded(source)[0], turn // 90)
+    assert np.abs(seen[0].astype(int) - upright).mean() < 4
+    with av.open(str(target)) as container:
+        frame = next(container.decode(video=0))
+        assert frame.rotation == 0
+        assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - upright).mean() < 4
+
+
+def test_colour_properties_and_the_shape_of_pixels_are_kept(tmp_path):
+    tags: dict[str, Any] = {"colorspace": 1, "color_range": 2, "color_primaries": 1, "color_trc": 1}
+    source = film(tmp_path / "a.mp4", 5, **tags, sample_aspect_ratio=Fraction(4, 3))
+    restore(source, target := tmp_path / "b.mp4")
+    with av.open(str(source)) as first, av.open(str(target)) as second:
+        old, new = next(first.decode(video=0)), next(second.decode(video=0))
+        contexts = first.streams.video[0].codec_context, second.streams.video[0].codec_context
+        for name in tags:
+            assert [int(getattr(context, name)) for context in contexts] == [tags[name]] * 2
+        assert second.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+        # What is not restored comes back as it was, in its own colours: no shift of brightness or hue.
+        for plane_old, plane_new in zip(old.planes, new.planes, strict=True):
+            values = [np.frombuffer(bytes(plane), np.uint8).astype(float) for plane in (plane_old, plane_new)]
+            assert abs(values[0].mean() - values[1].mean()) < 1
+
+
+def test_an_odd_size_is_kept(tmp_path):
+    source = film(tmp_path / "a.mp4", 5, (97, 131), pixels="yuv444p")
+    result = restore(source, target := tmp_path / "b.mp4")
+    assert decoded(target).shape == (5, 97, 131, 3)
+    assert any("131×97" in note for note in result.notes)
+
+
+def test_ten_bits_are_kept_where_the_restorer_takes_them(tmp_path):
+    source = film(tmp_path / "a.mp4", 5, codec="libx265", pixels="yuv420p10le")
+    kinds = set()
+
+    def look(frame: np.ndarray) -> np.ndarray:
+        kinds.add(frame.dtype)
+        return frame
+
+    result = restore(source, deep := tmp_path / "deep.mp4", look, deep=True)
+    assert kinds == {np.dtype(np.uint16)} and not result.notes
+    result = restore(source, plain := tmp_path / "plain.mp4", look)
+    assert kinds == {np.dtype(np.uint16), np.dtype(np.uint8)} and "8 bits" in result.notes[0]
+    for path, expected in ((deep, ("hevc", "yuv420p10le")), (plain, ("h264", "yuv420p"))):
+        with av.open(str(path)) as container:
+            context = container.streams.video[0].codec_context
+            assert (context.name, context.pix_fmt) == expected
+    with av.open(str(source)) as first, av.open(str(deep)) as second:
+        old, new = (next(one.decode(video=0)).to_ndarray(format="rgb48le").astype(int) for one in (first, second))
+        assert np.abs(old - new).mean() < 4 * 257
+
+
+def test_a_gif_becomes_an_mp4_that_keeps_its_times(tmp_path):
+    source = tmp_path / "a.gif"
+    times = [0, 10, 13, 40, 45]
+    film(source, times=times, tick=Fraction(1, 100), codec="gif", pixels="rgb8", sound=None)
+    assert is_video(source) and result_extension(source) == ".mp4"
+    restore(source, target := tmp_path / "b.mp4")
+    assert shown(target) == shown(source) == [Fraction(time, 100) for time in times]
+
+
+@pytest.mark.parametrize(
+    ("codec", "extension", "made", "sound"),
+    [
+        ("mpeg4", ".avi", ".mp4", None),
+        ("libvpx-vp9", ".webm", ".webm", "libopus"),
+        ("libx264", ".ts", ".ts", "aac"),
+        ("libx264", ".flv", ".mp4", "aac"),
+    ],
+)
+def test_other_containers(tmp_path, codec, extension, made, sound):
+    source = film(tmp_path / f"a{extension}", 2 * LENGTH, codec=codec, sound=sound)
+    assert result_extension(source) == made
+    restore(source, target := tmp_path / f"b{made}")
+    old, new = shown(source), shown(target)
+    assert [time - new[0] for time in new] == [time - old[0] for time in old]
+    if sound:
+        assert [packet[2] for packet in sounds(target)] == [packet[2] for packet in sounds(source)]
+
+
+def test_sound_that_a_container_cannot_hold_is_told_before_any_work(tmp_path):
+    source = film(tmp_path / "a.mov", 10, sound="pcm_s16le")
+    with pytest.raises(MHNetError, match=r"cannot hold the sound .*pcm_s16le.*\.mkv"):
+        restore(source, tmp_path / "b.webm", stopping_after(0))
+    assert sounds(source) == sounds(source)
+    restore(source, target := tmp_path / "b.mov")
+    assert b"".join(packet[2] for packet in sounds(target)) == b"".join(packet[2] for packet in sounds(source))
+    with pytest.raises(MHNetError, match=r"c\.avi: videos are written as"):
+        restore(source, tmp_path / "c.avi", stopping_after(0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mov", "b.mov"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "missing", "holes", "sound only"])
+def test_a_damaged_video_is_told_in_a_sentence_and_leaves_nothing(tmp_path, damage):
+    source = film(tmp_path / "a b\n.mkv" if os.name != "nt" else tmp_path / "a b.mkv", 2 * LENGTH)
+    data = source.read_bytes()
+    if damage == "cut":
+        source = film(tmp_path / "a.mp4", 2 * LENGTH)
+        with av.open(str(source)) as container:  # what belongs to the frames first, then half of them
+            whole = tmp_path / "whole.mp4"
+            with av.open(str(whole), "w", options={"movflags": "faststart"}) as output:
+                stream = output.add_stream_from_template(container.streams.video[0])
+                for packet in container.demux(video=0):
+                    if packet.size:
+                        packet.stream = stream
+                        output.mux(packet)
+        source.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+        whole.unlink()
+    elif damage == "empty":
+        source.write_bytes(b"")
+    elif damage == "text":
+        source.write_text("no video" * 1000)
+    elif damage == "missing":
+        source.unlink()
+    elif damage == "holes":
+        source.write_bytes(data[: len(data) // 3] + bytes(len(data) // 3) + data[2 * len(data) // 3 :])
+    else:
+        with av.open(str(source), "w", format="matroska") as container:
+            stream = container.add_stream("aac", RATE)
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            silence.sample_rate = RATE
+            container.mux([*stream.encode(silence), *stream.encode(None)])
+    before = set(tmp_path.iterdir())
+    try:
+        restore(source, tmp_path / "out" / "b.mp4")
+    except MHNetError as error:
+        assert str(source) in str(error) and len(str(error)) < 300 + len(str(source))
+        assert not list((tmp_path / "out").iterdir() if (tmp_path / "out").exists() else [])
+    else:
+        assert damage == "holes", "a decoder may bridge holes"
+    assert before <= set(tmp_path.iterdir())
+
+
+def test_a_video_that_was_cut_off_is_restored_as_far_as_it_goes_with_a_note(tmp_path):
+    source = film(tmp_path / "a.mkv", 5 * LENGTH)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    result = restore(source, target := tmp_path / "b.mkv")
+    assert LENGTH < result.frames == len(shown(target)) < 4 * LENGTH
+    assert re.search(r"its pictures end \d\.\d s before its noted length", " ".join(result.notes))
+
+
+def test_nothing_is_replaced_unasked(tmp_path):
+    source = film(tmp_path / "a.mp4", 5)
+    data = source.read_bytes()
+    (target := tmp_path / "b.mp4").write_text("mine")
+    with pytest.raises(MHNetError, match=r"b\.mp4 is there already"):
+        restore(source, target)
+    assert target.read_text() == "mine"
+    with pytest.raises(MHNetError, match="is there already; name another"):
+        restore(source, source, overwrite=True)
+    assert source.read_bytes() == data
+    restore(source, target, overwrite=True)
+    assert len(shown(target)) == 5
+
+
+def test_a_source_that_changes_while_it_is_read_is_told(tmp_path):
+    source = film(tmp_path / "a.mp4", 5)
+
+    def touch(frame: np.ndarray) -> np.ndarray:
+        os.utime(source, ns=(1, 1))
+        return frame
+
+    with pytest.raises(MHNetError, match="was changed while it was read"):
+        restore(source, tmp_path / "b.mp4", touch)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_unknown_codecs_and_places_are_told(tmp_path):
+    source = film(tmp_path / "a.mp4", 5)
+    with pytest.raises(MHNetError, match="There is no codec 'h266'; use one of h264"):
+        restore(source, tmp_path / "b.mp4", codec="h266")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MHNetError, match="cannot be made"):
+        restore(source, tmp_path / "file" / "b.mp4")
+
+
+def test_without_pyav_the_way_out_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MHNetError, match=r"pip install 'mhnet\[video\]'"):
+        restore(tmp_path / "a.mp4", tmp_path / "b.mp4")
