@@ -84,7 +84,7 @@ def seams(args: argparse.Namespace) -> None:
         for side in args.sides:
             restorer.tile = side
             tiled = restorer(photo).astype(int)
-            grid = tiles.by_side(*photo.shape[:2], side)
+            grid = tiles.by_side(photo.shape[0], photo.shape[1], side)
             error = np.square(tiled - whole).mean()
             difference = tiled - whole
             found = [steps(image, grid) for image in (tiled, whole, difference)]

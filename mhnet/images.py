@@ -6,6 +6,7 @@ for both.
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,8 +65,8 @@ def _read(path: Path, box: tuple[int, int, int, int] | None) -> np.ndarray:
         check(data, head)
         if head.kind == "PNG" and head.decoder == "opencv" and head.orientation == 1:
             bottom, right = min(top + height, head.height), min(left + width, head.width)
-            if bottom * right < 0.9 * head.height * head.width:
-                data = corner(data, bottom, right) or data
+            if bottom * right < 0.9 * head.height * head.width and (cut := corner(data, bottom, right)):
+                data, head = cut, replace(head, height=bottom, width=right)
         pixels = rgb8(data, head)
     return np.ascontiguousarray(pixels[top : top + height, left : left + width]) if box else pixels
 

@@ -94,7 +94,7 @@ def test_tiles_of_an_image_join_to_the_image(side):
         joined[:, :, top : top + rows.shape[2]] = rows
 
     ticks = []
-    grid = tiles.by_side(*PHOTO.shape[:2], side)
+    grid = tiles.by_side(PHOTO.shape[0], PHOTO.shape[1], side)
     tiles.run(grid, compute, finished, lambda: ticks.append(1))
     assert len(asked) == len(ticks) == grid.tiles > 1
     torch.testing.assert_close(joined, image, rtol=0, atol=0)
@@ -132,7 +132,7 @@ def test_no_seam_shows_on_photos(name):
     network = small_network()
     whole = Restorer(network, tile="off")(photo).astype(int)
     tiled = Restorer(network, tile=144)(photo).astype(int)
-    grid = tiles.by_side(*photo.shape[:2], 144)
+    grid = tiles.by_side(photo.shape[0], photo.shape[1], 144)
     assert grid.tiles >= 4
     assert np.abs(whole - photo).mean() > 1  # the network does something
     assert steps(tiled, grid).max() <= steps(whole, grid).max() + 1

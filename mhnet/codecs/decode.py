@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from mhnet.codecs import tiff
+from mhnet.codecs import png, tiff
 from mhnet.codecs.colours import cmyk_to_rgb, divided_by_alpha, to_8_bits
 from mhnet.codecs.header import Header, by_pillow
 
@@ -33,9 +33,10 @@ def check(data: bytes, head: Header) -> None:
 
 def rgb8(data: bytes, head: Header) -> np.ndarray:
     """uint8 H×W×3 RGB, upright; 16-bit values v become round(v / 257), alpha is dropped."""
-    if head.decoder == "opencv" and not (head.inverted or head.multiplied):
+    if head.decoder == "opencv" and head.mode not in ("P", "1") and not (head.inverted or head.multiplied):
         pixels = to_8_bits(_opencv(data, cv2.IMREAD_COLOR))
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+        _expect(pixels, head)
         return pixels if head.turned else upright(pixels, head.orientation)
     pixels = to_8_bits(samples(data, head)[0])
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
@@ -49,8 +50,7 @@ def samples(data: bytes, head: Header) -> tuple[np.ndarray, np.ndarray | None]:
         stored = _from_opencv(data, head)
     else:
         stored = _from_pillow(data)
-    if stored.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"its samples are {stored.dtype}, whole numbers of 8 or 16 bits are read")
+    _expect(stored, head)
     if not head.turned:
         stored = upright(stored, head.orientation)
     if head.inverted:
@@ -83,6 +83,15 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
+
+
+def _expect(pixels: np.ndarray, head: Header) -> None:
+    """Raises where pixels that were just decoded are not what the header says."""
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"its samples are {pixels.dtype}, whole numbers of 8 or 16 bits are read")
+    size = head.upright_size if head.turned else (head.height, head.width)
+    if pixels.shape[:2] != size:
+        raise ValueError("its header and its pixels differ in size")
 
 
 def _opencv(data: bytes, flags: int) -> np.ndarray:
@@ -129,9 +138,10 @@ def _from_pillow(data: bytes) -> np.ndarray:
 
 def _keyed(pixels: np.ndarray, head: Header, data: bytes) -> np.ndarray | None:
     """The alpha of a PNG that names one grey or colour as transparent."""
-    if head.key is None:
+    if not head.keyed:
         return None
-    key = np.atleast_1d(np.asarray(head.key))
+    _, content = next(png.chunks(io.BytesIO(data), (b"tRNS",)))
+    key = np.frombuffer(content, ">u2")
     if head.grey and data[24] < 8:  # the bit depth: its numbers were stretched to 0 to 255
         key = key * (255 // (2 ** data[24] - 1))
     most = np.iinfo(pixels.dtype).max

@@ -1,5 +1,6 @@
 """Pixels and metadata to a file's bytes, in the format of its extension."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -98,9 +99,9 @@ def _png(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Pa
 def _tiff(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
     endian: exif.Endian = "<"
     fields: list[exif.Field] = []
-    if metadata.exif:
-        endian = exif.order(metadata.exif)
+    with contextlib.suppress(ValueError):  # what is damaged is left out
         fields = [field for field in exif.descriptive(exif.fields(metadata.exif)) if field.tag != exif.ORIENTATION]
+        endian = exif.order(metadata.exif)
     blobs = {700: metadata.xmp, 33723: metadata.iptc, 34675: _profile(metadata, pixels.shape[2])}
     fields += [tiff.blob(tag, value) for tag, value in blobs.items() if value]
     if metadata.dpi and not any(field.tag in exif.RESOLUTION for field in fields):
@@ -115,7 +116,7 @@ def _webp(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> P
     options = {
         **(_LOSSLESS_WEBP if metadata.lossless else {"quality": _QUALITY}),
         "icc_profile": _profile(metadata, 3),
-        "exif": metadata.exif,
+        "exif": metadata.exif or (exif.block(tiff.resolution(metadata.dpi, "<"), "<") if metadata.dpi else b""),
         "xmp": metadata.xmp,
     }
     return [_by_pillow(_together(pixels, None if alpha is None else to_8_bits(alpha)), "WEBP", options)]

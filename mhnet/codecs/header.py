@@ -2,13 +2,14 @@
 
 import contextlib
 import io
+import operator
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -18,11 +19,16 @@ from mhnet.errors import MHNetError
 MAX_PIXELS = 500_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit refuses the photographs of a 200-megapixel phone
 
+# What it warns of is either refused or no harm. Threads read images: catch_warnings is not for them.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 _KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # others start programs (EPS) or are no photographs
 _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _FORMAT = 256, 257, 258, 262, 277, 284, 338, 339
+_STRIPS, _ROWS, _STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 273, 278, 279, 322, 323, 324, 325
 _GREY_OR_RGB, _INVERTED = (0, 1, 2), 0
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LONGEST_SIDE = 1 << 20  # OpenCV's limit
 _LARGE = 1 << 26  # bytes up to which a file is read whatever it holds
 _LARGEST_PIXEL = 64  # bytes of a file per pixel of its image
 
@@ -44,7 +50,7 @@ class Header:
     bits: int = 8  # of a sample
     decoder: str = "pillow"  # or opencv, tifffile
     refusal: str = ""  # why it is not decoded
-    key: int | tuple[int, ...] | None = None  # the grey or colour that is transparent
+    keyed: bool = False  # one grey or colour is transparent
     inverted: bool = False  # black is the largest number
     multiplied: bool = False  # alpha is multiplied into the colours
 
@@ -69,13 +75,9 @@ class Header:
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
-@contextlib.contextmanager
-def by_pillow(stream: BinaryIO) -> Iterator[Image.Image]:
-    """Pillow's view of a file; what it warns of is either refused or no harm."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(stream, formats=_KINDS) as picture:
-            yield picture
+def by_pillow(stream: BinaryIO) -> Image.Image:
+    """Pillow's view of a file, of the kinds that are read."""
+    return Image.open(stream, formats=_KINDS)
 
 
 def read_header(path: Path) -> Header:
@@ -103,11 +105,18 @@ def damage(path: Path) -> Iterator[None]:
     """Turns what decoders raise, nearly anything on damaged files, into an ImageError."""
     try:
         yield
-    except (MemoryError, MHNetError):
+    except MHNetError:
         raise
+    except MemoryError as error:
+        raise ImageError(f"{path} needs more memory than there is; cut it into parts.") from error
     except Exception as error:
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise ImageError(f"{path} is damaged or of a rare kind ({reason}); copy or export it again.") from error
+        raise ImageError(f"{path} is damaged or of a rare kind ({_reason(error)}); copy or export it again.") from error
+
+
+def _reason(error: Exception) -> str:
+    """A decoder's words, as much of them as a sentence bears."""
+    first = str(error).strip().partition("\n")[0].rstrip(".")
+    return (first if len(first) < 150 else f"{first[:150]} …") or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -146,10 +155,13 @@ def _header(path: Path, stream: BinaryIO) -> Header:
             raise ImageError(f"{path} is not an image of a known kind; convert it to PNG or remove it.") from None
         found = _rare_tiff(path, stream)
     except Exception as error:  # Pillow raises nearly anything on damaged headers
-        raise ImageError(f"{path} has a damaged header ({error}); copy it again or remove it.") from error
-    if found.height * found.width > MAX_PIXELS:
-        limit = f"the {MAX_PIXELS / 1e6:.0f} megapixels that are read"
-        raise ImageError(f"{path} has {found.height}×{found.width} pixels, more than {limit}; cut it into parts.")
+        raise ImageError(f"{path} has a damaged header ({_reason(error)}); copy it again or remove it.") from error
+    size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
+    if found.height * found.width > MAX_PIXELS or max(sides) > _LONGEST_SIDE:
+        limits = f"{MAX_PIXELS / 1e6:.0f} megapixels and {_LONGEST_SIDE} a side"
+        raise ImageError(f"{size}, more than the {limits} that are read; cut it into parts.")
+    if min(sides) < 1:
+        raise ImageError(f"{size}, which is no image; remove it.")
     return found
 
 
@@ -158,7 +170,8 @@ def _described(picture: Image.Image, stream: BinaryIO) -> Header:
     width, height = picture.size
     orientation = _orientation(picture, stream)
     if kind == "TIFF":
-        return replace(_tiff_header(picture, mode), orientation=orientation, end=end)
+        length = stream.seek(0, io.SEEK_END)
+        return replace(_tiff_header(picture, mode, length), orientation=orientation, end=end)
     decoder, bits = "pillow", 8
     if kind == "PNG":
         layout = str(getattr(picture, "tile", [])[:1])
@@ -168,16 +181,17 @@ def _described(picture: Image.Image, stream: BinaryIO) -> Header:
         decoder = "opencv" if bits == 16 or "icc_profile" not in notes else "pillow"
     elif kind in ("JPEG", "MPO") and mode in ("L", "RGB"):
         decoder = "opencv"
-    key = notes.get("transparency")
-    key = key if isinstance(key, int | tuple) and kind == "PNG" and mode != "P" else None
-    return Header(kind, mode, height, width, orientation, end, bits, decoder, key=key)
+    keyed = kind == "PNG" and mode != "P" and "transparency" in notes
+    return Header(kind, mode, height, width, orientation, end, bits, decoder, keyed=keyed)
 
 
-def _tiff_header(picture: Image.Image, mode: str) -> Header:
+def _tiff_header(picture: Image.Image, mode: str, length: int) -> Header:
     tags = getattr(picture, "tag_v2")  # noqa: B009  (TIFFs alone have it)
     bits, photometric, formats = max(tags.get(_BITS, (1,))), tags.get(_PHOTOMETRIC), tags.get(_FORMAT, (1,))
     # Pillow versions differ in which way is up: the tags hold the stored size.
-    found = Header("TIFF", mode, tags[_HEIGHT], tags[_WIDTH], bits=bits)
+    found = Header("TIFF", mode, operator.index(tags[_HEIGHT]), operator.index(tags[_WIDTH]), bits=bits)
+    if not _complete(tags, length):
+        return replace(found, refusal="image file is truncated")
     if set(formats) != {1} or bits not in (1, 2, 4, 8, 16):
         return replace(found, refusal=_number(bits, max(formats)))
     if bits < 16 or photometric not in _GREY_OR_RGB:
@@ -185,6 +199,18 @@ def _tiff_header(picture: Image.Image, mode: str) -> Header:
     decoder = "tifffile" if tags.get(_PLANES, 1) == 2 and tags.get(_SAMPLES, 1) > 1 else "opencv"
     multiplied = mode == "RGBA" and tags.get(_EXTRA, (0,))[0] == 1
     return replace(found, decoder=decoder, inverted=photometric == _INVERTED, multiplied=multiplied)
+
+
+def _complete(tags: Mapping[int, Any], length: int) -> bool:
+    """Whether all parts of the pixels lie in the file: Pillow leaves black what is missing."""
+    height, width = tags[_HEIGHT], tags[_WIDTH]
+    tiled = _TILES in tags
+    rows, columns = (tags[_TILE_HEIGHT], tags[_TILE_WIDTH]) if tiled else (tags.get(_ROWS, height), width)
+    planes = tags.get(_SAMPLES, 1) if tags.get(_PLANES, 1) == 2 else 1
+    starts, lengths = tags.get(_TILES if tiled else _STRIPS, ()), tags.get(_TILE_BYTES if tiled else _STRIP_BYTES, ())
+    ends = [start + part for start, part in zip(starts, lengths, strict=False)]
+    needed = -(-height // rows) * -(-width // columns) * planes
+    return len(starts) >= needed and max(ends, default=0) <= length
 
 
 def _rare_tiff(path: Path, stream: BinaryIO) -> Header:

@@ -1,15 +1,20 @@
 """TIFF: what Pillow and OpenCV do not read of it, and how it is written (TIFF 6.0; TIFF Technical Note 1)."""
 
 import io
+import logging
+import operator
 import os
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
 from mhnet.codecs.exif import Endian, Field, directory
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
 
 _PREVIEW_OR_MASK = 1 | 4
 _STRIP = 1 << 20  # bytes of pixels in a strip
@@ -36,18 +41,16 @@ def layout(stream: BinaryIO) -> Layout:
     Raises:
         Exception: whatever tifffile raises on a damaged file.
     """
-    from tifffile import TiffFile
-
     stream.seek(0)
-    with TiffFile(stream) as file:
+    with _file(stream) as file:
         page = file.pages[0].aspage()
         bits = max(page.bitspersample) if isinstance(page.bitspersample, tuple) else page.bitspersample
         extra = [int(value) for value in page.extrasamples]
         formats = page.sampleformat if isinstance(page.sampleformat, tuple) else (page.sampleformat,)
         turned = page.tags.valueof(274, 1)
         return Layout(
-            page.imagelength,
-            page.imagewidth,
+            operator.index(page.imagelength),
+            operator.index(page.imagewidth),
             int(bits),
             int(page.samplesperpixel),
             int(page.planarconfig) == 2,
@@ -64,9 +67,7 @@ def pages(data: bytes) -> int:
     Raises:
         Exception: whatever tifffile raises on a damaged file.
     """
-    from tifffile import TiffFile
-
-    with TiffFile(io.BytesIO(data)) as file:
+    with _file(io.BytesIO(data)) as file:
         return sum(not page.aspage().subfiletype & _PREVIEW_OR_MASK for page in file.pages)
 
 
@@ -76,14 +77,19 @@ def samples(data: bytes) -> np.ndarray:
     Raises:
         Exception: whatever tifffile raises on a damaged file.
     """
-    from tifffile import TiffFile
-
-    with TiffFile(io.BytesIO(data)) as file:
+    with _file(io.BytesIO(data)) as file:
         page = file.pages[0].aspage()
         pixels = page.asarray(maxworkers=1)
         if int(page.planarconfig) == 2 and pixels.ndim == 3:
             pixels = pixels.transpose(1, 2, 0)
     return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1))
+
+
+def _file(stream: BinaryIO) -> "TiffFile":
+    from tifffile import TiffFile
+
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it warns of is either refused or no harm
+    return TiffFile(stream)
 
 
 def encode(pixels: np.ndarray, alpha: bool, fields: list[Field], endian: Endian) -> list[bytes | memoryview]:

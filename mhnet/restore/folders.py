@@ -175,9 +175,9 @@ def check_targets(targets: Sequence[Path], originals: Sequence[Path]) -> None:
     Raises:
         MHNetError: a result would replace an original, or a folder cannot be written to.
     """
-    kept = {path.resolve() for path in originals}
+    kept = {os.path.realpath(path) for path in originals}
     for target in targets:
-        if target.resolve() in kept:
+        if os.path.realpath(target) in kept:
             raise MHNetError(f"{target} would be replaced by its own restored image: name another --result_dir")
     for folder in {target.parent for target in targets}:
         try:

@@ -103,11 +103,12 @@ def _before_pattern(path: Path) -> Iterator[str]:
 
 def _below(folder: Path, out: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
     """The images and videos below a folder, without what an earlier run has put there."""
-    results, within = out.resolve(), out.resolve() != folder.resolve()
+    results = os.path.realpath(out)  # Path.resolve fails on a link that leads to itself
+    within = results != os.path.realpath(folder)
     found = []
     for here, subfolders, names in images.walk(folder):
         if within:
-            subfolders[:] = [name for name in subfolders if (here / name).resolve() != results]
+            subfolders[:] = [name for name in subfolders if os.path.realpath(here / name) != results]
         stems = {Path(name).stem for name in names}
         for name in names:
             ours = suffix and not within and Path(name).stem.removesuffix(suffix) in stems - {Path(name).stem}

@@ -136,15 +136,16 @@ class Restorer:
         return self._array(image, tick)
 
     def _array(self, image: np.ndarray, tick: Callable[[int, int], None] | None) -> np.ndarray:
-        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        pixels = image[..., None] if isinstance(image, np.ndarray) and image.ndim == 2 else image
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"an image is an array, a PIL image or a tensor, not {type(image).__name__}")
+        pixels = image[..., None] if image.ndim == 2 else image
         if image.dtype not in LEVELS or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
-            raise ValueError(f"an image is uint8 or uint16, H×W×3 or grey H×W, not {kind}")
+            raise ValueError(f"an image is uint8 or uint16, H×W×3 or grey H×W, not {image.dtype} {image.shape}")
         most, result = LEVELS[image.dtype], np.empty_like(pixels)
 
         def floats(box: tiles.Box) -> Tensor:
             top, bottom, left, right = box
-            part = np.ascontiguousarray(pixels[top:bottom, left:right])
+            part = np.require(pixels[top:bottom, left:right], requirements=["C", "W"])
             wide = torch.from_numpy(part if most == 255 else part.astype(np.float32)).to(self.device)
             return wide.permute(2, 0, 1)[None].float() / most
 

@@ -1,5 +1,6 @@
 """What is made of results once they lie on disk: scores against clean images, sheets of before and after, a page."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -64,16 +65,16 @@ def sheet_paths(jobs: Sequence[Job], folder: Path) -> dict[Path, Path]:
     Raises:
         MHNetError: a sheet would lie among the originals or take the place of a result.
     """
-    if any(job.root.resolve() == folder.resolve() for job in jobs):
+    if any(os.path.realpath(job.root) == os.path.realpath(folder) for job in jobs):
         raise MHNetError(f"The sheets would lie among the originals in {printable(folder)}: name another with -o.")
-    kept = {path for job in jobs for path in (job.source.resolve(), job.target.resolve())}
+    kept = {os.path.realpath(path) for job in jobs for path in (job.source, job.target)}
     paths: dict[Path, Path] = {}
     for job in jobs:
         if job.video:
             continue
         place = job.target.relative_to(folder)
         path = folder / SHEETS / place.with_name(f"{place.name}.jpg")
-        if path.resolve() in kept:
+        if os.path.realpath(path) in kept:
             raise MHNetError(f"The sheet {printable(path)} would replace an image: name another folder with -o.")
         paths[job.source] = path
     return paths

@@ -1,0 +1,303 @@
+"""The command `mhnet restore`, as people use and misuse it."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import PHOTOS, crops, make_pairs
+from test_tiles import small_network
+
+from mhnet import images, pictures, shipped
+from mhnet.cli import main
+from mhnet.errors import MHNetError
+from mhnet.pictures import Picture
+from mhnet.restore.plan import plan
+from mhnet.restore.restorer import Restorer
+from mhnet.weights import Checkpoint, write
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="permissions and signals of Linux")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    network, path = small_network(), tmp_path_factory.mktemp("weights") / "net.safetensors"
+    write(path, Checkpoint(network.args, network.state_dict(), "deraining"))
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of small photos with subfolders, and files that are none."""
+    for name, crop in zip(["a.png", "b.jpg", "sub/c.png", "sub/deep/d.webp"], crops(), strict=False):
+        images.write(tmp_path / "in" / name, crop)
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    images.write(tmp_path / "in" / ".hidden.png", crops()[0])
+    return tmp_path / "in"
+
+
+def restore(*words: object) -> int:
+    return main(["restore", *map(str, words)])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_is_mirrored_and_its_originals_stay(tmp_path, photos, weights, capsys):
+    before = {name: (photos / name).read_bytes() for name in names(photos)}
+    assert restore(photos, "-o", tmp_path / "out", "--weights", weights) == 0
+    assert names(tmp_path / "out") == ["a.png", "b.jpg", "sub/c.png", "sub/deep/d.webp"]
+    assert "4 restored" in capsys.readouterr().out
+    assert {name: (photos / name).read_bytes() for name in names(photos)} == before
+    wanted = Restorer.from_weights(weights)(images.read(photos / "sub" / "c.png"))
+    np.testing.assert_array_equal(images.read(tmp_path / "out" / "sub" / "c.png"), wanted)
+
+
+def test_what_is_whole_is_skipped_and_what_is_not_is_made(tmp_path, photos, weights, capsys):
+    out = tmp_path / "out"
+    assert restore(photos, "-o", out, "--weights", weights) == 0
+    whole = (out / "sub" / "c.png").read_bytes()
+    images.write(out / "a.png", crops()[5])  # whole, whoever made it
+    (out / "b.jpg").write_bytes((out / "b.jpg").read_bytes()[:900])  # cut short by something else
+    images.write(out / "sub" / "c.png", crops(40)[0])  # of another image
+    capsys.readouterr()
+    assert restore(photos, "-o", out, "--weights", weights, "--json") == 0
+    told = {Path(line["source"]).name: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert {name: line["status"] for name, line in told.items()} == {
+        "a.png": "skipped", "b.jpg": "restored", "c.png": "restored", "d.webp": "skipped"}  # fmt: skip
+    assert set(told["a.png"]) == {"source", "result", "status", "seconds", "tile", "reason", "notes"}
+    np.testing.assert_array_equal(images.read(out / "a.png"), crops()[5])
+    assert (out / "sub" / "c.png").read_bytes() == whole
+    assert restore(photos, "-o", out, "--weights", weights, "--overwrite", "--quiet") == 0
+    assert capsys.readouterr().out == ""
+    assert (images.read(out / "a.png") != crops()[5]).any()
+
+
+def test_bad_files_are_told_at_the_end_and_the_rest_is_done(tmp_path, photos, weights, capsys):
+    (photos / "aa.png").write_bytes(b"")
+    (photos / "sub" / "cc.jpg").write_bytes((photos / "b.jpg").read_bytes()[:700])
+    (photos / "sub" / "text.png").write_text("hello")
+    assert restore(photos, "-o", tmp_path / "out", "--weights", weights) == 1
+    said = capsys.readouterr()
+    assert "4 restored, 3 failed" in said.out
+    lines = said.err.splitlines()
+    assert len(lines) == 3 and all(line.startswith("failed: ") for line in lines)
+    assert "aa.png is empty" in lines[0] and "cc.jpg" in lines[1] and "text.png is not an image" in lines[2]
+    assert names(tmp_path / "out") == ["a.png", "b.jpg", "sub/c.png", "sub/deep/d.webp"]
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (["a.png", "-o", "new.png"], ["new.png"]),
+        (["a.png", "-o", "new.jpg"], ["new.jpg"]),
+        (["a.png", "-o", "deep/new.tif"], ["deep/new.tif"]),
+        (["a.png", "-o", "out"], ["out/a.png"]),
+        (["a.png", "sub/c.png", "-o", "out"], ["out/a.png", "out/c.png"]),
+        (["a.png", "-o", "out", "--suffix", "_new", "--format", "tif"], ["out/a_new.tif"]),
+        (["a.png", "-o", ".", "--suffix", "_restored"], ["a_restored.png"]),
+        (["*.png", "-o", "out"], ["out/a.png"]),
+        (["**/*.png", "-o", "out"], ["out/a.png", "out/sub/c.png"]),
+        (["sub/**/*.*", "-o", "out"], ["out/c.png", "out/deep/d.webp"]),
+        (["sub", "-o", "out", "--format", "png"], ["out/c.png", "out/deep/d.png"]),
+        (["sub", "sub/deep", "-o", "out"], ["out/sub/c.png", "out/sub/deep/d.webp"]),
+        (["a.png", "sub", "-o", "out"], ["out/a.png", "out/c.png", "out/deep/d.webp"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_where_results_go(photos, weights, monkeypatch, words, files):
+    monkeypatch.chdir(photos)
+    before = set(names(photos))
+    assert restore(*words, "--weights", weights) == 0
+    assert sorted(set(names(photos)) - before) == files
+    assert all(images.read(photos / name).shape == (72, 72, 3) for name in files)
+
+
+def test_a_folder_of_results_within_the_inputs_is_left_alone(photos, weights):
+    for _ in range(2):
+        assert restore(photos, "-o", photos / "restored", "--weights", weights) == 0
+        assert len(names(photos / "restored")) == 4
+    for _ in range(2):
+        assert restore(photos / "sub", "-o", photos / "sub", "--suffix", "_r", "--weights", weights) == 0
+        assert names(photos / "sub") == ["c.png", "c_r.png", "deep/d.webp", "deep/d_r.webp"]
+
+
+@pytest.mark.parametrize("way", ["the same folder", "through a link", "a hard link", "a link to the folder", "by name"])
+def test_originals_are_never_replaced(tmp_path, photos, weights, capsys, way):
+    out, words = tmp_path / "out", [photos]
+    if way == "the same folder":
+        out = photos
+    elif way == "by name":
+        out, words = photos / "a.png", [photos / "a.png"]
+    elif way == "a link to the folder":
+        out.symlink_to(photos)
+    else:
+        out.mkdir()
+        if way == "a hard link":
+            os.link(photos / "a.png", out / "a.png")
+        else:
+            (out / "a.png").symlink_to(photos / "a.png")
+    before = {name: (photos / name).read_bytes() for name in names(photos)}
+    assert restore(*words, "-o", out, "--weights", weights, "--overwrite") == 1
+    said = capsys.readouterr().err
+    assert "is an original and would be replaced" in said and "--suffix" in said and said.count("\n") == 1
+    assert {name: (photos / name).read_bytes() for name in names(photos)} == before
+
+
+def test_two_inputs_for_one_result_are_refused_before_any_work(tmp_path, photos, weights, capsys):
+    images.write(photos / "a.jpg", crops()[3])
+    assert restore(photos, "-o", tmp_path / "out", "--weights", weights, "--format", "png") == 1
+    assert "would both become" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    images.write(photos / "sub" / "a.png", crops()[3])
+    assert restore(photos / "a.png", photos / "sub" / "a.png", "-o", tmp_path / "out", "--weights", weights) == 1
+    assert "would both become" in capsys.readouterr().err
+    assert len(plan([str(photos / "a.png")] * 2, tmp_path / "out")) == 1  # twice the same is once
+
+
+def test_mistakes_are_one_sentence_each(tmp_path, photos, weights, capsys, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    (tmp_path / "empty").mkdir()
+    given = ["--weights", weights]
+    for words, said in [
+        ([photos, "-o", tmp_path / "out"], "--task derain or --task deblur, or name a file with --weights"),
+        ([photos, "-o", tmp_path / "out", "--task", "deblur"], "No weights for deblurring ship"),
+        ([photos, "-o", tmp_path / "out", "--weights", tmp_path / "no.pth"], "no.pth cannot be read"),
+        ([tmp_path / "absent", "-o", tmp_path / "out", *given], "There is no file or folder"),
+        ([tmp_path / "empty", "-o", tmp_path / "out", *given], "There are no images or videos in"),
+        ([photos / "*.gif", "-o", tmp_path / "out", *given], "There are no images or videos in"),
+        ([photos, "-o", photos / "notes.txt", *given], "is a file, not a folder"),
+        ([photos, "-o", tmp_path / "out", *given, "--device", "tpu"], "no device 'tpu'"),
+        ([photos, "-o", tmp_path / "out", *given, "--suffix", "/../x"], "would lead to another folder"),
+        ([photos, "-o", tmp_path / "out", *given, "--targets", tmp_path / "empty"], "There are no images in"),
+        ([photos, "-o", tmp_path / "out", *given, "--protocol", "psnr"], "psnr"),
+        ([photos / "sub", "-o", photos / "sub", *given, "--suffix", "_r", "--compare"], "sheets would lie among"),
+    ]:
+        assert restore(*words) == 1, words
+        shown = capsys.readouterr().err
+        assert said in shown and shown.startswith("error: ") and shown.count("\n") == 1, shown
+    for words in (["--tile", "9"], ["--tile", "some"], ["--precision", "fp8"], ["--quiet", "--json"]):
+        with pytest.raises(SystemExit) as stopped:
+            restore(photos, "-o", tmp_path / "out", *given, *words)
+        assert stopped.value.code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_task_are_used_with_a_warning(tmp_path, photos, weights, capsys, monkeypatch):
+    assert restore(photos / "a.png", "-o", tmp_path / "x.png", "--weights", weights, "--task", "deblur") == 0
+    assert "was trained for deraining, not for deblurring" in capsys.readouterr().err
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    shutil.copy(weights, tmp_path / "derain-small.safetensors")
+    assert restore(photos / "a.png", "-o", tmp_path / "y.png", "--task", "derain") == 0
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes()
+
+
+def test_depth_grey_and_alpha_are_kept(tmp_path, weights):
+    crop = crops()[0]
+    kinds = {
+        "deep.png": Picture(crop.astype(np.uint16) * 257),
+        "deep.tif": Picture(crop[..., :1].astype(np.uint16) * 200),
+        "grey.png": Picture(crop[..., :1]),
+        "alpha.png": Picture(crop, crop[..., 0]),
+        "grey.jpg": Picture(crop[..., :1]),
+    }
+    for name, picture in kinds.items():
+        pictures.write(tmp_path / "in" / name, picture)
+    assert restore(tmp_path / "in", "-o", tmp_path / "out", "--weights", weights, "--tile", 64) == 0
+    for name, picture in kinds.items():
+        restored = pictures.read(tmp_path / "out" / name)
+        assert (restored.pixels.dtype, restored.pixels.shape) == (picture.pixels.dtype, picture.pixels.shape)
+        assert (restored.alpha is None) == (picture.alpha is None)
+        assert (restored.pixels != picture.pixels).any()
+    np.testing.assert_array_equal(pictures.read(tmp_path / "out" / "alpha.png").alpha, crop[..., 0])
+
+
+def test_scores_sheets_and_a_page(tmp_path, weights, capsys):
+    make_pairs(tmp_path, count=3)
+    (tmp_path / "target" / "scene2-2.png").unlink()
+    out, words = tmp_path / "out", ["--weights", weights, "--targets", tmp_path / "target"]
+    assert restore(tmp_path / "input", "-o", out, *words, "--compare", "--report", tmp_path / "page.html") == 0
+    said = capsys.readouterr()
+    assert "no clean image for" in said.err and "scene2-2.png" in said.err
+    assert "| rain_y_matlab |      2 |" in said.out
+    assert [line.split("|")[2].strip() for line in said.out.splitlines()[-2:]] == ["input", "MHNet"]
+    assert names(out / "compare") == [f"scene{i}-{i}.png.jpg" for i in range(3)]
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("scene1-1") >= 1 and "rain_y_matlab" in page
+    assert restore(tmp_path / "input", "-o", out, *words, "--protocol", "y_float", "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("status", line.get("scores")) for line in lines] == ["skipped"] * 3 + ["input", "MHNet"]
+    assert lines[-1]["protocol"] == "y_float" and lines[-1]["images"] == 2
+
+
+@linux
+def test_strange_names(tmp_path, weights, capsys):
+    folder = tmp_path / "in"
+    strange = ["with space.png", "line\nbreak.png", "[1].png", "-o.png", "ünï.png", os.fsdecode(b"raw\xff.png")]
+    for name in strange:
+        images.write(folder / name, crops()[0])
+    (folder / "circle").symlink_to(folder)
+    assert restore(folder, "-o", tmp_path / "out", "--weights", weights, "--json") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(strange)
+    assert len(capsys.readouterr().out.splitlines()) == len(strange)
+    assert restore(folder / "[1].png", "-o", tmp_path / "one.png", "--weights", weights) == 0
+    (folder / "line\nbreak.png").write_bytes(b"")
+    assert restore(folder, "-o", tmp_path / "out", "--weights", weights, "--overwrite") == 1
+    assert r"line\nbreak.png is empty" in capsys.readouterr().err
+
+
+@linux
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_place_that_cannot_be_written_to(tmp_path, photos, weights, capsys):
+    (tmp_path / "out").mkdir(mode=0o500)
+    assert restore(photos, "-o", tmp_path / "out", "--weights", weights) == 1
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_full_disk_stops_the_work(tmp_path, photos, weights, capsys, monkeypatch):
+    """And leaves no half of a file."""
+    written = []
+
+    def full(path: Path, picture: Picture) -> None:
+        written.append(path)
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise MHNetError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+
+    monkeypatch.setattr(pictures, "write", full)
+    assert restore(photos, "-o", tmp_path / "out", "--weights", weights) == 1
+    said = capsys.readouterr()
+    assert 1 <= len(written) <= 2 and "4 failed" in said.out
+    assert said.err.count("No space left on device") == len(written)
+    assert said.err.count("not tried") == 4 - len(written)
+
+
+@linux
+def test_an_interrupted_folder_goes_on_where_it_was(tmp_path, weights):
+    photo = images.read(PHOTOS / "lake-sherburne.jpg")
+    for i in range(12):
+        images.write(tmp_path / "in" / f"{i}.png", np.roll(photo, i))
+    words = [sys.executable, "-m", "mhnet", "restore", "in", "-o", "out", "--weights", weights, "--json"]
+    running = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out").glob("[0-9]*.png")) and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    told, said = running.communicate(timeout=60)
+    assert running.returncode == 130 and "goes on from here" in said and "Traceback" not in said
+    done = names(tmp_path / "out")
+    assert 1 <= len(done) < 12 and not any(name.startswith(".") for name in done)
+    assert [json.loads(line)["status"] for line in told.splitlines()] == ["restored"] * len(done)
+    finished = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 0
+    statuses = [json.loads(line)["status"] for line in finished.stdout.splitlines()]
+    assert statuses == ["skipped"] * len(done) + ["restored"] * (12 - len(done))
