@@ -1,22 +1,47 @@
-"""The network as published, operation by operation, against ours: time at inference and in a training step.
+"""A network as published, operation by operation, against ours: time and memory of restoring an image.
 
-Both have the same weights and run alternately in this process; what counts are medians and their ratio.
+Both have the same weights. Each form and allocator setting has a process of its own, because the setting holds for a
+whole process, and they take turns, so that whatever else the machine does falls on all alike; what counts are medians
+and their ratio. Peak memory is that above the loaded program, measured in one more process for each.
 
-    python benchmarks/inference.py [--size 256] [--runs 5]
+    python benchmarks/inference.py                 the table
+    python benchmarks/inference.py --quick         small images, few runs, no memory
+    python benchmarks/inference.py --write         … into docs/performance.md, and fig/performance.png
+    python benchmarks/inference.py --scaling       time for each pixel from 0.1 to 25 megapixels
+    python benchmarks/inference.py --also compile openvino onnxruntime   beside other ways to run it, where installed
 """
 
 import argparse
 import copy
+import io
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from mhnet import allocator
 from mhnet.models import MHNet
+from mhnet.models.fuse import fuse
 from mhnet.models.layers import LayerNorm2d
-from mhnet.train.losses import psnr_loss
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE, PLOT = ROOT / "docs" / "performance.md", ROOT / "fig" / "performance.png"
+SIZES = [(256, 256), (320, 480), (720, 1280)]
+SCALING = [(256, 400), (512, 800), (720, 1280), (2048, 2048), (5000, 5000)]
+OTHERS = ("compile", "openvino", "onnxruntime")
+Run = Callable[[Tensor], object]
+Column = tuple[str, str]  # form, allocator
+PUBLISHED, SHIPPED = ("published", "system"), ("ours", "kept")
+COLUMNS: list[Column] = [PUBLISHED, SHIPPED, ("published", "kept"), ("ours", "system")]
 
 
 class PublishedLayerNorm(nn.Module):
@@ -43,49 +68,238 @@ def as_published(network: nn.Module) -> nn.Module:
     return network.to(memory_format=torch.contiguous_format)
 
 
-def compare(title: str, published: Callable[[], object], ours: Callable[[], object], runs: int) -> None:
-    """Prints the medians of alternating runs, their spread and their ratio."""
-    for run in (published, ours):  # the first run of each allocates
-        run()
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(runs):
-        for seconds, run in zip(times, (published, ours), strict=True):
+def network() -> MHNet:
+    """MHNet for deblurring with weights that are the same in every process, none of them without effect."""
+    torch.manual_seed(0)
+    net = MHNet().eval()
+    for name, parameter in net.named_parameters():
+        if name.endswith(("beta", "gamma")):
+            nn.init.normal_(parameter, std=0.3)
+    return net.requires_grad_(False)
+
+
+def build(form: str, size: tuple[int, int], device: str) -> Run:
+    """A way to run the network on an image of that size."""
+    net = network().to(device)
+    if form == "published":
+        return as_published(net)
+    if form == "ours":
+        return fuse(net) if device == "cpu" else net.to(memory_format=torch.channels_last)
+    image = torch.zeros(1, 3, *size)
+    if form == "compile":
+        return torch.compile(net.to(memory_format=torch.channels_last))
+    if form == "openvino":
+        import openvino
+
+        model = openvino.compile_model(openvino.convert_model(net, example_input=image), "CPU")
+        return lambda x: model(x.numpy())
+    import onnxruntime
+
+    onnx = io.BytesIO()
+    torch.onnx.export(net, (image,), onnx, dynamo=False, input_names=["image"])
+    session = onnxruntime.InferenceSession(onnx.getvalue(), providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {"image": x.numpy()})
+
+
+def serve(form: str, kept: str, height: int, width: int, device: str) -> None:
+    """A worker: one run and its seconds for every line of input; at the end its peak memory."""
+    if kept == "kept":
+        allocator.keep_pages()
+    run, image = build(form, (height, width), device), torch.rand(1, 3, height, width, device=device)
+    if device == "cpu" and form == "ours":
+        image = image.contiguous(memory_format=torch.channels_last)
+    loaded = memory("VmRSS", reset=True)
+    print("ready", flush=True)
+    with torch.inference_mode():
+        for _ in sys.stdin:
             start = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - start)
-    medians = [statistics.median(seconds) for seconds in times]
-    spreads = [f"{min(seconds):.2f} to {max(seconds):.2f}" for seconds in times]
-    print(f"| {title} | {medians[0]:.2f} s ({spreads[0]}) | {medians[1]:.2f} s ({spreads[1]}) "
-          f"| {medians[0] / medians[1]:.2f} |", flush=True)  # fmt: skip
+            run(image)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            print(time.perf_counter() - start, memory("VmHWM") - loaded, flush=True)
 
 
-def training_step(network: nn.Module, images: Tensor, target: Tensor) -> None:
-    network.zero_grad(set_to_none=True)
-    psnr_loss(network(images).restored, target).backward()
+def memory(what: str, reset: bool = False) -> int:
+    """Bytes: VmRSS, what the process holds, or VmHWM, the most it held; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith(what + ":"))
+
+
+class Worker:
+    """A process that runs one form on one size whenever it is asked."""
+
+    def __init__(self, column: Column, size: tuple[int, int], device: str):
+        command = [sys.executable, __file__, "--serve", *column, *map(str, size), device]
+        environment = os.environ | {allocator.VARIABLE: "1"}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.column = column
+        self.ready = self._line() == "ready"
+
+    def _line(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def run(self) -> tuple[float, int]:
+        """Seconds of one run, and the peak of memory so far above the loaded program, bytes."""
+        assert self.process.stdin
+        print("run", file=self.process.stdin, flush=True)
+        seconds, peak = self._line().split()
+        return float(seconds), int(peak)
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def alternately(
+    columns: Sequence[Column], size: tuple[int, int], runs: int, device: str
+) -> dict[Column, tuple[list[float], int]]:
+    """Seconds of every run after the first, and the peak of memory, of each column that can be had here."""
+    workers = [worker for column in columns if (worker := Worker(column, size, device)).ready]
+    measured: dict[Column, tuple[list[float], int]] = {}
+    for turn in range(runs + 1):
+        for worker in workers:
+            seconds, peak = worker.run()
+            times = measured.get(worker.column, ([], 0))[0]
+            measured[worker.column] = ([*times, seconds] if turn else [], peak)
+    for worker in workers:
+        worker.close()
+    return measured
+
+
+def product_rate() -> float:
+    """Multiplications and additions a second in large matrix products, the best of five."""
+    a = torch.rand(2048, 2048)
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(a, a)
+        times.append(time.perf_counter() - start)
+    return 2 * 2048**3 / min(times)
+
+
+def operations(size: tuple[int, int]) -> int:
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        MHNet().eval()(torch.empty(1, 3, *size))
+    return counter.get_total_flops()
+
+
+def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], device: str) -> tuple[str, Any]:
+    """The Markdown table, and what was measured."""
+    columns = [*COLUMNS, *((form, "kept") for form in also)]
+    if device != "cpu":
+        columns = [PUBLISHED, ("ours", "system")]
+    rate = product_rate()
+    where = f"{torch.get_num_threads()} threads of {cpu_name()}" if device == "cpu" else torch.cuda.get_device_name()
+    lines = [f"MHNet deblurring, fp32, {where}; PyTorch {torch.__version__}; medians (range) of {runs} runs; a large "
+             f"matrix product reaches {rate / 1e9:.0f} GFLOP/s.", ""]  # fmt: skip
+    lines += ["| image | form | freed memory | seconds | against it as published | share of the product's rate | "
+              "peak memory |", "|---|---|---|---:|---:|---:|---:|"]  # fmt: skip
+    everything = {}
+    for size in sizes:
+        measured = everything[size] = alternately(columns, size, runs, device)
+        work = operations(size)
+        for (form, kept), (times, peak) in measured.items():
+            median = statistics.median(times)
+            same = measured.get(("published", kept), measured[PUBLISHED])[0]
+            ratios = [statistics.median(measured[PUBLISHED][0]) / median, statistics.median(same) / median]
+            faster = "1" if form == "published" and kept == "system" else f"{ratios[0]:.2f} ×"
+            if form == "ours":
+                faster += f" ({ratios[1]:.2f} × at the same setting)"
+            spread = f"{median:.2f} ({min(times):.2f} to {max(times):.2f})"
+            lines.append(f"| {size[1]}×{size[0]} | {form} | {kept} | {spread} | {faster} | {work / median / rate:.0%} "
+                         f"| {peak / 1e9:.2f} GB |")  # fmt: skip
+            print(lines[-1], flush=True)
+    return "\n".join(lines), everything
+
+
+def cpu_name() -> str:
+    try:
+        names = [line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+        return names[0].strip()
+    except (OSError, IndexError):
+        return "an unknown CPU"
+
+
+def scaling(runs: int) -> str:
+    """Time for each pixel through the `Restorer`, which computes large images in tiles."""
+    from mhnet.restore.restorer import Restorer
+
+    allocator.keep_pages()
+    restorer = Restorer(network(), "cpu")
+    lines = ["| megapixels | size | tiles | seconds | microseconds for each pixel |", "|---:|---|---:|---:|---:|"]
+    for height, width in SCALING:
+        image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        pixels, times = height * width, []
+        for _ in range(runs if pixels < 1 << 20 else 1):
+            start = time.perf_counter()
+            restorer(image)
+            times.append(time.perf_counter() - start)
+        lines.append(f"| {pixels / 1e6:.2f} | {width}×{height} | {restorer.last.count} | {min(times):.2f} "
+                     f"| {min(times) / pixels * 1e6:.2f} |")  # fmt: skip
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def write(name: str, text: str) -> None:
+    """Puts a table between its markers in the page."""
+    page = PAGE.read_text()
+    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, after = page.partition(start)[0], page.partition(end)[2]
+    PAGE.write_text(f"{before}{start}{text}\n{end}{after}")
+
+
+def plot(measured: dict[tuple[int, int], dict[Column, tuple[list[float], int]]]) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    names = {f"{size[1]}×{size[0]}": by_column for size, by_column in measured.items()}
+    columns = list(next(iter(measured.values())))
+    for i, (form, kept) in enumerate(columns):
+        at = np.arange(len(names)) + (i - (len(columns) - 1) / 2) * 0.8 / len(columns)
+        values = [by_column[form, kept] for by_column in names.values()]
+        label = f"{form}, memory {'kept' if kept == 'kept' else 'given back'}"
+        axes[0].bar(at, [statistics.median(times) for times, _ in values], 0.8 / len(columns), label=label)
+        axes[1].bar(at, [peak / 1e9 for _, peak in values], 0.8 / len(columns))
+    axes[0].set(yscale="log", ylabel="seconds", title="time")
+    axes[1].set(ylabel="GB", title="peak memory above the loaded program")
+    for axis in axes:
+        axis.set_xticks(range(len(names)), list(names))
+    axes[0].legend(fontsize=7)
+    figure.savefig(PLOT, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=256, help="height and width at inference (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each (default: %(default)s)")
+    parser.add_argument("--sizes", nargs="+", metavar="HxW", help="(default: 256x256 320x480 720x1280)")
+    parser.add_argument("--quick", action="store_true", help="256×256 only, three runs")
+    parser.add_argument("--also", nargs="+", choices=OTHERS, default=[], help="other ways to run it; compiling is slow")
+    parser.add_argument("--scaling", action="store_true", help="time for each pixel instead")
+    parser.add_argument("--write", action="store_true", help="write the page's table and plot")
+    parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.manual_seed(0)
-    ours = MHNet().eval().to(memory_format=torch.channels_last)
-    published = as_published(ours)
-    image = torch.rand(1, 3, args.size, args.size)
-    with torch.inference_mode():
-        difference = (published(image) - ours(image)).abs().max().item()
-        print(f"MHNet deblurring, fp32, CPU, {torch.get_num_threads()} threads; largest difference {difference:.1e}\n")
-        print("| | as published: median (range) | ours: median (range) | ratio |\n|---|---|---|---|")
-        title = f"inference, {args.size}×{args.size}"
-        compare(title, lambda: published(image), lambda: ours(image), args.runs)
-    batch, target = torch.rand(2, 3, 128, 128), torch.rand(2, 3, 128, 128)
-    for network in (published, ours):
-        network.train()
-    title = "training step, batch 2, 128×128"
-    compare(
-        title, lambda: training_step(published, batch, target), lambda: training_step(ours, batch, target), args.runs
-    )
+    if args.serve:
+        form, kept, height, width, device = args.serve
+        return serve(form, kept, int(height), int(width), device)
+    if args.scaling:
+        text = scaling(args.runs)
+        return write("scaling", text) if args.write else None
+    sizes = [tuple(map(int, size.split("x"))) for size in args.sizes] if args.sizes else SIZES[: 1 if args.quick else 3]
+    runs = 3 if args.quick else args.runs
+    text, measured = table(sizes, runs, args.also, "cpu")
+    if torch.cuda.is_available():
+        text += "\n\n" + table(sizes, runs, (), "cuda")[0]
+    print(text.splitlines()[0])
+    if args.write:
+        write("table", text)
+        plot(measured)
+    return None
 
 
 if __name__ == "__main__":

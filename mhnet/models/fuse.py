@@ -25,16 +25,21 @@ from mhnet.models.mhnet_v4 import AFFM, FRSNet, FRSNetStep, MHNetV4
 
 
 class FusedNetwork(nn.Module):
-    """The inference form of a network: images N×3×H×W → restored images, one after the other, without gradients."""
+    """The inference form of a network: images N×3×H×W → restored images, without gradients.
+
+    Networks of this package take one image after the other, and so hold the maps of one.
+    """
 
     def __init__(self, network: RestorationNetwork):
         super().__init__()
         self.network = network
+        self.singly = type(network) in (MHNet, MHNetV4)
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         check_image(image)
-        return torch.cat([self.network(one.contiguous(memory_format=torch.channels_last)) for one in image.split(1)])
+        parts = image.split(1 if self.singly else len(image))
+        return torch.cat([self.network(part.contiguous(memory_format=torch.channels_last)) for part in parts])
 
     def train(self, mode: bool = True) -> "FusedNetwork":
         """Raises ValueError for training mode."""
@@ -54,17 +59,18 @@ def fuse(model: nn.Module) -> FusedNetwork:
     if not isinstance(model, RestorationNetwork):
         raise ValueError(f"only networks of this package can be fused, not {type(model).__name__}")
     network = copy.deepcopy(model).eval().requires_grad_(False)
-    whole = type(network) in (MHNet, MHNetV4)
-    rewrite_children(network, whole)
-    return FusedNetwork(network.to(memory_format=torch.channels_last)).eval()
+    fused_network = FusedNetwork(network.to(memory_format=torch.channels_last))
+    rewrite_children(network, fused_network.singly)
+    return fused_network.eval()
 
 
-def rewrite_children(module: nn.Module, whole: bool) -> None:
-    """Replaces what is known among a module's children and theirs, the innermost first."""
+def rewrite_children(module: nn.Module, stages: bool) -> None:
+    """Replaces what is known among a module's children and theirs, the innermost first; full-resolution stages, which
+    use up what they are given, where `stages` says that nobody needs it after them."""
     for name, child in list(module.named_children()):
-        rewrite_children(child, whole)
+        rewrite_children(child, stages)
         rewrite = REWRITES.get(type(child))
-        if rewrite and (whole or type(child) not in (CASNet, FRSNet)):
+        if rewrite and (stages or type(child) not in (CASNet, FRSNet)):
             setattr(module, name, rewrite(child))
 
 
@@ -117,22 +123,23 @@ def fuse_up(up: PixelShuffleUp) -> nn.Module:
     return fused_stages.FusedPixelShuffleUp(up) if known else up
 
 
-def fuse_casnet_step(step: CASNetStep) -> nn.Module:
-    doublings = len(step.encoder_term) - 1
-
-    def term() -> nn.Module:
-        width = next(step.encoder_term.parameters()).shape[1] >> doublings
-        return CASNetStep.term(width, step.norm.channels, doublings)
-
-    known = as_built(step.norm, lambda: LayerNorm2d(step.norm.channels))
-    known = known and as_built(step.encoder_term, term) and as_built(step.decoder_term, term)
-    return fused_stages.FusedCASNetStep(step) if known else step
-
-
 def fuse_casnet(stage: CASNet) -> nn.Module:
-    known = as_built(stage.intro, lambda: conv1x1(*reversed(stage.intro.weight.shape[:2]), bias=False))
-    known = known and all(isinstance(step, fused_stages.FusedCASNetStep) for step in stage.steps)
-    return fused_stages.FusedCASNet(stage) if known else stage
+    def known(step: nn.Module) -> bool:
+        assert isinstance(step, CASNetStep)
+
+        def term() -> nn.Module:
+            doublings = len(step.encoder_term) - 1
+            width = next(step.encoder_term.parameters()).shape[1] >> doublings
+            return CASNetStep.term(width, step.norm.channels, doublings)
+
+        return (
+            as_built(step.norm, lambda: LayerNorm2d(step.norm.channels))
+            and as_built(step.encoder_term, term)
+            and as_built(step.decoder_term, term)
+        )
+
+    intro = as_built(stage.intro, lambda: conv1x1(*reversed(stage.intro.weight.shape[:2]), bias=False))
+    return fused_stages.FusedCASNet(stage) if intro and all(map(known, stage.steps)) else stage
 
 
 def fuse_frsnet(stage: FRSNet) -> nn.Module:
@@ -157,7 +164,6 @@ REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.Sequential: fuse_sequential,
     CABG: fuse_group,
     DualAttention: fuse_dual_attention,
-    CASNetStep: fuse_casnet_step,
     CASNet: fuse_casnet,
     PixelShuffleUp: fuse_up,
     FRSNet: fuse_frsnet,

@@ -73,7 +73,7 @@ class FusedCASNet(nn.Module):
 
     def __init__(self, stage: CASNet):
         super().__init__()
-        self.steps = stage.steps
+        self.steps = nn.ModuleList(FusedCASNetStep(step) for step in stage.steps if isinstance(step, CASNetStep))
         self.register_buffer("intro", matrix(stage.intro).to(stage.intro.weight.dtype).contiguous())
 
     def forward(self, x: Tensor, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:

@@ -1,5 +1,6 @@
 """How much memory an image takes in a network, and how much there is."""
 
+import gc
 import os
 import sys
 import weakref
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from mhnet import allocator
 
 PROBE = 128  # side of the image whose maps are counted
 SLACK = 1.3  # what convolutions' work space and the allocator take beyond the maps (tests/test_memory.py)
@@ -113,3 +116,11 @@ def _left(group: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int
         return
     if most < _UNLIMITED:
         yield max(most - taken + int(stat.get(reclaimable, 0)), 0)
+
+
+def clear(device: torch.device) -> None:
+    """Lets go of what a failed computation held."""
+    gc.collect()
+    allocator.give_back()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

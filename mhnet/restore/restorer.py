@@ -1,6 +1,5 @@
 """One image through a network: of any kind and size, whole or in tiles."""
 
-import gc
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -52,13 +51,11 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def prepared(
-    network: MHNet | MHNetV4, device: torch.device, local_statistics: int | None, fused: bool = True
-) -> nn.Module:
-    """A network as it computes here: on the device, in evaluation mode, with the statistics that are wanted; on a CPU
-    in its faster form."""
+def prepared(network: MHNet | MHNetV4, device: torch.device, local: int | None, fused: bool = True) -> nn.Module:
+    """A network as it computes here: on the device, for inference, with local statistics as if trained on such patches;
+    on a CPU in its faster form."""
     network = network.to(device).to(memory_format=torch.channels_last).eval()
-    use_local_statistics(network, local_statistics)
+    use_local_statistics(network, local)
     return fuse(network) if fused and device.type == "cpu" else network
 
 
@@ -204,7 +201,7 @@ class Restorer:
         """Computes a batch of images of one size, with smaller tiles where memory runs out."""
         grid = self._grid(height, width, images)
         while not self._fits(grid, floats, finished, tick):
-            _clear(self.device)
+            memory.clear(self.device)
             smaller = tiles.by_pixels(height, width, grid.pixels // 2)
             if self.tile == "off":
                 raise MHNetError(f"Memory does not suffice for {height}×{width} pixels at once: restore them in tiles.")
@@ -294,14 +291,6 @@ def ran_out_of_memory(error: BaseException) -> bool:
     """Whether an error is that of a device or system without memory left."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
-
-
-def _clear(device: torch.device) -> None:
-    """Lets go of what a failed computation held."""
-    gc.collect()
-    allocator.give_back()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def training_patch(checkpoint: Checkpoint) -> int:

@@ -1,0 +1,199 @@
+"""The inference form of a network computes the same function, whatever it does not know, and holds less memory."""
+
+import pytest
+import torch
+from reference import LOCAL, PLAIN, Case
+from small import crops
+from torch import Tensor, nn
+
+from mhnet.models import MHNet, MHNetV4, stripes, use_local_statistics
+from mhnet.models.fuse import FusedNetwork, fuse
+from mhnet.models.fused import FusedNAFBlock, FusedSCAB
+from mhnet.models.fused_stages import FusedCASNet, FusedFRSNet
+from mhnet.models.layers import NAFBlock
+from mhnet.models.mhnet import SCAB, CASNet
+from mhnet.models.mhnet_v4 import FRSNet
+from mhnet.restore import memory
+
+SMALL = {"encoder_blocks": (1, 2, 1, 2), "group_blocks": 2}
+SIZES = [(1, 1), (17, 33), (40, 3), (48, 64)]
+
+
+def shaken(network: nn.Module) -> nn.Module:
+    """With every β, γ and norm's weight and bias drawn, none of which has its effect as it is initialised."""
+    for name, parameter in network.named_parameters():
+        if name.endswith(("beta", "gamma")):
+            nn.init.normal_(parameter, std=0.3)
+        elif "norm" in name:
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.3)
+    return network.eval()
+
+
+def networks() -> list[nn.Module]:
+    torch.manual_seed(1)
+    made = [MHNet(width=8, n_feat=12, **SMALL), MHNet(width=12, n_feat=10, **SMALL), MHNetV4(width=8, **SMALL)]
+    return [shaken(network) for network in made]
+
+
+def photo(height: int, width: int, n: int = 1) -> Tensor:
+    """Crops of photographs, N×3×H×W."""
+    images = [torch.from_numpy(crop[:height, :width]).permute(2, 0, 1) for crop in crops()[:n]]
+    return torch.stack(images).float() / 255
+
+
+def restore(network: nn.Module, image: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network(image)
+
+
+def assert_same(network: nn.Module, fused: nn.Module, image: Tensor, atol: float = 2e-5) -> None:
+    torch.testing.assert_close(restore(fused, image), restore(network, image), rtol=0, atol=atol)
+
+
+def kinds(network: nn.Module) -> set[type[nn.Module]]:
+    return {type(module) for module in network.modules()}
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=lambda case: case.file)
+def test_agrees_with_the_authors_network(case: Case):
+    fused = fuse(case.network())
+    expected = torch.from_numpy(case.expected()["output"])
+    torch.testing.assert_close(restore(fused, case.input()), expected, rtol=0, atol=1e-5)
+    assert not kinds(fused) & {NAFBlock, SCAB, CASNet, FRSNet}  # nothing was left as it was
+
+
+@pytest.mark.parametrize("stripe", [1, 1 << 12, stripes.STRIPE_BYTES])
+@pytest.mark.parametrize("network", networks(), ids=["v1", "v1-wide", "v4"])
+def test_agrees_on_photographs_of_any_size_whatever_the_stripes(network, stripe, monkeypatch):
+    monkeypatch.setattr(stripes, "STRIPE_BYTES", stripe)
+    fused = fuse(network)
+    for size in SIZES:
+        assert_same(network, fused, photo(*size))
+
+
+@pytest.mark.parametrize("network", networks(), ids=["v1", "v1-wide", "v4"])
+def test_a_batch_is_its_images(network):
+    images = photo(33, 50, 3)
+    before = images.clone()
+    fused = fuse(network)
+    assert_same(network, fused, images)
+    assert torch.equal(images, before)
+    assert torch.equal(restore(fused, images)[1:2], restore(fused, images[1:2]))
+    assert torch.equal(restore(fused, images), restore(fused, images))  # nothing is remembered
+
+
+@pytest.mark.parametrize("case", LOCAL, ids=lambda case: case.file)
+def test_local_statistics_stay_right(case: Case):
+    network = case.network()
+    use_local_statistics(network, case.patch)
+    expected = torch.from_numpy(case.expected()["output"])
+    torch.testing.assert_close(restore(fuse(network), case.input()), expected, rtol=0, atol=1e-5)
+
+
+def test_local_statistics_come_before_fusing():
+    with pytest.raises(ValueError, match="no spatial means"):
+        use_local_statistics(fuse(networks()[0]), 32)
+
+
+class Doubled(nn.Module):
+    """A part that nobody knows."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *x: Tensor) -> Tensor:
+        return 2 * self.inner(*x)
+
+
+UNKNOWN = {
+    "v1": ["context.encoders.1.0.conv1", "context.encoders.1.1", "full_resolution.steps.1.group.blocks.0.gate",
+           "full_resolution.steps.1.group.conv", "full_resolution.steps.2.encoder_term.1.1", "dual_attention.squeeze",
+           "full_resolution.steps.2.norm", "full_resolution.intro", "context.ups.1.0", "tail",
+           "full_resolution.steps.0.group"],
+    "v4": ["full_resolution.steps.1.fusion.squeeze", "full_resolution.steps.1.fusion",
+           "full_resolution.steps.2.decoder_up.0.0", "full_resolution.steps.3.encoder_term.3",
+           "full_resolution.steps.0.norm", "full_resolution.decoder_conv", "full_resolution.steps.1.group.0"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("design", "path"), [(design, path) for design, paths in UNKNOWN.items() for path in paths])
+def test_what_is_unknown_is_left_alone(design, path):
+    network = networks()[0 if design == "v1" else 2]
+    parent, _, name = path.rpartition(".")
+    parent = network.get_submodule(parent)
+    setattr(parent, name, Doubled(getattr(parent, name)))
+    fused = fuse(network)
+    assert Doubled in kinds(fused)
+    assert {FusedNAFBlock} <= kinds(fused)  # and the rest was fused
+    assert_same(network, fused, photo(33, 50, 2))
+
+
+def test_hooks_are_left_alone():
+    network = networks()[0]
+    network.get_submodule("context.decoders.1.conv3").register_forward_hook(lambda *call: call[2] + 1)
+    assert_same(network, fuse(network), photo(20, 30))
+
+
+class Other(MHNet):
+    """Reads the maps again after the full-resolution stage, and mixes the images of a batch."""
+
+    def residual(self, x: Tensor, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
+        return super().residual(x, encoded, decoded) + encoded[0].mean() + decoded[-1].mean()
+
+
+def test_other_networks_keep_their_maps():
+    network = shaken(Other(width=8, n_feat=12, **SMALL))
+    fused = fuse(network)
+    assert FusedSCAB in kinds(fused)
+    assert FusedCASNet not in kinds(fused)
+    assert_same(network, fused, photo(20, 30, 2))
+
+
+@pytest.mark.parametrize("network", networks(), ids=["v1", "v1-wide", "v4"])
+def test_other_precisions(network):
+    image = photo(24, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        fused = fuse(network)
+        mixed = restore(fused, image)
+    difference = (mixed.float() - restore(network, image)).abs().max().item()
+    assert difference < 0.05
+    double = network.double()
+    assert_same(double, fuse(double), image.double(), atol=1e-12)
+    half = network.bfloat16()
+    restored = restore(fuse(half), image.bfloat16())
+    assert restored.dtype == torch.bfloat16
+    assert_same(half, fuse(half), image.bfloat16(), atol=0.05)
+
+
+def test_the_network_stays_as_it_is_and_fused_ones_fuse_again():
+    network = networks()[0].train()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    fused = fuse(network)
+    again = fuse(fused)
+    assert network.training
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert torch.equal(restore(again, photo(20, 30)), restore(fused, photo(20, 30)))
+    assert not any(parameter.requires_grad for parameter in fused.parameters())
+
+
+def test_a_fused_network_does_not_train():
+    fused = fuse(networks()[2])
+    assert FusedFRSNet in kinds(fused)
+    assert isinstance(fused.eval(), FusedNetwork)
+    with pytest.raises(ValueError, match="train the network"):
+        fused.train()
+    with pytest.raises(ValueError, match="not Conv2d"):
+        fuse(nn.Conv2d(3, 3, 1))
+    with pytest.raises(ValueError, match="N×3×H×W"):
+        fused(torch.zeros(3, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("network", "share"), list(zip(networks(), (0.7, 0.7, 0.8), strict=True)), ids=["v1", "v1-wide", "v4"]
+)
+def test_it_holds_less(network, share, monkeypatch):
+    monkeypatch.setattr(stripes, "STRIPE_BYTES", 1 << 14)
+    plain, fused = (memory.bytes_per_pixel(one, torch.device("cpu")) for one in (network, fuse(network)))
+    assert fused < share * plain
