@@ -1,5 +1,6 @@
 """How much memory an image takes in a network, and how much there is."""
 
+import gc
 import os
 import sys
 import weakref
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-PROBE = 128  # side of the image whose maps are counted
+from mhnet import allocator
+
+PROBE = 192  # side of the image whose maps are counted
 SLACK = 1.3  # what convolutions' work space and the allocator take beyond the maps (tests/test_memory.py)
 FIXED = 256 << 20  # what they take for an image of any size, bytes
 UNKNOWN = 2 << 30  # taken as free where the system does not say
@@ -74,6 +77,20 @@ def free(device: torch.device) -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):
         return UNKNOWN
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error is that of a device or system without memory left."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def let_go(device: torch.device) -> None:
+    """Lets go of what a failed computation held."""
+    gc.collect()
+    allocator.give_back()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _available(meminfo: Path) -> int:

@@ -1,6 +1,5 @@
 """One image through a network: of any kind and size, whole or in tiles."""
 
-import gc
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -204,7 +203,7 @@ class Restorer:
         """Computes a batch of images of one size, with smaller tiles where memory runs out."""
         grid = self._grid(height, width, images)
         while not self._fits(grid, floats, finished, tick):
-            _clear(self.device)
+            memory.let_go(self.device)
             smaller = tiles.by_pixels(height, width, grid.pixels // 2)
             if self.tile == "off":
                 raise MHNetError(f"Memory does not suffice for {height}×{width} pixels at once: restore them in tiles.")
@@ -236,7 +235,7 @@ class Restorer:
         try:
             tiles.run(grid, lambda box: self._computed(floats(box), whole=grid.tiles == 1), finished, one_done)
         except (RuntimeError, MemoryError) as error:
-            if not ran_out_of_memory(error):
+            if not memory.ran_out(error):
                 raise
             return False
         return True
@@ -288,20 +287,6 @@ class Restorer:
         if sentence not in self.last.notes:
             self.last.notes.append(sentence)
             warnings.warn(sentence, RestoreWarning, stacklevel=2)
-
-
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is that of a device or system without memory left."""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
-
-
-def _clear(device: torch.device) -> None:
-    """Lets go of what a failed computation held."""
-    gc.collect()
-    allocator.give_back()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def training_patch(checkpoint: Checkpoint) -> int:
