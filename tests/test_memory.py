@@ -12,13 +12,18 @@ from mhnet.restore import memory
 
 PEAK = """
 import sys, torch
+from mhnet import allocator
 from mhnet.models import MHNet, MHNetV4, use_local_statistics
+from mhnet.models.fuse import fuse
 from mhnet.restore import memory
 def field(name):
     return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(name))
 network = eval(sys.argv[1]).eval().to(memory_format=torch.channels_last)
 if sys.argv[2] == "True":
     use_local_statistics(network, 64)
+if sys.argv[3] == "True":
+    allocator.keep_pages()
+    network = fuse(network)
 image = torch.rand(1, 3, 640, 640).contiguous(memory_format=torch.channels_last)
 with torch.inference_mode():
     per_pixel = memory.bytes_per_pixel(network, torch.device("cpu"))
@@ -30,16 +35,18 @@ print(memory.needed(per_pixel, 640 * 640), field("VmHWM") - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read as Linux tells them")
 @pytest.mark.parametrize(
-    ("network", "local"),
+    ("network", "local", "fused"),
     [
-        ("MHNet(width=16, n_feat=24, encoder_blocks=(1, 1, 2, 4), group_blocks=2)", False),
-        ("MHNet(width=16, n_feat=24, encoder_blocks=(1, 1, 2, 4), group_blocks=2)", True),
-        ("MHNet(n_feat=40, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", False),
-        ("MHNetV4(width=16, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", False),
+        ("MHNet(width=16, n_feat=24, encoder_blocks=(1, 1, 2, 4), group_blocks=2)", False, False),
+        ("MHNet(width=16, n_feat=24, encoder_blocks=(1, 1, 2, 4), group_blocks=2)", True, False),
+        ("MHNet(n_feat=40, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", False, False),
+        ("MHNet(n_feat=40, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", False, True),
+        ("MHNetV4(width=16, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", False, False),
     ],
 )
-def test_an_image_takes_what_was_foreseen(network, local):
-    done = subprocess.run([sys.executable, "-c", PEAK, network, str(local)], cwd=ROOT, capture_output=True, text=True)
+def test_an_image_takes_what_was_foreseen(network, local, fused):
+    words = [sys.executable, "-c", PEAK, network, str(local), str(fused)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     foreseen, taken = map(int, done.stdout.split())
     assert 0.4 * foreseen < taken <= foreseen

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mhnet import images, shipped
 from mhnet.errors import MHNetError
 from mhnet.models import MHNet
-from mhnet.restore import restorer as restoring
+from mhnet.restore import memory
 from mhnet.restore.precision import PRECISIONS, choose_precision, computing_in
 from mhnet.restore.restorer import Restorer, RestoreWarning
 from mhnet.weights import Checkpoint, WeightsError, load, write
@@ -207,4 +207,4 @@ def test_weights_that_ship_are_known_by_name(tmp_path, network, monkeypatch):
     ],
 )
 def test_memory_is_told_from_other_faults(error, answer):
-    assert restoring.ran_out_of_memory(error) is answer
+    assert memory.ran_out(error) is answer

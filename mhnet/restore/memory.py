@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from mhnet import allocator
 
-PROBE = 128  # side of the image whose maps are counted
+PROBE = 192  # side of the image whose maps are counted
 SLACK = 1.3  # what convolutions' work space and the allocator take beyond the maps (tests/test_memory.py)
 FIXED = 256 << 20  # what they take for an image of any size, bytes
 UNKNOWN = 2 << 30  # taken as free where the system does not say
@@ -79,6 +79,20 @@ def free(device: torch.device) -> int:
         return UNKNOWN
 
 
+def ran_out(error: BaseException) -> bool:
+    """Whether an error is that of a device or system without memory left."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def let_go(device: torch.device) -> None:
+    """Lets go of what a failed computation held."""
+    gc.collect()
+    allocator.give_back()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def _available(meminfo: Path) -> int:
     try:
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
@@ -116,11 +130,3 @@ def _left(group: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int
         return
     if most < _UNLIMITED:
         yield max(most - taken + int(stat.get(reclaimable, 0)), 0)
-
-
-def clear(device: torch.device) -> None:
-    """Lets go of what a failed computation held."""
-    gc.collect()
-    allocator.give_back()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -53,10 +53,10 @@ class Report:
 
 def prepared(network: MHNet | MHNetV4, device: torch.device, local: int | None, fused: bool = True) -> nn.Module:
     """A network as it computes here: on the device, for inference, with local statistics as if trained on such patches;
-    on a CPU in its faster form."""
+    on a CPU, without them, in its faster form."""
     network = network.to(device).to(memory_format=torch.channels_last).eval()
     use_local_statistics(network, local)
-    return fuse(network) if fused and device.type == "cpu" else network
+    return fuse(network) if fused and local is None and device.type == "cpu" else network
 
 
 class Restorer:
@@ -201,7 +201,7 @@ class Restorer:
         """Computes a batch of images of one size, with smaller tiles where memory runs out."""
         grid = self._grid(height, width, images)
         while not self._fits(grid, floats, finished, tick):
-            memory.clear(self.device)
+            memory.let_go(self.device)
             smaller = tiles.by_pixels(height, width, grid.pixels // 2)
             if self.tile == "off":
                 raise MHNetError(f"Memory does not suffice for {height}×{width} pixels at once: restore them in tiles.")
@@ -233,7 +233,7 @@ class Restorer:
         try:
             tiles.run(grid, lambda box: self._computed(floats(box), whole=grid.tiles == 1), finished, one_done)
         except (RuntimeError, MemoryError) as error:
-            if not ran_out_of_memory(error):
+            if not memory.ran_out(error):
                 raise
             return False
         return True
@@ -285,12 +285,6 @@ class Restorer:
         if sentence not in self.last.notes:
             self.last.notes.append(sentence)
             warnings.warn(sentence, RestoreWarning, stacklevel=2)
-
-
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is that of a device or system without memory left."""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def training_patch(checkpoint: Checkpoint) -> int:
