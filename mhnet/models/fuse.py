@@ -100,8 +100,8 @@ def fuse_scab(block: SCAB) -> nn.Module:
 
 
 def fuse_sequential(blocks: nn.Sequential) -> nn.Module:
-    striped = len(blocks) > 0 and all(isinstance(block, (fused.FusedNAFBlock, fused.FusedSCAB)) for block in blocks)
-    return fused.FusedBlocks(list(blocks)) if striped else blocks
+    alike = any(all(isinstance(block, kind) for block in blocks) for kind in (fused.FusedNAFBlock, fused.FusedSCAB))
+    return fused.FusedBlocks(list(blocks)) if alike and len(blocks) else blocks
 
 
 def fuse_group(group: CABG) -> nn.Module:

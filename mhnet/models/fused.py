@@ -43,9 +43,13 @@ class Fused(nn.Module):
         """H×W×C → H×W×C."""
         return self.update(x, torch.empty_like(x))
 
-    def update(self, x: Tensor, out: Tensor) -> Tensor:
-        """H×W×C → out of the same size, which may be x itself."""
+    def update(self, x: Tensor, out: Tensor, room: Tensor | None = None) -> Tensor:
+        """H×W×C → out of the same size, which may be x itself. What `room` gives is taken for what a block keeps until
+        it knows its mean."""
         raise NotImplementedError
+
+    def room(self, x: Tensor) -> Tensor | None:
+        """Room for `update`, which blocks of one kind can share."""
 
 
 def normalise(x: Tensor, norm: LayerNorm2d) -> Tensor:
@@ -96,13 +100,16 @@ class FusedNAFBlock(Fused):
             weight5=matrix(block.conv5) * gamma, bias5=vector(block.conv5.bias) * gamma,
         )  # fmt: skip
 
-    def update(self, x: Tensor, out: Tensor) -> Tensor:
+    def room(self, x: Tensor) -> Tensor:
+        return torch.empty_like(x)
+
+    def update(self, x: Tensor, out: Tensor, room: Tensor | None = None) -> Tensor:
         channels = x.shape[-1]
 
         def widen(rows: slice, wide: Tensor) -> None:
             torch.mm(flat(normalise(x[rows], self.norm1)), self.weight1, out=flat(wide)).add_(self.bias1)
 
-        gated = torch.empty_like(x)
+        gated = self.room(x) if room is None else room
         for rows, y in conv_over(x, widen, self.depthwise, self.depthwise_bias, 2 * channels):
             gate(y, gated[rows])
         attention = torch.addmv(self.sca_bias, self.sca.t(), mean(gated))
@@ -141,7 +148,10 @@ class FusedSCAB(Fused):
             sca=matrix(block.sca), sca_bias=vector(block.sca.bias),
         )  # fmt: skip
 
-    def update(self, x: Tensor, out: Tensor) -> Tensor:
+    def room(self, x: Tensor) -> Tensor:
+        return x.new_empty(*x.shape[:2], x.shape[-1] // 2)
+
+    def update(self, x: Tensor, out: Tensor, room: Tensor | None = None) -> Tensor:
         channels = x.shape[-1]
         wide = scratch(x, channels)
 
@@ -149,7 +159,7 @@ class FusedSCAB(Fused):
             y = flat(conv_rows(x, rows, self.depthwise1, channels))
             gate(torch.mm(y, self.weight1, out=wide[: len(y)]).add_(self.bias1), flat(gated))
 
-        half = x.new_empty(*x.shape[:2], channels // 2)
+        half = self.room(x) if room is None else room
         for rows, y in conv_over(x, narrow, self.depthwise2, groups=channels // 2):
             half[rows] = y
         pooled = torch.addmv(self.bias2, self.weight2.t(), mean(half))
@@ -161,16 +171,17 @@ class FusedSCAB(Fused):
 
 
 class FusedBlocks(Fused):
-    """Blocks one after the other, in place from the second on."""
+    """Blocks of one kind one after the other, in place from the second on."""
 
     def __init__(self, blocks: Sequence[nn.Module]):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 
-    def update(self, x: Tensor, out: Tensor) -> Tensor:
+    def update(self, x: Tensor, out: Tensor, room: Tensor | None = None) -> Tensor:
         for block in self.blocks:
             assert isinstance(block, Fused)
-            x = block.update(x, out)
+            room = block.room(x) if room is None else room
+            x = block.update(x, out, room)
         return out
 
 
@@ -215,7 +226,7 @@ class FusedDualAttention(Fused):
             by_place=by_place, by_channel=by_channel,
         )  # fmt: skip
 
-    def update(self, x: Tensor, out: Tensor) -> Tensor:
+    def update(self, x: Tensor, out: Tensor, room: Tensor | None = None) -> Tensor:
         def half(rows: slice, gated: Tensor) -> None:
             gate(conv_rows(x, rows, self.conv1), gated)
 

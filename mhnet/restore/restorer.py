@@ -277,9 +277,7 @@ class Restorer:
         """Remembers what was computed at once, or gives memory back where that was much."""
         if pixels > LARGE:
             allocator.give_back()
-            self._held = 0
-        elif allocator.kept():
-            self._held = max(self._held, pixels)
+        self._held = max(self._held, pixels) if allocator.kept() and pixels <= LARGE else 0
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.last.notes:
