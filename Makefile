@@ -23,8 +23,9 @@ lint: .venv/ready-test .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
 
-bench: .venv/ready  ## print how fast network, loading and scoring are beside the published ways
-	$(BIN)/python benchmarks/inference.py
+bench: .venv/ready  ## print how fast network, training, loading and scoring are beside the published ways
+	$(BIN)/python benchmarks/inference.py --quick
+	$(BIN)/python benchmarks/training.py --quick
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/metrics.py
 

@@ -20,7 +20,7 @@ _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def choose_precision(name: Precision, device: torch.device) -> Precision:
     """The precision to compute in: "auto" is fp16 on a CUDA GPU with tensor cores, and fp32 elsewhere.
 
-    fp16 and not bf16, because its errors are a tenth as large in images: bf16 keeps 8 bits of a value, fp16 11.
+    fp16 and not bf16, because bf16 keeps 8 bits of a value and fp16 11; what leaves its range is computed again.
 
     Raises:
         MHNetError: the device does not compute in that precision.
