@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +39,7 @@ SCALING = [(256, 400), (512, 800), (720, 1280), (2048, 2048), (5000, 5000)]
 OTHERS = ("compile", "openvino", "onnxruntime")
 Run = Callable[[Tensor], object]
 Column = tuple[str, str]  # form, allocator
+Measured = dict[tuple[int, int], dict[Column, tuple[list[float], int]]]  # seconds and bytes
 PUBLISHED, SHIPPED = ("published", "system"), ("ours", "kept")
 COLUMNS: list[Column] = [PUBLISHED, SHIPPED, ("published", "kept"), ("ours", "system")]
 
@@ -184,12 +184,13 @@ def product_rate() -> float:
 
 
 def operations(size: tuple[int, int]) -> int:
+    """Multiplications and additions of the published form."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         MHNet().eval()(torch.empty(1, 3, *size))
     return counter.get_total_flops()
 
 
-def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], device: str) -> tuple[str, Any]:
+def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], device: str) -> tuple[str, Measured]:
     """The Markdown table, and what was measured."""
     columns = [*COLUMNS, *((form, "kept") for form in also)]
     if device != "cpu":
@@ -200,7 +201,7 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
              f"matrix product reaches {rate / 1e9:.0f} GFLOP/s.", ""]  # fmt: skip
     lines += ["| image | form | freed memory | seconds | against it as published | share of the product's rate | "
               "peak memory |", "|---|---|---|---:|---:|---:|---:|"]  # fmt: skip
-    everything = {}
+    everything: Measured = {}
     for size in sizes:
         measured = everything[size] = alternately(columns, size, runs, device)
         work = operations(size)
@@ -219,11 +220,9 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
 
 
 def cpu_name() -> str:
-    try:
-        names = [line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-        return names[0].strip()
-    except (OSError, IndexError):
-        return "an unknown CPU"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(": ")[1].strip() for line in lines if "model name" in line), "an unknown CPU")
 
 
 def scaling(runs: int) -> str:
@@ -254,7 +253,7 @@ def write(name: str, text: str) -> None:
     PAGE.write_text(f"{before}{start}{text}\n{end}{after}")
 
 
-def plot(measured: dict[tuple[int, int], dict[Column, tuple[list[float], int]]]) -> None:
+def plot(measured: Measured) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
