@@ -5,7 +5,7 @@ whole process, and they take turns, so that whatever else the machine does falls
 and their ratio. Peak memory is that above the loaded program, measured in one more process for each.
 
     python benchmarks/inference.py                 the table
-    python benchmarks/inference.py --quick         small images, few runs, no memory
+    python benchmarks/inference.py --quick         256×256, few runs
     python benchmarks/inference.py --write         … into docs/performance.md, and fig/performance.png
     python benchmarks/inference.py --scaling       time for each pixel from 0.1 to 25 megapixels
     python benchmarks/inference.py --also compile openvino onnxruntime   beside other ways to run it, where installed
@@ -13,11 +13,11 @@ and their ratio. Peak memory is that above the loaded program, measured in one m
 
 import argparse
 import copy
-import io
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,9 +95,9 @@ def build(form: str, size: tuple[int, int], device: str) -> Run:
         return lambda x: model(x.numpy())
     import onnxruntime
 
-    onnx = io.BytesIO()
-    torch.onnx.export(net, (image,), onnx, dynamo=False, input_names=["image"])
-    session = onnxruntime.InferenceSession(onnx.getvalue(), providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder:
+        torch.onnx.export(net, (image,), f"{folder}/net.onnx", dynamo=False, input_names=["image"])
+        session = onnxruntime.InferenceSession(f"{folder}/net.onnx", providers=["CPUExecutionProvider"])
     return lambda x: session.run(None, {"image": x.numpy()})
 
 
@@ -246,7 +246,7 @@ def scaling(runs: int) -> str:
 
 
 def write(name: str, text: str) -> None:
-    """Puts a table between its markers in the page."""
+    """Puts text between its markers in the page."""
     page = PAGE.read_text()
     start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
     before, after = page.partition(start)[0], page.partition(end)[2]
@@ -277,7 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each (default: %(default)s)")
     parser.add_argument("--sizes", nargs="+", metavar="HxW", help="(default: 256x256 320x480 720x1280)")
-    parser.add_argument("--quick", action="store_true", help="256×256 only, three runs")
+    parser.add_argument("--quick", action="store_true", help="256×256 only, three runs of each")
     parser.add_argument("--also", nargs="+", choices=OTHERS, default=[], help="other ways to run it; compiling is slow")
     parser.add_argument("--scaling", action="store_true", help="time for each pixel instead")
     parser.add_argument("--write", action="store_true", help="write the page's table and plot")
@@ -289,7 +289,9 @@ def main() -> None:
     if args.scaling:
         text = scaling(args.runs)
         return write("scaling", text) if args.write else None
-    sizes = [tuple(map(int, size.split("x"))) for size in args.sizes] if args.sizes else SIZES[: 1 if args.quick else 3]
+    sizes = SIZES[: 1 if args.quick else 3]
+    if args.sizes:
+        sizes = [(int(height), int(width)) for height, _, width in (size.partition("x") for size in args.sizes)]
     runs = 3 if args.quick else args.runs
     text, measured = table(sizes, runs, args.also, "cpu")
     if torch.cuda.is_available():
