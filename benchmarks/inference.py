@@ -12,7 +12,6 @@ and their ratio. Peak memory is that above the loaded program, measured in one m
 """
 
 import argparse
-import copy
 import os
 import statistics
 import subprocess
@@ -24,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from published import as_published
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mhnet import allocator
 from mhnet.models import MHNet
 from mhnet.models.fuse import fuse
-from mhnet.models.layers import LayerNorm2d
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PLOT = ROOT / "docs" / "performance.md", ROOT / "fig" / "performance.png"
@@ -42,30 +41,6 @@ Column = tuple[str, str]  # form, allocator
 Measured = dict[tuple[int, int], dict[Column, tuple[list[float], int]]]  # seconds and bytes
 PUBLISHED, SHIPPED = ("published", "system"), ("ours", "kept")
 COLUMNS: list[Column] = [PUBLISHED, SHIPPED, ("published", "kept"), ("ours", "system")]
-
-
-class PublishedLayerNorm(nn.Module):
-    """LayerNorm over channels as mean, variance and square root, one operation after the other."""
-
-    def __init__(self, norm: LayerNorm2d):
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean(1, keepdim=True)
-        variance = (x - mean).pow(2).mean(1, keepdim=True)
-        normal = (x - mean) / (variance + self.eps).sqrt()
-        return self.weight.view(1, -1, 1, 1) * normal + self.bias.view(1, -1, 1, 1)
-
-
-def as_published(network: nn.Module) -> nn.Module:
-    """A copy with every norm written by hand, in contiguous layout."""
-    network = copy.deepcopy(network)
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, LayerNorm2d):
-                setattr(module, name, PublishedLayerNorm(child))
-    return network.to(memory_format=torch.contiguous_format)
 
 
 def network() -> MHNet:

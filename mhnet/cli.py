@@ -10,6 +10,7 @@ from mhnet.data_commands import add_data_commands
 from mhnet.doctor_command import add_doctor_command
 from mhnet.errors import exits_cleanly
 from mhnet.evaluate_command import add_evaluate_command
+from mhnet.export_command import add_export_command
 from mhnet.restore_command import add_restore_command
 from mhnet.room_commands import add_room_commands
 from mhnet.usage import HelpFormatter
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     add_evaluate_command(commands)
     add_data_commands(commands)
     add_weights_commands(commands)
+    add_export_command(commands)
     add_doctor_command(commands)
     add_completion_command(commands, parser)
     return top

@@ -24,6 +24,23 @@ def depthwise3x3(channels: int, bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=bias)
 
 
+def scaled(conv: nn.Conv2d, x: Tensor, scale: Tensor) -> Tensor:
+    """scale · conv(x) of a 1×1 convolution with bias, the scale moved into its weights: training then neither makes
+    nor keeps the map that the scale would multiply.
+
+    Args:
+        conv: N×C×H×W → N×D×H×W.
+        scale: 1×D×1×1, or N×D×1×1 for each image its own.
+    """
+    assert conv.bias is not None
+    if len(scale) == 1:
+        return F.conv2d(x, conv.weight * scale.transpose(0, 1), conv.bias * scale.flatten())
+    scale = scale.flatten(1)
+    pixels, weight = x.permute(0, 2, 3, 1).flatten(1, 2), conv.weight.flatten(1)
+    weights, biases = (weight * scale[:, :, None]).transpose(1, 2), (conv.bias * scale)[:, None]
+    return torch.baddbmm(biases, pixels, weights).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+
+
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """Suspends autocast on x's device, if it is on."""
     kind = x.device.type
@@ -94,9 +111,9 @@ class NAFBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         t = self.gate(self.conv2(self.conv1(self.norm1(x))))
         t = t * self.sca(self.pool(t))
-        x = x + self.beta * self.conv3(t)
+        x = x + scaled(self.conv3, t, self.beta)
         t = self.gate(self.conv4(self.norm2(x)))
-        return x + self.gamma * self.conv5(t)
+        return x + scaled(self.conv5, t, self.gamma)
 
 
 class PixelShuffleUp(nn.Sequential):

@@ -25,14 +25,24 @@ class SpatialMean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N×C×H×W → N×C×1×1, or N×C×H×W where the mean is local."""
         if self.patch is None or self.training:
-            return x.mean((2, 3), keepdim=True)
+            return global_mean(x)
         window = 3 * self.patch // (2 * self.scale)
         if window >= x.shape[2] and window >= x.shape[3]:
-            return x.mean((2, 3), keepdim=True)
+            return global_mean(x)
         return sliding_mean(x, max(window, 1))
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}, patch={self.patch}"
+
+
+def global_mean(x: Tensor) -> Tensor:
+    """Mean over H and W, N×C×H×W → N×C×1×1, summed in float32 or wider.
+
+    The gradient of a sum is a view of N×C×1×1, that of `Tensor.mean` a whole new map, and a contiguous one: everything
+    before it would then change layout in the backward pass.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return (x.sum((2, 3), keepdim=True, dtype=wide) / (x.shape[2] * x.shape[3])).to(x.dtype)
 
 
 def sliding_mean(x: Tensor, window: int) -> Tensor:

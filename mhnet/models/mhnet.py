@@ -19,6 +19,7 @@ from mhnet.models.layers import (
     conv1x1,
     conv3x3,
     depthwise3x3,
+    scaled,
 )
 from mhnet.models.local import SpatialMean
 
@@ -78,7 +79,7 @@ class DualAttention(nn.Module):
 
 class SCAB(nn.Module):
     """Simplified channel attention block: two depthwise-pointwise pairs with a gate between them, and an attention
-    without sigmoid. N×C×H×W → N×C×H×W."""
+    without sigmoid: the second pair's result, times a 1×1 convolution of its means. N×C×H×W → N×C×H×W."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -91,9 +92,11 @@ class SCAB(nn.Module):
         self.sca = conv1x1(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        t = self.gate(self.pointwise1(self.depthwise1(x)))
-        t = self.pointwise2(self.depthwise2(t))
-        return x + t * self.sca(self.pool(t))
+        t = self.depthwise2(self.gate(self.pointwise1(self.depthwise1(x))))
+        attention = self.sca(self.pointwise2(self.pool(t)))  # the means behind pointwise2, from those before it
+        if self.training:
+            return x + scaled(self.pointwise2, t, attention)
+        return x + self.pointwise2(t) * attention
 
 
 class CABG(nn.Module):
@@ -142,7 +145,22 @@ class CASNetStep(nn.Module):
 
     def forward(self, x: Tensor, encoded: Tensor, decoded: Tensor) -> Tensor:
         x = self.group(self.norm(x))  # the norm's input is not used again: there is no residual around it
-        return x + self.encoder_term(encoded) + self.decoder_term(decoded)
+        return x + self.terms(encoded, decoded)
+
+    def terms(self, encoded: Tensor, decoded: Tensor) -> Tensor:
+        """The sum of both terms: all convolutions first, then the upsampling. Both are linear, one over channels and
+        one over places, so that their order is free."""
+        total = _convolutions(self.encoder_term, encoded) + _convolutions(self.decoder_term, decoded)
+        for up in self.encoder_term[:-1]:
+            total = up.get_submodule("0")(total)
+        return total
+
+
+def _convolutions(term: nn.Sequential, x: Tensor) -> Tensor:
+    """A term without its upsampling."""
+    for up in term[:-1]:
+        x = up.get_submodule("1")(x)
+    return term[-1](x)
 
 
 class CASNet(nn.Module):

@@ -1,0 +1,226 @@
+"""A training step of the network as published, operation by operation, against ours: time, memory, gradients.
+
+Each kind runs in a process of its own, because how memory is kept is a process's setting; the steps alternate between
+them, only one computes at a time. Memory is a step's peak above the loaded program, in fresh processes.
+
+    python benchmarks/training.py [--quick] [--runs 7] [--batch 2] [--size 128] [--device cpu] [--write PAGE]
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from published import as_published
+from torch import Tensor, nn
+
+from mhnet.allocator import keep_pages
+from mhnet.models import MHNet, use_checkpointing
+from mhnet.train.losses import psnr_loss
+
+BEGIN, END = "<!-- training step: begin -->", "<!-- training step: end -->"
+
+
+class Kind(NamedTuple):
+    """What one process runs."""
+
+    title: str
+    ours: bool
+    keeps_pages: bool
+    checkpointing: bool = False
+
+
+KINDS = {
+    "published": Kind("as published, the system's allocator", False, False),
+    "published_kept": Kind("as published, pages kept", False, True),
+    "ours": Kind("ours, the system's allocator", True, False),
+    "ours_kept": Kind("**ours as shipped**: pages kept", True, True),
+    "recomputed": Kind("ours, checkpointing, the system's allocator", True, False, True),
+    "recomputed_kept": Kind("ours, checkpointing, pages kept", True, True, True),
+}
+QUICK = ("published", "published_kept", "ours", "ours_kept", "recomputed")
+
+
+def make_network(kind: Kind, device: str) -> nn.Module:
+    """MHNet deblurring with β and γ away from zero, so that no gradient vanishes."""
+    torch.manual_seed(0)
+    network = MHNet()
+    for name, parameter in network.named_parameters():
+        if name.endswith(("beta", "gamma")):
+            nn.init.normal_(parameter, std=0.3)
+    network = network.to(memory_format=torch.channels_last) if kind.ours else as_published(network)
+    if kind.checkpointing:
+        use_checkpointing(network)
+    return network.to(device).train()
+
+
+def make_step(kind: Kind, batch: int, size: int, device: str) -> tuple[nn.Module, Callable[[], None]]:
+    network = make_network(kind, device)
+    images, target = (torch.rand(batch, 3, size, size).to(device) for _ in range(2))
+
+    def step() -> None:
+        network.zero_grad(set_to_none=True)
+        psnr_loss(network(images).restored, target).backward()
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return network, step
+
+
+def serve(kind: Kind, batch: int, size: int, device: str) -> None:
+    """A worker: a line from the standard input, a step, its seconds."""
+    if kind.keeps_pages:
+        keep_pages()
+    _, step = make_step(kind, batch, size, device)
+    step()  # allocates
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        step()
+        print(time.perf_counter() - start, flush=True)
+
+
+def megabytes(key: str) -> float:
+    """This process's resident memory now (VmRSS) or at most (VmHWM), in MB; Linux only."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def measure_memory(kind: Kind, batch: int, size: int, device: str) -> None:
+    """A worker: prints the peak of two steps above the loaded program."""
+    if kind.keeps_pages:
+        keep_pages()
+    _, warm_up = make_step(kind, 1, 16, device)
+    warm_up()  # libraries load what they need
+    _, step = make_step(kind, batch, size, device)
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() / 1e6
+    else:
+        before = megabytes("VmRSS")
+    step()
+    step()
+    peak = torch.cuda.max_memory_allocated() / 1e6 if device != "cpu" else megabytes("VmHWM")
+    print(peak - before)
+
+
+def difference(batch: int, size: int, device: str) -> float:
+    """The largest relative difference of any parameter's gradient, ours against published."""
+    gradients: list[list[Tensor]] = []
+    for name in ("published", "ours"):
+        network, step = make_step(KINDS[name], batch, size, device)
+        step()
+        gradients.append([p.grad for p in network.parameters() if p.grad is not None])
+    return max(((ours - own).norm() / own.norm()).item() for own, ours in zip(*gradients, strict=True))
+
+
+def call(*arguments: object) -> list[str]:
+    return [sys.executable, __file__, *map(str, arguments)]
+
+
+def time_kinds(names: tuple[str, ...], runs: int, common: tuple[object, ...]) -> dict[str, list[float]]:
+    """Seconds of `runs` steps of each kind, taken in turn."""
+    workers = {}
+    for name in names:
+        command = call("--worker", name, *common)
+        workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def answer(name: str) -> str:
+        line = workers[name].stdout.readline()
+        if not line:
+            raise SystemExit(f"the process for {name} ended: is there enough memory?")
+        return line
+
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    try:
+        for name in names:
+            answer(name)
+        for _ in range(runs):
+            for name in names:
+                workers[name].stdin.write("\n")
+                workers[name].stdin.flush()
+                seconds[name].append(float(answer(name)))
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.wait()
+    return seconds
+
+
+def memory_of(name: str, common: tuple[object, ...]) -> float:
+    done = subprocess.run(call("--worker", name, "--memory", *common), capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def table(seconds: dict[str, list[float]], memory: dict[str, float]) -> str:
+    """A row for each kind; ratios to the published formulation with the system's allocator and with its own."""
+    lines = ["| | a step: median (range) | speed | speed, same allocator | peak memory | memory |",
+             "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, values in seconds.items():
+        kind = KINDS[name]
+        like = "published_kept" if kind.keeps_pages else "published"
+        cells = [f"{medians[name]:.2f} s ({min(values):.2f} to {max(values):.2f})",
+                 f"{medians['published'] / medians[name]:.2f}×", f"{medians[like] / medians[name]:.2f}×"]  # fmt: skip
+        if name in memory:
+            cells += [f"{memory[name]:,.0f} MB", f"{memory[name] / memory['published']:.2f}×"]
+        lines.append(f"| {kind.title} | {' | '.join(cells + ['', ''][: 5 - len(cells)])} |")
+    return "\n".join(lines)
+
+
+def write_table(page: Path, text: str) -> None:
+    """Puts the table between its marks in a Markdown page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise SystemExit(f"{page} has no lines {BEGIN} and {END} to put the table between")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def report(args: argparse.Namespace, common: tuple[Any, ...]) -> None:
+    names = QUICK if args.quick else tuple(KINDS)
+    if args.device != "cpu":  # a GPU's memory is kept by PyTorch itself
+        names = tuple(name for name in names if not KINDS[name].keeps_pages)
+    threads = f"{torch.get_num_threads()} threads" if args.device == "cpu" else torch.cuda.get_device_name()
+    print(f"MHNet deblurring, batch {args.batch}, {args.size}×{args.size}, fp32, {args.device}, {threads}", flush=True)
+    apart = difference(args.batch, args.size, args.device)
+    print(f"largest difference of a parameter's gradient, relative: {apart:.0e}\n", flush=True)
+    seconds = time_kinds(names, 3 if args.quick else args.runs, common)
+    measurable = args.device != "cpu" or Path("/proc/self/status").exists()
+    memory = {name: memory_of(name, common) for name in names} if measurable else {}
+    text = table(seconds, memory)
+    print(text)
+    shipped = "ours_kept" if "ours_kept" in names else "ours"
+    speed = statistics.median(seconds["published"]) / statistics.median(seconds[shipped])
+    print(f"\nA step as shipped is {speed:.2f} times as fast as the published operations", end="")
+    print(f" in {memory[shipped] / memory['published']:.2f} times their memory." if memory else ".")
+    if args.write:
+        write_table(args.write, text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=7, help="timed steps of each kind (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="three steps of each, fewer kinds: about a minute")
+    parser.add_argument("--batch", type=int, default=2, help="(default: %(default)s)")
+    parser.add_argument("--size", type=int, default=128, help="side of the crops (default: %(default)s)")
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--device", default="cuda" if cuda else "cpu", help="(default here: %(default)s)")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="a Markdown page to put the table into")
+    parser.add_argument("--worker", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        work = measure_memory if args.memory else serve
+        work(KINDS[args.worker], args.batch, args.size, args.device)
+    else:
+        report(args, ("--batch", args.batch, "--size", args.size, "--device", args.device))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Activation checkpointing: training in less memory, for a second forward pass through every block.
+
+What a part of the network computed is dropped in the forward pass, all but its result, and computed again when the
+backward pass comes to it (Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mhnet.models.context import ChannelAttention
+from mhnet.models.layers import NAFBlock
+from mhnet.models.mhnet import SCAB, DualAttention
+from mhnet.models.mhnet_v4 import AFFM
+
+BLOCKS = (SCAB, NAFBlock)
+SINGLE = (*BLOCKS, ChannelAttention, DualAttention, AFFM)
+
+TOGETHER = 2
+"""Blocks of a chain that are recomputed together: the map before every second block is kept, and the maps inside two
+blocks live at a time. For chains of 8, two to four are alike; one, or all, take a third more memory."""
+
+
+def use_checkpointing(model: nn.Module, on: bool = True) -> None:
+    """Switch activation checkpointing on or off, in place, for any network of `mhnet.models` in training mode.
+
+    Parameters, their names and all results stay as they are, and so does evaluation mode. Call it before
+    `torch.compile` and before the network is wrapped for several devices.
+
+    Raises:
+        ValueError: the model has no blocks to recompute.
+    """
+    parts = list(_parts(model))
+    if not parts:
+        raise ValueError(f"{type(model).__name__} has no blocks to recompute")
+    for part in parts:
+        part.__dict__.pop("forward", None)  # back to the class's own
+        if on:
+            part.forward = partial(_chain if isinstance(part, nn.Sequential) else _single, part)
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Chains of blocks, and what stands alone; nothing inside another."""
+    children = list(module.children())
+    chain = isinstance(module, nn.Sequential) and children and all(isinstance(child, BLOCKS) for child in children)
+    if chain or isinstance(module, SINGLE):
+        yield module
+    else:
+        for child in children:
+            yield from _parts(child)
+
+
+def _single(part: nn.Module, *maps: Tensor) -> Tensor:
+    return _recomputed(part, partial(type(part).forward, part), *maps)
+
+
+def _chain(chain: nn.Sequential, x: Tensor) -> Tensor:
+    blocks = list(chain)
+    for first in range(0, len(blocks), TOGETHER):
+        x = _recomputed(chain, partial(_in_turn, blocks[first : first + TOGETHER]), x)
+    return x
+
+
+def _in_turn(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:
+    for block in blocks:
+        x = block(x)
+    return x
+
+
+def _recomputed(part: nn.Module, forward: Callable[..., Tensor], *maps: Tensor) -> Tensor:
+    if part.training and torch.is_grad_enabled():
+        return checkpoint(forward, *maps, use_reentrant=False)
+    return forward(*maps)
