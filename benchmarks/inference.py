@@ -5,33 +5,31 @@ whole process, and they take turns, so that whatever else the machine does falls
 and their ratio. Peak memory is that above the loaded program, measured in one more process for each.
 
     python benchmarks/inference.py                 the table
-    python benchmarks/inference.py --quick         small images, few runs, no memory
+    python benchmarks/inference.py --quick         256×256, few runs
     python benchmarks/inference.py --write         … into docs/performance.md, and fig/performance.png
     python benchmarks/inference.py --scaling       time for each pixel from 0.1 to 25 megapixels
     python benchmarks/inference.py --also compile openvino onnxruntime   beside other ways to run it, where installed
 """
 
 import argparse
-import copy
-import io
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from published import as_published
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mhnet import allocator
 from mhnet.models import MHNet
 from mhnet.models.fuse import fuse
-from mhnet.models.layers import LayerNorm2d
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PLOT = ROOT / "docs" / "performance.md", ROOT / "fig" / "performance.png"
@@ -40,32 +38,9 @@ SCALING = [(256, 400), (512, 800), (720, 1280), (2048, 2048), (5000, 5000)]
 OTHERS = ("compile", "openvino", "onnxruntime")
 Run = Callable[[Tensor], object]
 Column = tuple[str, str]  # form, allocator
+Measured = dict[tuple[int, int], dict[Column, tuple[list[float], int]]]  # seconds and bytes
 PUBLISHED, SHIPPED = ("published", "system"), ("ours", "kept")
 COLUMNS: list[Column] = [PUBLISHED, SHIPPED, ("published", "kept"), ("ours", "system")]
-
-
-class PublishedLayerNorm(nn.Module):
-    """LayerNorm over channels as mean, variance and square root, one operation after the other."""
-
-    def __init__(self, norm: LayerNorm2d):
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean(1, keepdim=True)
-        variance = (x - mean).pow(2).mean(1, keepdim=True)
-        normal = (x - mean) / (variance + self.eps).sqrt()
-        return self.weight.view(1, -1, 1, 1) * normal + self.bias.view(1, -1, 1, 1)
-
-
-def as_published(network: nn.Module) -> nn.Module:
-    """A copy with every norm written by hand, in contiguous layout."""
-    network = copy.deepcopy(network)
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, LayerNorm2d):
-                setattr(module, name, PublishedLayerNorm(child))
-    return network.to(memory_format=torch.contiguous_format)
 
 
 def network() -> MHNet:
@@ -95,9 +70,9 @@ def build(form: str, size: tuple[int, int], device: str) -> Run:
         return lambda x: model(x.numpy())
     import onnxruntime
 
-    onnx = io.BytesIO()
-    torch.onnx.export(net, (image,), onnx, dynamo=False, input_names=["image"])
-    session = onnxruntime.InferenceSession(onnx.getvalue(), providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder:
+        torch.onnx.export(net, (image,), f"{folder}/net.onnx", dynamo=False, input_names=["image"])
+        session = onnxruntime.InferenceSession(f"{folder}/net.onnx", providers=["CPUExecutionProvider"])
     return lambda x: session.run(None, {"image": x.numpy()})
 
 
@@ -184,12 +159,13 @@ def product_rate() -> float:
 
 
 def operations(size: tuple[int, int]) -> int:
+    """Multiplications and additions of the published form."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         MHNet().eval()(torch.empty(1, 3, *size))
     return counter.get_total_flops()
 
 
-def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], device: str) -> tuple[str, Any]:
+def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], device: str) -> tuple[str, Measured]:
     """The Markdown table, and what was measured."""
     columns = [*COLUMNS, *((form, "kept") for form in also)]
     if device != "cpu":
@@ -200,7 +176,7 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
              f"matrix product reaches {rate / 1e9:.0f} GFLOP/s.", ""]  # fmt: skip
     lines += ["| image | form | freed memory | seconds | against it as published | share of the product's rate | "
               "peak memory |", "|---|---|---|---:|---:|---:|---:|"]  # fmt: skip
-    everything = {}
+    everything: Measured = {}
     for size in sizes:
         measured = everything[size] = alternately(columns, size, runs, device)
         work = operations(size)
@@ -219,11 +195,9 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
 
 
 def cpu_name() -> str:
-    try:
-        names = [line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-        return names[0].strip()
-    except (OSError, IndexError):
-        return "an unknown CPU"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(": ")[1].strip() for line in lines if "model name" in line), "an unknown CPU")
 
 
 def scaling(runs: int) -> str:
@@ -247,14 +221,14 @@ def scaling(runs: int) -> str:
 
 
 def write(name: str, text: str) -> None:
-    """Puts a table between its markers in the page."""
+    """Puts text between its markers in the page."""
     page = PAGE.read_text()
     start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
     before, after = page.partition(start)[0], page.partition(end)[2]
     PAGE.write_text(f"{before}{start}{text}\n{end}{after}")
 
 
-def plot(measured: dict[tuple[int, int], dict[Column, tuple[list[float], int]]]) -> None:
+def plot(measured: Measured) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -278,7 +252,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each (default: %(default)s)")
     parser.add_argument("--sizes", nargs="+", metavar="HxW", help="(default: 256x256 320x480 720x1280)")
-    parser.add_argument("--quick", action="store_true", help="256×256 only, three runs")
+    parser.add_argument("--quick", action="store_true", help="256×256 only, three runs of each")
     parser.add_argument("--also", nargs="+", choices=OTHERS, default=[], help="other ways to run it; compiling is slow")
     parser.add_argument("--scaling", action="store_true", help="time for each pixel instead")
     parser.add_argument("--write", action="store_true", help="write the page's table and plot")
@@ -290,7 +264,9 @@ def main() -> None:
     if args.scaling:
         text = scaling(args.runs)
         return write("scaling", text) if args.write else None
-    sizes = [tuple(map(int, size.split("x"))) for size in args.sizes] if args.sizes else SIZES[: 1 if args.quick else 3]
+    sizes = SIZES[: 1 if args.quick else 3]
+    if args.sizes:
+        sizes = [(int(height), int(width)) for height, _, width in (size.partition("x") for size in args.sizes)]
     runs = 3 if args.quick else args.runs
     text, measured = table(sizes, runs, args.also, "cpu")
     if torch.cuda.is_available():

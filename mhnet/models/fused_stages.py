@@ -42,9 +42,9 @@ class FusedCASNetStep(nn.Module):
             x = pixels(self.group(maps(x)).to(x.dtype))
             add_upsampled(x, terms.pop(0), self.doublings)
             return x
-        y = self.group.blocks.image(x)
-        add_upsampled(x, terms.pop(0), self.doublings)
-        return self.group.add_conv(y, x)
+        y = x.clone()
+        add_upsampled(x, terms.pop(0), self.doublings)  # before the group, which then holds two maps and not three
+        return self.group.add_conv(self.group.blocks.update(y, y), x)
 
 
 def add_upsampled(x: Tensor, term: Tensor, doublings: int) -> None:
