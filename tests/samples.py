@@ -20,7 +20,8 @@ ALPHA = np.linspace(0, 255, HEIGHT * WIDTH).astype(np.uint8).reshape(HEIGHT, WID
 
 def deep(pixels: np.ndarray) -> np.ndarray:
     """A photograph of 8 bits as one of 16, its lower bytes filled by noise."""
-    return pixels.astype(np.uint16) * 256 + RNG.integers(0, 256, pixels.shape, dtype=np.uint16)
+    noise = np.random.default_rng(0).integers(0, 256, pixels.shape, dtype=np.uint16)  # the same in whatever order
+    return pixels.astype(np.uint16) * 256 + noise
 
 
 def picture(bits: int = 8, channels: int = 3, alpha: bool = False, metadata: Metadata | None = None) -> Picture:

@@ -284,20 +284,20 @@ def test_a_full_disk_stops_the_work(tmp_path, photos, weights, capsys, monkeypat
 
 @linux
 def test_an_interrupted_folder_goes_on_where_it_was(tmp_path, weights):
-    photo = images.read(PHOTOS / "lake-sherburne.jpg")
-    for i in range(12):
+    photo, count = images.read(PHOTOS / "lake-sherburne.jpg"), 30  # more than a busy machine does before it looks
+    for i in range(count):
         images.write(tmp_path / "in" / f"{i}.png", np.roll(photo, i))
     words = [sys.executable, "-m", "mhnet", "restore", "in", "-o", "out", "--weights", weights, "--json"]
     running = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "out").glob("[0-9]*.png")) and running.poll() is None:
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
-    told, said = running.communicate(timeout=60)
+    told, said = running.communicate(timeout=120)
     assert running.returncode == 130 and "goes on from here" in said and "Traceback" not in said
     done = names(tmp_path / "out")
-    assert 1 <= len(done) < 12 and not any(name.startswith(".") for name in done)
+    assert 1 <= len(done) < count and not any(name.startswith(".") for name in done)
     assert [json.loads(line)["status"] for line in told.splitlines()] == ["restored"] * len(done)
     finished = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 0
     statuses = [json.loads(line)["status"] for line in finished.stdout.splitlines()]
-    assert statuses == ["skipped"] * len(done) + ["restored"] * (12 - len(done))
+    assert statuses == ["skipped"] * len(done) + ["restored"] * (count - len(done))
