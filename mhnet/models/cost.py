@@ -1,21 +1,32 @@
 """What a network costs."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from mhnet.models.mhnet import CASNetStep
 
 
 def gmacs(build: Callable[[], nn.Module], height: int = 256, width: int = 256) -> float:
     """Billions of multiplications with additions for one image of that size, as papers count them: those of
-    convolutions and matrix products, by `torch.utils.flop_counter`, which counts each as two. Nothing is computed.
+    convolutions and matrix products in the published order, by `torch.utils.flop_counter`, which counts each as two.
+    Nothing is computed.
 
     Args:
         build: makes the network.
     """
     with torch.device("meta"):
         network, image = build().eval(), torch.empty(1, 3, height, width)
+    for step in network.modules():
+        if isinstance(step, CASNetStep):  # ours convolves before it upsamples, which takes fewer
+            step.terms = partial(_as_published, step)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     return counter.get_total_flops() / 2e9
+
+
+def _as_published(step: CASNetStep, encoded: Tensor, decoded: Tensor) -> Tensor:
+    return step.encoder_term(encoded) + step.decoder_term(decoded)
