@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from restoring import steps
 from small import PHOTOS, ROOT
 from torch import Tensor, nn
 
@@ -115,15 +116,6 @@ def test_one_tile_is_the_image_bit_for_bit(tile):
     restorer = Restorer(network, tile=tile)
     np.testing.assert_array_equal(restorer(PHOTO), whole)
     assert restorer.last.tile is None and restorer.last.count == 1
-
-
-def steps(image: np.ndarray, grid: tiles.Grid) -> np.ndarray:
-    """Absolute differences across the edges of the tiles."""
-    found = [np.zeros(0, int)]
-    for axis, along in ((0, grid.rows), (1, grid.columns)):
-        places = {place for span in along.spans() for place in span} - {0, image.shape[axis]}
-        found += [np.abs(image.take(place, axis) - image.take(place - 1, axis)).ravel() for place in places]
-    return np.concatenate(found)
 
 
 @pytest.mark.parametrize("name", ["lake-sherburne", "perched-osprey", "roman-colosseum"])
