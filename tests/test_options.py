@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from launch import command, finish
 from small import ROOT, make_pairs, settings
 from torch.optim import Adam
 
@@ -300,11 +301,12 @@ def test_tensorboard_shows_scalars_and_the_same_images_every_time(tmp_path):
 
 
 def test_wandb_is_used_when_asked_for(tmp_path, monkeypatch):
+    """In a process of its own, which ends with the service that W&B starts."""
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2}, TRAINING={"WANDB_PROJECT": "mhnet-test"})
-    train(load_config(DEBLURRING, path), DEBLURRING)
+    finish(command(path, tmp_path / "run"))
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
 
 
