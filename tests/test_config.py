@@ -56,6 +56,9 @@ def test_the_command_line_overrides_the_file(tmp_path, monkeypatch):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
+    path = settings(tmp_path / "training.yml", DATA={"PROGRESSIVE": [[2, 64, 2]]})
+    config = load_config(DERAINING, path, ["DATA.PROGRESSIVE", "[]"])
+    assert config.DATA.PROGRESSIVE == []
     config = load_config(
         DERAINING, path, ["OPTIM.LR_INITIAL", "2e-4", "MODEL.ENCODER_BLOCKS", "[1, 2, 3, 4]", "DATA.VAL_DIR", "mine"]
     )

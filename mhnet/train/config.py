@@ -31,13 +31,13 @@ def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> 
     Raises:
         ConfigError: the file is missing or no YAML, a key is unknown, a value has the wrong type or is out of range.
     """
-    path, config = Path(path), defaults(task)
-    _merge(config, _read(path), str(path))
+    path, config, kinds = Path(path), defaults(task), defaults(task)
+    _merge(config, kinds, _read(path), str(path))
     _anchor(config, PATHS, path.resolve().parent)
     if len(overrides) % 2:
         raise ConfigError(f"overrides come as KEY VALUE pairs with a space between, and {overrides[-1]} has no partner")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        _set(config, key, text if _is_text(config, key) else _parse(text, key), "the command line")
+        _set(config, kinds, key, text if _is_text(config, key) else _parse(text, key), "the command line")
         _anchor(config, [key] if key in PATHS else [], Path.cwd())
     _check(config)
     config.freeze()
@@ -126,24 +126,25 @@ def _parse(text: str, key: str) -> Any:
         raise ConfigError(f"the value {text!r} of {key} cannot be read: write a number, or a list as [1, 2]") from error
 
 
-def _merge(config: CfgNode, content: Mapping[str, Any], source: str) -> None:
+def _merge(config: CfgNode, kinds: CfgNode, content: Mapping[str, Any], source: str) -> None:
     for section, values in content.items():
         if section in config and values is None:
             continue
         if section in config and not isinstance(values, Mapping):
             raise ConfigError(f"{source}: {section} is a section with keys below it, not {values!r}")
         for key, value in values.items() if isinstance(values, Mapping) else [("", values)]:
-            _set(config, f"{section}.{key}".rstrip("."), value, source)
+            _set(config, kinds, f"{section}.{key}".rstrip("."), value, source)
 
 
-def _set(config: CfgNode, key: str, value: Any, source: str) -> None:
+def _set(config: CfgNode, kinds: CfgNode, key: str, value: Any, source: str) -> None:
+    """Sets a key to a value of the kind that its default is."""
     section, _, name = str(key).partition(".")
     if section not in config or name not in config[section]:
         known = [f"{section}.{name}" for section in config for name in config[section]]
         near = difflib.get_close_matches(str(key).upper(), known, 1, 0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{source}: there is no setting {key}{hint}")
-    config[section][name] = _coerced(value, config[section][name], f"{source}: {key}")
+    config[section][name] = _coerced(value, kinds[section][name], f"{source}: {key}")
 
 
 def _coerced(value: Any, default: Any, what: str) -> Any:
