@@ -17,7 +17,7 @@ DOORS = """rooms scores data_commands restore_command room_commands evaluate_com
 doctor_command completion_command"""
 FLOORS = [
     ("mhnet", *GROUND.split()),
-    ("published", "weights", "hub", "shipped", "data", "tasks"),
+    ("published", "weights", "hub", "spandrel", "shipped", "data", "tasks"),
     ("restore", "evaluate", "report", "train", "doctor", "export"),
     ("usage", *DOORS.split(), "cli", "__main__"),
 ]
