@@ -15,7 +15,7 @@ help:  ## show this list
 demo: .venv/ready  ## set up, restore the sample photos with the weights that ship, show before, after and scores
 	$(BIN)/python demo/demo.py
 
-demo-train: .venv/ready  ## train a small MHNet on synthetic rain for a minute or two, restore photos with it
+demo-train: .venv/ready  ## train a small MHNet on synthetic rain for a few minutes, restore photos with it
 	$(BIN)/python demo/train.py
 
 test: .venv/ready-test  ## run the tests

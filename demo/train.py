@@ -1,4 +1,4 @@
-"""`make demo-train`: train a small MHNet against synthetic rain for a minute or two, from nothing, and restore
+"""`make demo-train`: train a small MHNet against synthetic rain for a few minutes, from nothing, and restore
 photographs that it has not seen.
 
 Everything it makes lies in demo/out/training. A second run goes on where the first one stopped.
@@ -57,7 +57,7 @@ def show(degraded: Evaluation, restored: Evaluation) -> str:
 def main() -> int:
     rainy = OUT / "rainy"
     names = [photo.stem for photo in make_test_set(rainy)]
-    print("training a small MHNet for a minute or two, three at most", flush=True)
+    print("training a small MHNet for about three minutes, four at most", flush=True)
     run("train.py", "--config", DEMO / "training.yml")
     weights = OUT / "run" / "model_best.safetensors"
     run("test.py", "--input_dir", rainy, "--result_dir", OUT / "results", "--weights", weights)
