@@ -20,8 +20,10 @@ def place(tmp_path, monkeypatch):
     """A tree with two small photographs, tiny networks, and cards without numbers."""
     for i, path in enumerate(images.find_images(PHOTOS)[:2]):
         images.write(tmp_path / "photos" / f"{i}.png", images.read(path)[:40, : 60 + i])
-        images.write(tmp_path / "pairs" / "input" / f"a{i}.png", images.read(path)[:40, :60])
-        images.write(tmp_path / "pairs" / "target" / f"a{i}.png", images.read(path)[:40, :60])
+    photo = images.read(next(iter(images.find_images(PHOTOS))))
+    for i in range(6):  # frames of one sequence, of which 4 are held back
+        for side, darker in (("input", 20), ("target", 0)):
+            images.write(tmp_path / "pairs" / side / f"a-{i}.png", photo[i : i + 40, :60] // 2 + 20 - darker)
     network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
     with torch.no_grad():
         network.tail.weight *= 0.1
@@ -47,12 +49,13 @@ def labels(page: str) -> list[str]:
 
 
 def test_one_command_writes_cards_page_and_pictures(place, monkeypatch, capsys):
-    assert run(monkeypatch, "--write") == 0
-    assert run(monkeypatch, "derain-small", "--gt-rain", place / "pairs", "--write") == 0
+    assert run(monkeypatch, "--demo", "--gt-rain", place / "pairs", "--gopro", place / "pairs", "--write") == 0
     card, page = ((place / name).read_text() for name in ("pretrained/derain-small.md", "page.md"))
     demo = [f"demo/photos, {word}" for word in ("light rain", "heavy rain", "nothing to remove")]
     assert labels(card) == ["GT-Rain, real rain", *demo]
-    assert labels(page) == [*labels(card), "demo/photos, shake", "demo/photos, nothing to remove"]
+    deblurring = ["GoPro, held back", "demo/photos, shake", "demo/photos, nothing to remove"]
+    assert labels(page) == [*labels(card), *deblurring]
+    assert "| GoPro, held back | `--gopro DIR` | 4 |" in page
     assert "7 steps" in card
     assert "30.00 dB (RGB) on 12 held-out images" in card
     for name in NAMES:
@@ -61,14 +64,15 @@ def test_one_command_writes_cards_page_and_pictures(place, monkeypatch, capsys):
     assert "light rain" in capsys.readouterr().out
 
 
-def test_rows_of_other_weights_are_not_kept(place, monkeypatch):
-    run(monkeypatch, "derain-small", "--gt-rain", place / "pairs", "--write")
+def test_rows_stay_until_the_weights_change(place):
+    cells = ("2", "20.00 / 0.5", "21.00 / 0.6", "+1.00")
+    real = small_models.Row("GT-Rain, real rain", "--gt-rain DIR", cells)
+    made = small_models.Row("demo/photos, rain", "--demo", cells)
+    first = small_models.table("derain-small", [real], "")
+    assert labels(small_models.table("derain-small", [made], first)) == [real.label, made.label]
     network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
-    write(place / "pretrained" / "derain-small.safetensors", Checkpoint(network.args, network.state_dict()))
-    run(monkeypatch, "derain-small", "--photos", place / "photos", "--write")
-    assert labels((place / "pretrained" / "derain-small.md").read_text()) == [
-        f"2 photographs, {word}" for word in ("light rain", "heavy rain", "nothing to remove")
-    ]
+    write(shipped.named("derain-small"), Checkpoint(network.args, network.state_dict()))
+    assert labels(small_models.table("derain-small", [made], first)) == [made.label]
 
 
 def test_the_piece_that_is_shown_is_the_one_furthest_from_clean():
