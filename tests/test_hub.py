@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,8 @@ def test_a_network_is_pushed_to_a_repository(monkeypatch):
     assert b'MHNet.from_pretrained("somebody/net")' in pushed["README.md"]
     weights = load(pushed["model.safetensors"])
     assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_networks_are_imported_without_the_hub():
+    code = "import sys, mhnet.models; sys.exit('huggingface_hub' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
