@@ -6,14 +6,17 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: help demo test lint bench figures clean
+.PHONY: help demo demo-train test lint bench figures clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/ready  ## set up, train a small MHNet on synthetic rain, restore the sample photos, show scores
+demo: .venv/ready  ## set up, restore the sample photos with the weights that ship, show before, after and scores
 	$(BIN)/python demo/demo.py
+
+demo-train: .venv/ready  ## train a small MHNet on synthetic rain for a few minutes, restore photos with it
+	$(BIN)/python demo/train.py
 
 test: .venv/ready-test  ## run the tests
 	$(BIN)/python -m pytest

@@ -1,80 +1,98 @@
-"""`make demo`: train a small MHNet against synthetic rain for a few minutes, and restore photographs it has not seen.
+"""`make demo`: restore rainy and shaken photographs with the weights that ship, and show before, after and scores.
 
-Everything it makes lies in demo/out. A second run goes on where the first one stopped.
+What it makes lies in demo/out: the restored photographs, a sheet, and a page with a slider over every picture.
 """
 
-import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
-from mhnet import images, sheets
-from mhnet.data.degrade import rain
-from mhnet.data.pairs import Pair
+from mhnet import images, sheets, shipped
 from mhnet.errors import MHNetError, exits_cleanly
-from mhnet.evaluate import Evaluation, evaluate_pairs
+from mhnet.restore import results
+from mhnet.restore.folders import restore_all
+from mhnet.restore.page import Entry, write_page
+from mhnet.restore.plan import plan
+from mhnet.restore.restorer import Restorer
+from mhnet.tasks import DEBLURRING, DERAINING, Task
 
 DEMO = Path(__file__).resolve().parent
-ROOM = DEMO.parent / "Deraining"
+PHOTOS = DEMO / "photos" / "test"
 OUT = DEMO / "out"
-PROTOCOL = "rain_y_matlab"
-SEVERITIES = (0.3, 0.45, 0.6, 0.75)
 
 
-def make_test_set(folder: Path) -> list[Path]:
-    """Writes the test photographs, and the same in the rain, as a set with `input` and `target`."""
-    photos = images.find_images(DEMO / "photos" / "test")
-    for seed, (photo, severity) in enumerate(zip(photos, SEVERITIES, strict=True)):
-        clean = images.read(photo)
-        rainy = rain(clean, np.random.default_rng(seed), severity=(severity, severity))
-        images.write(folder / "target" / f"{photo.stem}.png", clean)
-        images.write(folder / "input" / f"{photo.stem}.png", rainy)
-    return photos
+class Damage(NamedTuple):
+    """A kind of photographs to restore: what it is called, their folder in demo/, what restores them."""
+
+    name: str
+    folder: str
+    task: Task
 
 
-def run(script: str, *words: object) -> None:
-    """Runs one of the room's scripts, as a person would."""
-    print(f"$ python Deraining/{script} {' '.join(str(word) for word in words)}", flush=True)
-    if subprocess.run([sys.executable, ROOM / script, *map(str, words)]).returncode:
-        raise MHNetError(f"Deraining/{script} failed: what went wrong stands above ('make clean' starts afresh)")
+DAMAGES = (Damage("rain", "rainy", DERAINING), Damage("shake", "shaken", DEBLURRING))
 
 
-def show(degraded: Evaluation, restored: Evaluation) -> str:
-    """A table of the scores before and after."""
-    lines = [f"{'photograph':<20}{'degraded':>18}{'restored':>18}{'gain':>10}    (PSNR / SSIM, {PROTOCOL})"]
-    for name, before, after in [
-        *((b.name, b, a) for b, a in zip(degraded.rows, restored.rows, strict=True)),
-        ("mean", degraded.mean, restored.mean),
-    ]:
-        cells = (f"{score.psnr:.2f} dB / {score.ssim:.3f}" for score in (before, after))
-        lines.append(f"{name:<20}{''.join(f'{cell:>18}' for cell in cells)}{after.psnr - before.psnr:>+7.2f} dB")
+def restored(damage: Damage, weights: Path) -> list[Entry]:
+    """Restores a folder of photographs and scores them against those of demo/photos/test.
+
+    Raises:
+        MHNetError: one of them cannot be restored.
+    """
+    jobs = plan([str(DEMO / damage.folder)], OUT / damage.folder, extension=".png")
+    targets = results.find_targets(jobs, PHOTOS)
+    outcomes = restore_all(jobs, Restorer.from_weights(weights), overwrite=True)
+    if reasons := [one.reason for one in outcomes if one.status == "failed"]:
+        raise MHNetError(f"the demo did not get through: {reasons[0]}")
+    evaluations = results.score(outcomes, targets, damage.task.protocol, damage.folder)
+    return results.entries(outcomes, targets, evaluations)
+
+
+def table(damage: Damage, weights: Path, entries: Sequence[Entry]) -> str:
+    """The scores before and after, and their means in the last line."""
+    rows = [(entry.name, entry.scores.before, entry.scores.after) for entry in entries if entry.scores]
+    lines = [f"{damage.name}, restored by {weights.stem} (PSNR / SSIM by {damage.task.protocol})",
+             f"{'photograph':<24}{'before':>18}{'after':>18}{'gain':>10}"]  # fmt: skip
+    columns = [list(zip(*(row[side] for row in rows), strict=True)) for side in (1, 2)]
+    means = [[sum(values) / len(rows) for values in column] for column in columns]
+    for name, before, after in [*rows, (f"mean of {damage.folder}", *means)]:
+        cells = (f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in (before, after))
+        lines.append(f"{name:<24}{''.join(f'{cell:>18}' for cell in cells)}{after[0] - before[0]:>+7.2f} dB")
     return "\n".join(lines)
+
+
+def write_sheet(path: Path, entries: Sequence[Entry]) -> None:
+    """Writes one picture of all photographs, before, after and clean."""
+    rows, captions = [], []
+    for entry in entries:
+        assert entry.target and entry.scores
+        rows.append(("", [images.read(one) for one in (entry.before, entry.after, entry.target)]))
+        captions.append([f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in (entry.scores.before, entry.scores.after)])
+    sheets.before_after(rows, ["before", "restored by MHNet", "clean"], [[*line, ""] for line in captions], path)
 
 
 @exits_cleanly
 def main() -> int:
-    rainy = OUT / "rainy"
-    names = [photo.stem for photo in make_test_set(rainy)]
-    print("training a small MHNet for about three minutes, four at most", flush=True)
-    run("train.py", "--config", DEMO / "training.yml")
-    weights = OUT / "run" / "model_best.safetensors"
-    run("test.py", "--input_dir", rainy, "--result_dir", OUT / "results", "--weights", weights)
-
-    folders = [rainy / "input", OUT / "results" / "rainy", rainy / "target"]
-    scores = [
-        evaluate_pairs([Pair(folder / f"{name}.png", folders[2] / f"{name}.png", name) for name in names], PROTOCOL)
-        for folder in folders[:2]
-    ]
-    print("\n" + show(*scores))
-    rows = [(name, [images.read(folder / f"{name}.png") for folder in folders]) for name in names]
-    captions = [
-        [f"{row.psnr:.2f} dB / {row.ssim:.3f}" for row in pair] + [""]
-        for pair in zip(*(score.rows for score in scores), strict=True)
-    ]
-    sheet = OUT / "before_after.png"
-    sheets.before_after(rows, ["rain", "restored by MHNet", "clean"], captions, sheet)
-    print(f"\nbefore and after: {sheet}\nrestored photographs: {folders[1]}\nweights: {weights}")
+    start = time.perf_counter()
+    everything: list[Entry] = []
+    for damage in DAMAGES:
+        if damage.task not in shipped.shipping().values():
+            print(f"{damage.name}: no weights for {damage.task.name} ship with this version, so that is left out\n")
+            continue
+        weights = shipped.for_task(damage.task)
+        entries = restored(damage, weights)
+        print(table(damage, weights, entries) + "\n")
+        everything += [replace(entry, name=f"{damage.folder}/{entry.name}") for entry in entries]
+    sheet, page = OUT / "before_after.png", OUT / "index.html"
+    write_sheet(sheet, everything)
+    about = {"weights": ", ".join(shipped.shipping()), "device": "cpu"}
+    write_page(page, everything, "What make demo restored", about=about)
+    print(f"done in {time.perf_counter() - start:.0f} seconds on the CPU; look at")
+    print(f"  {page}  in a browser: a slider over every picture")
+    print(f"  {sheet}  all of them on one sheet")
+    print(f"  {OUT}  the restored photographs")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Draw fig/demo.jpg: two of the photographs that `make demo` restored, with their scores by `rain_y_matlab`.
+"""Draw fig/demo.jpg: two of the photographs that `make demo` restored, with their scores.
 
 python fig/demo.py
 """
@@ -6,25 +6,31 @@ python fig/demo.py
 import sys
 from pathlib import Path
 
-from mhnet import images, metrics, sheets
+from mhnet import images, metrics, sheets, shipped
 from mhnet.errors import MHNetError, exits_cleanly
+from mhnet.tasks import DEBLURRING, DERAINING
 
 HERE = Path(__file__).resolve().parent
-OUT = HERE.parent / "demo" / "out"
-NAMES = ("oakland-zoo-otters", "roman-colosseum")
-FOLDERS = (OUT / "rainy" / "input", OUT / "results" / "rainy", OUT / "rainy" / "target")
+DEMO = HERE.parent / "demo"
+SHOWN = ((DERAINING, "rainy", "oakland-zoo-otters"), (DERAINING, "rainy", "roman-colosseum"))
+SHAKEN = (DEBLURRING, "shaken", "lake-sherburne")  # in the place of the first, once weights for it ship
 
 
 @exits_cleanly
 def main() -> None:
-    if not FOLDERS[1].is_dir():
-        raise MHNetError(f"There is no folder {FOLDERS[1]}: run 'make demo' first")
-    rows = [("", [images.read(folder / f"{name}.png") for folder in FOLDERS]) for name in NAMES]
-    scores = [
-        [metrics.score(picture, pictures[2], "rain_y_matlab") for picture in pictures[:2]] for _, pictures in rows
-    ]
-    captions = [[f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in row] + [""] for row in scores]
-    sheets.before_after(rows, ["rain", "restored by MHNet", "clean"], captions, HERE / "demo.jpg", width=1200)
+    shown = (SHAKEN, SHOWN[1]) if DEBLURRING in shipped.shipping().values() else SHOWN
+    rows, captions = [], []
+    for task, folder, name in shown:
+        restored = DEMO / "out" / folder / f"{name}.png"
+        if not restored.is_file():
+            raise MHNetError(f"There is no {restored}: run 'make demo' first")
+        paths = (DEMO / folder / f"{name}.jpg", restored, DEMO / "photos" / "test" / f"{name}.jpg")
+        pictures = [images.read(path) for path in paths]
+        scores = [metrics.score(picture, pictures[2], task.protocol) for picture in pictures[:2]]
+        rows.append(("", pictures))
+        captions.append([f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in scores] + [""])
+    headers = ["before", "restored by MHNet", "clean"]
+    sheets.before_after(rows, headers, captions, HERE / "demo.jpg", width=1200)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
 `mhnet.load(path)` gives the network of any checkpoint; the networks themselves are `mhnet.MHNet` and `mhnet.MHNetV4`.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mhnet import hub
     from mhnet.models import MHNet, MHNetV4
     from mhnet.weights import load
 
 __version__ = "0.1.0"
-__all__ = ["MHNet", "MHNetV4", "__version__", "load"]
+__all__ = ["MHNet", "MHNetV4", "__version__", "hub", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +21,8 @@ def __getattr__(name: str) -> Any:
         from mhnet.weights import load
 
         return load
+    if name == "hub":
+        return importlib.import_module("mhnet.hub")
     if name in ("MHNet", "MHNetV4"):
         from mhnet import models
 

@@ -10,6 +10,11 @@ NAMES = {"derain-small": DERAINING, "deblur-small": DEBLURRING}
 """What ships, or will, and for which task: `FOLDER/NAME.safetensors`."""
 
 
+def shipping() -> dict[str, Task]:
+    """What does ship with this version, and for which task."""
+    return {name: task for name, task in NAMES.items() if (FOLDER / f"{name}.safetensors").is_file()}
+
+
 def for_task(task: Task) -> Path:
     """The file that ships for a task.
 
@@ -26,11 +31,10 @@ def named(name: str) -> Path:
     Raises:
         MHNetError: it does not ship with this version.
     """
-    path = FOLDER / f"{name}.safetensors"
-    if not path.is_file():
+    if name not in shipping():
         raise MHNetError(f"No weights for {NAMES[name].name} ship with this version ({name}): name a file of weights "
                          "instead, with --weights on the command line.")  # fmt: skip
-    return path
+    return FOLDER / f"{name}.safetensors"
 
 
 def resolved(path: str | Path) -> Path:

@@ -11,6 +11,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,15 +100,27 @@ def read(path: str | Path) -> Checkpoint:
         WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
     """
     path = resolved(path)
-    kind = _kind(path)
-    tensors, description = _read_safetensors(path) if kind == "safetensors" else _read_pickle(path)
-    training = {name: tensor for name, tensor in tensors.items() if name.startswith(_TRAINING)}
-    state = {_unprefixed(name): tensor for name, tensor in tensors.items() if name not in training}
+    return understood(*(_read_safetensors if _kind(path) == "safetensors" else _read_pickle)(path), path)
+
+
+def parameters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's parameters among a file's tensors, by names without prefixes such as `module.`."""
+    return {_unprefixed(name): tensor for name, tensor in tensors.items() if not name.startswith(_TRAINING)}
+
+
+def understood(tensors: Mapping[str, Tensor], description: str | None, path: str | Path) -> Checkpoint:
+    """What a file's tensors and its description, if it has one, are; `path` is the file's name in errors.
+
+    Raises:
+        WeightsError: they are not an MHNet, or not a whole one.
+    """
+    state = parameters(tensors)
+    training = {name[len(_TRAINING) :]: tensor for name, tensor in tensors.items() if name.startswith(_TRAINING)}
     if len(state) + len(training) < len(tensors):
         raise WeightsError(f"{path} holds parameters twice, with and without a prefix such as {_PREFIXES[0]!r}")
     for name, tensor in state.items():
         _check_tensor(name, tensor, path)
-    about = _parse(description, path)
+    about = None if description is None else _parse(description, path)
     args = about.args if about else recognise(state)
     if args is None or sum(args.encoder_blocks) + args.group_blocks > len(state):
         some = ", ".join(list(state)[:3]) or "none at all"
@@ -115,10 +128,7 @@ def read(path: str | Path) -> Checkpoint:
     if "stage1.intro.weight" in state:
         state = from_published(state, args)
     _check(state, args, path)
-    training = {name.removeprefix(_TRAINING): tensor for name, tensor in training.items()}
-    if about is None:
-        return Checkpoint(args, state)
-    return replace(about, state=state, training=training)
+    return replace(about, state=state, training=training) if about else Checkpoint(args, state)
 
 
 def write(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -129,13 +139,11 @@ def write(path: str | Path, checkpoint: Checkpoint) -> None:
     """
     path = Path(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()}
+    more = {_TRAINING + name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.training.items()}
     try:
         if path.suffix == ".safetensors":
-            extra = {
-                _TRAINING + name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.training.items()
-            }
             with replacing(path) as temporary:
-                save_file(state | extra, temporary, metadata={"mhnet": checkpoint.describe()})
+                save_file(state | more, temporary, metadata={"mhnet": checkpoint.describe()})
         elif path.suffix in (".pth", ".pt"):
             published = to_published(state, checkpoint.args)
             with replacing(path) as temporary:
@@ -232,10 +240,8 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], str | None]:
     return content, description if isinstance(description, str) else None
 
 
-def _parse(description: str | None, path: Path) -> Checkpoint | None:
+def _parse(description: str, path: str | Path) -> Checkpoint:
     """A checkpoint without tensors, from the description in a file."""
-    if description is None:
-        return None
     try:
         about = json.loads(description)
         args = ARCHITECTURES[about["architecture"]](**about["arguments"])
@@ -256,7 +262,7 @@ def _unprefixed(name: str) -> str:
     return name
 
 
-def _check(state: dict[str, Tensor], args: Args, path: Path) -> None:
+def _check(state: dict[str, Tensor], args: Args, path: str | Path) -> None:
     """Raises WeightsError unless the parameters are exactly the network's."""
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in build(args).state_dict().items()}
@@ -272,7 +278,7 @@ def _check(state: dict[str, Tensor], args: Args, path: Path) -> None:
         raise WeightsError(f"{path} does not fit the network that it describes ({args}); " + "; ".join(found))
 
 
-def _check_tensor(name: str, tensor: Tensor, path: Path) -> None:
+def _check_tensor(name: str, tensor: Tensor, path: str | Path) -> None:
     """Raises WeightsError unless a tensor holds finite floats, as many as it claims."""
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
     if not plain or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():

@@ -1,10 +1,12 @@
 """The frame of both networks: sizes, the context stage, the final residuals, what is returned."""
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+import mhnet
 from mhnet.models.context import ContextStage
 
 MULTIPLE = 16
@@ -13,6 +15,9 @@ MULTIPLE = 16
 
 LARGEST_COUNT = 4096
 """No count of blocks or channels goes beyond this: a damaged file cannot ask for a network of any size."""
+
+
+N = TypeVar("N", bound="RestorationNetwork")
 
 
 class Restoration(NamedTuple):
@@ -26,6 +31,8 @@ class RestorationNetwork(nn.Module):
     """Images N×3×H×W, floats in [0, 1], any H and W from 1 up.
 
     In evaluation mode it returns the restored image, not clamped; in training mode a `Restoration`.
+
+    The last three methods are those of `mhnet.hub`, which is imported when they are called.
     """
 
     def __init__(self, context: ContextStage):
@@ -46,6 +53,19 @@ class RestorationNetwork(nn.Module):
             return restored
         head = self.context.head
         return Restoration(restored, None if head is None else (x + head(decoded[-1]))[:, :, :height, :width])
+
+    @classmethod
+    def from_pretrained(cls: type[N], name: str | Path, **options: Any) -> N:
+        """The network of a folder or a repository of the Hugging Face hub: see `mhnet.hub.from_pretrained`."""
+        return mhnet.hub.from_pretrained(cls, name, **options)
+
+    def save_pretrained(self, folder: str | Path, *, task: str | None = None, **options: Any) -> str | None:
+        """Writes weights, configuration and card into a folder: see `mhnet.hub.save_pretrained`."""
+        return mhnet.hub.save_pretrained(self, folder, task=task, **options)
+
+    def push_to_hub(self, repo_id: str, *, task: str | None = None, **options: Any) -> str:
+        """Puts the same into a repository of the Hugging Face hub: see `mhnet.hub.push_to_hub`."""
+        return mhnet.hub.push_to_hub(self, repo_id, task=task, **options)
 
 
 def pad_to_multiple(image: Tensor, multiple: int = MULTIPLE) -> Tensor:

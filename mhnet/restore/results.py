@@ -101,6 +101,22 @@ def write_sheets(
     return reasons
 
 
+def entries(outcomes: Sequence[Outcome], targets: dict[Path, Path], evaluations: Sequence[Evaluation]) -> list[Entry]:
+    """What was restored as a page shows it, with the scores that there are."""
+    rows = [{row.name: row for row in evaluation.rows} for evaluation in evaluations]
+    found = []
+    for one in outcomes:
+        source, scores = one.job.source, None
+        if one.status == "failed":
+            continue
+        if rows and all(str(source) in of_method for of_method in rows):
+            before, after = (Score(row.psnr, row.ssim) for row in (of_method[str(source)] for of_method in rows))
+            scores = Scores(evaluations[0].protocol, before, after)
+        name = source.relative_to(one.job.root).as_posix()
+        found.append(Entry(name, source, one.job.target, targets.get(source), scores, "; ".join(one.notes)))
+    return found
+
+
 def write_report(
     path: Path,
     outcomes: Sequence[Outcome],
@@ -113,16 +129,6 @@ def write_report(
     Raises:
         MHNetError: it cannot be written.
     """
-    rows = [{row.name: row for row in evaluation.rows} for evaluation in evaluations]
-    entries = []
-    for one in outcomes:
-        source, scores = one.job.source, None
-        if one.status == "failed":
-            continue
-        if rows and all(str(source) in of_method for of_method in rows):
-            before, after = (Score(row.psnr, row.ssim) for row in (of_method[str(source)] for of_method in rows))
-            scores = Scores(evaluations[0].protocol, before, after)
-        name = source.relative_to(one.job.root).as_posix()
-        entries.append(Entry(name, source, one.job.target, targets.get(source), scores, "; ".join(one.notes)))
     failures = [(one.job.source, one.reason) for one in outcomes if one.status == "failed"]
-    write_page(path, entries, "Restored by MHNet", failures=failures, about=about)
+    shown = entries(outcomes, targets, evaluations)
+    write_page(path, shown, "Restored by MHNet", failures=failures, about=about)

@@ -1,0 +1,243 @@
+"""The scores of the small networks that ship, and pictures of where they fail, computed again.
+
+    python benchmarks/small_models.py                 on the photographs of demo/photos, which everybody has (--demo)
+    python benchmarks/small_models.py --photos DIR    on sharp photographs of your own
+    python benchmarks/small_models.py --gopro DIR     deblurring: the pairs of a GoPro sequence that training held back
+    python benchmarks/small_models.py --gt-rain DIR   deraining: pairs of real rain
+    python benchmarks/small_models.py derain-small    of one network only
+    python benchmarks/small_models.py --write         … into card and docs/small-models.md, and fig/NAME-failures.jpg
+
+Photographs are degraded as by `mhnet data degrade PHOTOS OUT --kind KIND --severity LOW HIGH --seed 1`; what one
+suffers depends on its name. `--write` keeps the rows of sets that are not measured this time, unless they are of
+other weights.
+"""
+
+import argparse
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from mhnet import images, metrics, sheets, shipped
+from mhnet.data.make import degrade_folder
+from mhnet.data.pairs import Pair, find_pairs
+from mhnet.data.split import hold_out
+from mhnet.errors import MHNetError, exits_cleanly
+from mhnet.evaluate import mean_of
+from mhnet.files import write_text
+from mhnet.restore.restorer import Restorer
+from mhnet.tasks import DEBLURRING, DERAINING
+from mhnet.weights import sha256
+from mhnet.weights_commands import describe
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO, PAGE, FIGURES = ROOT / "demo" / "photos", ROOT / "docs" / "small-models.md", ROOT / "fig"
+SEED, HELD_BACK = 1, 4
+DAMAGES = {  # by the network: a word, kind, severities
+    "derain-small": [("light rain", "rain", (0.15, 0.35)), ("heavy rain", "rain", (0.75, 0.95))],
+    "deblur-small": [("shake", "blur", (0.0, 1.0))],
+}
+PIECE = (200, 300)  # height and width of what a picture shows of a photograph
+
+
+class Result(NamedTuple):
+    """One image: its name, degraded, restored and clean pixels, and the scores of the first two."""
+
+    name: str
+    pictures: tuple[np.ndarray, np.ndarray, np.ndarray]
+    before: metrics.Score
+    after: metrics.Score
+
+
+class Row(NamedTuple):
+    """The means over a set, ready for a table."""
+
+    label: str
+    option: str
+    cells: tuple[str, ...]
+
+
+def restored(pairs: Iterable[Pair], restorer: Restorer, protocol: str) -> list[Result]:
+    """Restores and scores pairs, one after the other."""
+    results = []
+    for pair in tqdm(list(pairs), "restoring", unit="image", leave=False, disable=None):
+        degraded, clean = images.read(pair.degraded), images.read(pair.target)
+        image = restorer(degraded)
+        scores = (metrics.score(one, clean, protocol) for one in (degraded, image))
+        results.append(Result(pair.name, (degraded, image, clean), *scores))
+    return results
+
+
+def row(label: str, option: str, results: list[Result]) -> Row:
+    """The means of a set; where the degraded images are the clean ones, they have no PSNR, and nothing is gained."""
+    before, after = ([getattr(one, side) for one in results] for side in ("before", "after"))
+    psnr = [mean_of([score.psnr for score in scores]) for scores in (before, after)]
+    cells = [f"{mean:.2f} / {mean_of([score.ssim for score in scores]):.4f}"
+             for mean, scores in zip(psnr, (before, after), strict=True)]  # fmt: skip
+    if np.isinf(psnr[0]):
+        return Row(label, option, (str(len(results)), "the clean ones", cells[1], ""))
+    return Row(label, option, (str(len(results)), *cells, f"{psnr[1] - psnr[0]:+.2f}"))
+
+
+def on_photographs(name: str, photos: Path, restorer: Restorer, protocol: str) -> dict[str, list[Result]]:
+    """Results on photographs degraded in each way that the network is for, and on the photographs as they are."""
+    results = {}
+    with tempfile.TemporaryDirectory() as place:
+        for word, kind, severity in DAMAGES[name]:
+            made = Path(place) / word
+            degrade_folder(photos, made, kind, severity=severity, seed=SEED)
+            results[word] = restored(find_pairs(made), restorer, protocol)
+    found = images.find_images(photos, recursive=True)
+    results["nothing to remove"] = restored([Pair(path, path, path.stem) for path in found], restorer, protocol)
+    return results
+
+
+def held_back(gopro: Path) -> list[Pair]:
+    """The pairs that training with `DATA.VAL_IMAGES 4` does not see."""
+    pairs = find_pairs(gopro)
+    kept = hold_out([pair.target.with_suffix("").as_posix() for pair in pairs], HELD_BACK)[1]
+    return [pairs[i] for i in kept]
+
+
+def measure(name: str, args: argparse.Namespace) -> list[Row]:
+    """The rows of a network's table; with --write, its failures are drawn as well."""
+    task, restorer, rows = shipped.NAMES[name], Restorer.from_weights(name), []
+    if args.photos:
+        by_damage = on_photographs(name, args.photos, restorer, task.protocol)
+        rows += [row(f"{len(by)} photographs, {word}", "--photos DIR", by) for word, by in by_damage.items()]
+    if args.gopro and task is DEBLURRING:
+        pairs = held_back(args.gopro)
+        rows.append(row("GoPro, held back", "--gopro DIR", restored(pairs, restorer, task.protocol)))
+    if args.gt_rain and task is DERAINING:
+        pairs = find_pairs(args.gt_rain)
+        rows.append(row("GT-Rain, real rain", "--gt-rain DIR", restored(pairs, restorer, task.protocol)))
+    if args.demo or not (args.photos or args.gopro or args.gt_rain):
+        by_damage = on_photographs(name, DEMO, restorer, task.protocol)
+        rows += [row(f"demo/photos, {word}", "--demo", by) for word, by in by_damage.items()]
+        if args.write:
+            draw_failures(name, by_damage)
+    return rows
+
+
+def draw_failures(name: str, by_damage: dict[str, list[Result]]) -> None:
+    """Draws the pieces that are furthest from clean after restoring: of the worst two photographs of the last kind of
+    damage, and of the worst of those that had none."""
+    *_, damaged, sound = by_damage
+    worst = {kind: sorted(by_damage[kind], key=lambda one: one.after.psnr) for kind in (damaged, sound)}
+    chosen = [(damaged, worst[damaged][0]), (damaged, worst[damaged][1]), (sound, worst[sound][0])]
+    rows, captions = [], []
+    for kind, one in chosen:
+        part = furthest(one.pictures[1], one.pictures[2])
+        rows.append((f"{one.name}, {kind}", [picture[part] for picture in one.pictures]))
+        scores = [f"{psnr:.2f} dB / {ssim:.3f}" if np.isfinite(psnr) else "" for psnr, ssim in (one.before, one.after)]
+        captions.append([*scores, ""])
+    headers = ["before", f"restored by {name}", "clean"]
+    sheets.before_after(rows, headers, captions, FIGURES / f"{name}-failures.jpg", width=1000)
+
+
+def furthest(restored: np.ndarray, clean: np.ndarray) -> tuple[slice, slice]:
+    """The piece of an image with the largest squared error."""
+    error = np.square(restored.astype(np.float64) - clean).sum(axis=2)
+    sums = np.pad(error.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    height, width = (min(piece, side) for piece, side in zip(PIECE, error.shape, strict=True))
+    totals = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    top, left = np.unravel_index(int(totals.argmax()), totals.shape)
+    return slice(int(top), int(top) + height), slice(int(left), int(left) + width)
+
+
+def table(name: str, rows: list[Row], earlier: str) -> str:
+    """The scores as Markdown, with those rows of an earlier table of the same weights that are not measured anew."""
+    mark = f"Weights of sha256 {sha256(shipped.named(name))[:12]}"
+    lines = {}
+    if mark in earlier:
+        lines = {line.split(" | ")[0]: line for line in earlier.splitlines() if "DIR`" in line or "--demo`" in line}
+    lines |= {f"| {one.label}": f"| {one.label} | `{one.option}` | {' | '.join(one.cells)} |" for one in rows}
+    head = ["| set | option | images | degraded | restored | gain, dB |", "|---|---|---:|---|---|---:|"]
+    ordered = sorted(lines.values(), key=lambda line: "--demo`" in line)
+    return "\n".join([f"{mark}; PSNR in dB / SSIM by `{shipped.NAMES[name].protocol}`.", "", *head, *ordered])
+
+
+def facts(name: str) -> str:
+    """What the file of weights says of itself, as Markdown."""
+    about = describe(shipped.named(name))
+    provenance = about["provenance"]
+    config, arguments = provenance.get("config", {}), about["arguments"]
+    data, optim = config.get("DATA", {}), config.get("OPTIM", {})
+    lines = {
+        "network": f"{about['network']}, " + ", ".join(f"{key} {value}" for key, value in arguments.items()),
+        "size": f"{about['parameters']:,} parameters as {', '.join(about['types'])}, {about['bytes'] / 1e6:.1f} MB; "
+        f"{about['gmacs']:.2f} GMACs at 256×256",
+        "data": provenance.get("data"),
+        "training": f"{provenance['step']:,} steps of {optim.get('BATCH_SIZE')} crops of {data.get('PATCH')}×"
+        f"{data.get('PATCH')}" if "step" in provenance else None,
+        "validation": f"{provenance['validation_psnr']:.2f} dB (RGB) on {data.get('VAL_IMAGES')} held-out images"
+        if "validation_psnr" in provenance else None,
+        "hours": provenance.get("hours"),
+        "commit": provenance.get("revision"),
+    }  # fmt: skip
+    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in lines.items() if value)])
+
+
+def picture(name: str) -> str:
+    """The picture of failures, for the card."""
+    return (
+        f'<img src="../../fig/{name}-failures.jpg" width="800" alt="Pieces of photographs before, after and clean">\n\n'
+        "*The pieces that are furthest from clean after restoring, of the worst of the photographs in demo/photos.*"
+    )
+
+
+def between(path: Path, mark: str) -> str:
+    """What stands between a pair of marks in a page.
+
+    Raises:
+        MHNetError: the page has no such marks.
+    """
+    found = re.search(rf"<!-- {mark} -->\n(.*?)<!-- end of {mark} -->", path.read_text(encoding="utf-8"), re.DOTALL)
+    if found is None:
+        raise MHNetError(f"{path} has no place for {mark}: put '<!-- {mark} -->' and '<!-- end of {mark} -->' there")
+    return found[1]
+
+
+def write_between(path: Path, mark: str, text: str) -> None:
+    """Puts text between a pair of marks in a page."""
+    old = between(path, mark)
+    start, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
+    page = path.read_text(encoding="utf-8")
+    write_text(path, page.replace(f"{start}{old}{end}", f"{start}{text}\n{end}"))
+
+
+def write(name: str, rows: list[Row]) -> None:
+    """Writes the table, the facts and the picture into the network's card, and the table into docs/small-models.md."""
+    card = shipped.FOLDER / f"{name}.md"
+    text = table(name, rows, between(card, "scores"))
+    write_between(card, "scores", text)
+    write_between(card, "facts", facts(name))
+    write_between(card, "failures", picture(name))
+    write_between(PAGE, f"scores of {name}", text)
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which networks (default: all that ship)")
+    parser.add_argument("--demo", action="store_true", help="the photographs of demo/photos (default without sets)")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="sharp photographs, to be degraded here")
+    parser.add_argument("--gopro", type=Path, metavar="DIR", help="pairs of one sequence of GoPro's training set")
+    parser.add_argument("--gt-rain", type=Path, metavar="DIR", help="pairs of real rain")
+    parser.add_argument("--write", action="store_true", help="write cards, page and pictures")
+    args = parser.parse_args()
+    for name in args.names or shipped.shipping():
+        if name not in shipped.NAMES:
+            raise MHNetError(f"Nothing ships under the name {name}: use one of {', '.join(shipped.NAMES)}")
+        rows = measure(name, args)
+        print(f"{name}\n\n{table(name, rows, '')}\n")
+        if args.write:
+            write(name, rows)
+
+
+if __name__ == "__main__":
+    main()
