@@ -4,13 +4,13 @@ import math
 import multiprocessing
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple, NoReturn
 
 import cv2
@@ -230,25 +230,21 @@ def _outcomes(
         yield from enumerate(map(score, pairs))
         return
     spawn = multiprocessing.get_context("spawn")  # forking a process with threads, such as PyTorch's, may hang
-    pool = ProcessPoolExecutor(min(processes - 1, 61), spawn, initializer=_start_process)  # 61 is the most on Windows
+    others = min(processes - 1, 61)  # the most on Windows
+    pool = ProcessPoolExecutor(others, spawn, initializer=_start_process)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    finished: SimpleQueue[tuple[int, Future[Row | Failure]]] = SimpleQueue()
+    left, given = deque(range(len(pairs))), dict[Future[Row | Failure], int]()
     try:
-        futures = [pool.submit(score, pair) for pair in pairs]
-        for place, future in enumerate(futures):
-            future.add_done_callback(lambda future, place=place: finished.put((place, future)))
-        left, from_the_end = len(pairs), reversed(range(len(pairs)))
-        while left:
-            place = next((place for place in from_the_end if futures[place].cancel()), None)
-            if place is not None:
+        while left or given:
+            while left and len(given) < 2 * others:  # none is cancelled: a pool that breaks would hang on it
+                place = left.popleft()
+                given[pool.submit(score, pairs[place])] = place
+            if left:
+                place = left.pop()
                 yield place, score(pairs[place])
-                left -= 1
-            while left and (place is None or not finished.empty()):
-                other, future = finished.get()
-                if not future.cancelled():
-                    yield other, future.result()
-                    left -= 1
+            for future in wait(given, 0 if left else None, FIRST_COMPLETED).done:
+                yield given.pop(future), future.result()
     except BrokenProcessPool as error:
         raise MHNetError("A process that scored images was stopped, perhaps for want of memory; use fewer.") from error
     finally:

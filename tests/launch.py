@@ -29,7 +29,11 @@ def start(words: list[str]) -> subprocess.Popen[str]:
 def finish(words: list[str]) -> str:
     """Runs a command to its end, and returns what it printed."""
     process = start(words)
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        raise
     assert process.returncode == 0, err
     return out
 

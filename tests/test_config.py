@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small import PHOTOS, ROOT, settings
+from small import PHOTOS, ROOT, make_pairs, settings
 from yacs.config import CfgNode
 
 from mhnet.models import MHNetArgs, MHNetV4Args
 from mhnet.tasks import DEBLURRING, DERAINING, TASKS
 from mhnet.train.config import ConfigError, as_dict, defaults, load_config, network_args
+from mhnet.train.setup import build_data
 from mhnet.train.trainer import train
 
 
@@ -31,7 +32,7 @@ def test_the_rooms_files_are_the_papers_recipe_in_full(task):
 
 
 def test_every_key_is_read(tmp_path, monkeypatch):
-    """Trains once, and looks which settings were asked for."""
+    """Trains, once with held-out pairs and once with others, and looks which settings were asked for."""
     asked = set()
     plain_getattr = CfgNode.__getattr__
 
@@ -39,10 +40,13 @@ def test_every_key_is_read(tmp_path, monkeypatch):
         asked.add(name)
         return plain_getattr(self, name)
 
-    photographs = {"TRAIN_DIR": str(PHOTOS), "DEGRADE": "blur", "VAL_IMAGES": 1}
-    config = load_config(DEBLURRING, settings(tmp_path / "training.yml", DATA=photographs, OPTIM={"EPOCHS": 2}))
-    monkeypatch.setattr(CfgNode, "__getattr__", noting)
-    train(config, DEBLURRING)
+    make_pairs(tmp_path / "pairs")
+    photographs = {"SHARP_DIR": str(PHOTOS), "DEGRADE": "blur", "VAL_IMAGES": 1}
+    path = settings(tmp_path / "training.yml", DATA=photographs, OPTIM={"EPOCHS": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(CfgNode, "__getattr__", noting)
+        train(load_config(DEBLURRING, path), DEBLURRING)
+        build_data(load_config(DEBLURRING, path, ["DATA.VAL_DIR", str(tmp_path / "pairs")]))
     keys = {name for section in defaults(DEBLURRING).values() for name in section}
     assert keys - asked == set()
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -107,10 +108,15 @@ def test_mistakes_are_told_before_anything_is_read(folders: tuple[Path, Path]) -
         evaluate_folder(results, clean, "y_float")
 
 
-def test_a_killed_process_is_a_sentence(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_killed_process_is_a_sentence_and_leaves_no_other(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
     monkeypatch.setattr(evaluate, "_start_process", partial(os._exit, 1))
     with pytest.raises(MHNetError, match="stopped, perhaps for want of memory"):
-        evaluate_folder(*folders, "y_float", processes=2)
+        evaluate_folder(*folders, "y_float", processes=processes)
+    assert multiprocessing.active_children() == []
 
 
 def raising(error: BaseException):

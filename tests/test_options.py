@@ -1,12 +1,14 @@
 """What the settings can switch on does what it says: precision, averages, parts, progressive patches, skipped steps."""
 
 import json
+import time
 from importlib.metadata import version
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from launch import command, finish
 from small import ROOT, make_pairs, settings
 from torch.optim import Adam
 
@@ -55,12 +57,14 @@ def test_a_batch_in_parts_is_the_same_batch(tmp_path):
         assert psnr_sum == pytest.approx(ends[0][1], abs=1e-4)
 
 
-def test_the_average_is_the_exponential_one(tmp_path):
-    made = job(tmp_path, OPTIM={"EMA": 0.75, "LR_INITIAL": 1e-2, "WARMUP_EPOCHS": 0})
-    wanted = None
-    for batch in made.batches:
+def test_the_average_is_the_exponential_one_and_soon_forgets_the_first_weights(tmp_path):
+    made = job(tmp_path, OPTIM={"EMA": 0.25, "LR_INITIAL": 1e-2, "WARMUP_EPOCHS": 0, "BATCH_SIZE": 1})
+    wanted, decays = None, []
+    for done, batch in enumerate(made.batches):
         take_step(made, (batch,))
-        wanted = weights(made) if wanted is None else 0.75 * wanted + 0.25 * weights(made)
+        decays.append(min(0.25, (1 + done) / (10 + done)))
+        wanted = weights(made) if wanted is None else decays[-1] * wanted + (1 - decays[-1]) * weights(made)
+    assert decays[1] < decays[2] == decays[-1] == 0.25
     average = torch.cat([p.detach().flatten() for p in made.run.result.parameters()])
     torch.testing.assert_close(average, wanted, rtol=1e-5, atol=1e-6)
     assert not torch.equal(average, weights(made))
@@ -277,6 +281,7 @@ def test_tensorboard_shows_scalars_and_the_same_images_every_time(tmp_path):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 4})
     train(load_config(DEBLURRING, path, ["TRAINING.MAX_MINUTES", "1e-4"]), DEBLURRING)
+    time.sleep(1.1)  # TensorBoard reads a folder's files in the order of their names, which tell the second
     train(load_config(DEBLURRING, path), DEBLURRING)  # goes on in the same log
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
@@ -296,11 +301,12 @@ def test_tensorboard_shows_scalars_and_the_same_images_every_time(tmp_path):
 
 
 def test_wandb_is_used_when_asked_for(tmp_path, monkeypatch):
+    """In a process of its own, which ends with the service that W&B starts."""
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2}, TRAINING={"WANDB_PROJECT": "mhnet-test"})
-    train(load_config(DEBLURRING, path), DEBLURRING)
+    finish(command(path, tmp_path / "run"))
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
 
 

@@ -285,3 +285,43 @@ def test_images_reach_the_network_in_0_to_1():
     degraded, target = to_floats(batch, CPU)
     assert torch.equal((degraded * 255).round().byte(), batch[:, 0])
     assert torch.equal((target * 255).round().byte(), batch[:, 1])
+
+
+def test_pairs_and_degraded_photographs_are_trained_on_together(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    data = {"SHARP_DIR": str(PHOTOS), "DEGRADE": "blur", "SHARP_REPEAT": 3, "SHARP_VAL_IMAGES": 1, "REPEAT": 2}
+    path = settings(tmp_path / "training.yml", DATA=data, OPTIM={"EPOCHS": 2})
+    config = load_config(DEBLURRING, path)
+    training, validation = build_data(config)
+    photographs = len(images.find_images(PHOTOS))
+    assert len(training) == 2 * (6 - 2) + 3 * (photographs - 1)
+    assert len(validation) == 2 + 1
+    both = [training[0, item] for item in range(len(training))]
+    pairs = {path.name: images.read(path) for path in (tmp_path / "pairs" / "input").iterdir()}
+    known = [any(is_crop_of(one[0].numpy(), pair) for pair in pairs.values()) for one in both]
+    assert known == [True] * 8 + [False] * (len(training) - 8)
+    assert train(config, DEBLURRING).is_file()
+
+
+def is_crop_of(crop: np.ndarray, image: np.ndarray) -> bool:
+    """Whether a 3×P×P crop, turned or flipped in one of 8 ways, stands somewhere in an H×W×3 image."""
+    side = crop.shape[1]
+    windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), (0, 1))
+    turned = [np.rot90(one, turns, (1, 2)) for one in (crop, crop[:, :, ::-1]) for turns in range(4)]
+    return any((windows == one).all((2, 3, 4)).any() for one in turned)
+
+
+def test_training_starts_from_given_weights(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    first = train(load_config(DEBLURRING, settings(tmp_path / "training.yml")), DEBLURRING)
+    given = {"WEIGHTS": "run/model_best.safetensors"}
+    path = settings(tmp_path / "tuning.yml", MODEL=given, TRAINING={"SAVE_DIR": "tuned"}, OPTIM={"EPOCHS": 2})
+    begun = prepare(load_config(DEBLURRING, path), DEBLURRING)
+    for name, tensor in read(first).state.items():
+        assert torch.equal(begun.run.network.state_dict()[name], tensor)
+    tuned = train(load_config(DEBLURRING, path), DEBLURRING)
+    first.unlink()  # a run that goes on does not need it any more
+    assert train(load_config(DEBLURRING, path), DEBLURRING) == tuned
+    other = settings(tmp_path / "other.yml", MODEL={"WEIGHTS": "derain-small"}, TRAINING={"SAVE_DIR": "other"})
+    with pytest.raises(MHNetError, match=r"MODEL\.WEIGHTS derain-small is of another network"):
+        train(load_config(DERAINING, other), DERAINING)

@@ -65,7 +65,7 @@ class ImageFiles:
 
 
 class Source(Protocol):
-    """Where samples come from: a list of pairs, or of sharp photographs."""
+    """Where samples come from: a list of pairs, of sharp photographs, or both."""
 
     def __len__(self) -> int: ...
 
@@ -77,8 +77,8 @@ class Source(Protocol):
         """A part of [degraded, target] or [target], uint8 H×W×3."""
         ...
 
-    def finish(self, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
-        """What `crop` gave, padded, flipped and turned → [degraded, target]."""
+    def finish(self, index: int, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
+        """What `crop` gave for an image, padded, flipped and turned → [degraded, target]."""
         ...
 
 
@@ -105,7 +105,7 @@ class PairSource:
     def crop(self, index: int, box: Box) -> list[np.ndarray]:
         return [self.store.crop(path, box) for path in self.pairs[index][:2]]
 
-    def finish(self, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
+    def finish(self, index: int, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
         return crops
 
 
@@ -124,8 +124,30 @@ class SharpSource:
     def crop(self, index: int, box: Box) -> list[np.ndarray]:
         return [self.store.crop(self.paths[index], box)]
 
-    def finish(self, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
+    def finish(self, index: int, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
         return [self.degrade(crops[0], random), crops[0]]
+
+
+class MixedSource:
+    """Several sources one behind the other, each as often as its number says."""
+
+    def __init__(self, *parts: tuple[Source, int]):
+        self.places = [(source, index) for source, times in parts for index in [*range(len(source))] * times]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def size(self, index: int) -> tuple[int, int]:
+        source, own = self.places[index]
+        return source.size(own)
+
+    def crop(self, index: int, box: Box) -> list[np.ndarray]:
+        source, own = self.places[index]
+        return source.crop(own, box)
+
+    def finish(self, index: int, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
+        source, own = self.places[index]
+        return source.finish(own, crops, random)
 
 
 class TrainingCrops(Dataset[Tensor]):
@@ -155,7 +177,7 @@ class TrainingCrops(Dataset[Tensor]):
         crops = [pad_to(crop, patch) for crop in self.source.crop(index, box)]
         turns, flip = int(random.integers(4)), bool(random.integers(2))
         crops = [np.rot90(crop[:, ::-1] if flip else crop, turns) for crop in crops]
-        return to_tensor(self.source.finish([np.ascontiguousarray(crop) for crop in crops], random))
+        return to_tensor(self.source.finish(index, [np.ascontiguousarray(crop) for crop in crops], random))
 
 
 class ValidationImages(Dataset[Tensor]):
@@ -174,7 +196,7 @@ class ValidationImages(Dataset[Tensor]):
         size = self.source.size(index)
         height, width = (min(side, self.patch) if self.patch else side for side in size)
         crops = self.source.crop(index, ((size[0] - height) // 2, (size[1] - width) // 2, height, width))
-        return to_tensor(self.source.finish(crops, np.random.default_rng((self.seed, index))))
+        return to_tensor(self.source.finish(index, crops, np.random.default_rng((self.seed, index))))
 
 
 class EpochSampler(Sampler[Key]):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 from yacs.config import CfgNode
 
+from mhnet import shipped
 from mhnet.errors import MHNetError
 from mhnet.models import MHNetArgs, MHNetV4Args
 from mhnet.tasks import Task
@@ -182,7 +183,7 @@ def _anchor(config: CfgNode, keys: Sequence[str], folder: Path) -> None:
     """Makes relative paths start at a folder."""
     for key in keys:
         section, name = key.split(".")
-        if config[section][name]:
+        if config[section][name] and config[section][name] not in shipped.NAMES:
             try:
                 config[section][name] = str(folder / Path(config[section][name]).expanduser())
             except RuntimeError as error:
@@ -207,8 +208,10 @@ def _check(config: CfgNode) -> None:
         <= data.SEVERITY[1]
         <= 1,
         "DATA.TRAIN_TARGET_DIR and VAL_TARGET_DIR are for pairs, not for DATA.DEGRADE": bool(
-            data.DEGRADE and data.TRAIN_TARGET_DIR + data.VAL_TARGET_DIR
+            data.DEGRADE and not data.SHARP_DIR and data.TRAIN_TARGET_DIR + data.VAL_TARGET_DIR
         ),
+        "DATA.SHARP_DIR needs DATA.DEGRADE, and SHARP_VAL_IMAGES 0 or more": data.SHARP_VAL_IMAGES < 0
+        or bool(data.SHARP_DIR and not data.DEGRADE),
         "DATA.VAL_TARGET_DIR needs DATA.VAL_DIR": bool(data.VAL_TARGET_DIR and not data.VAL_DIR),
         f"DATA.VAL_PATCH {data.VAL_PATCH} must be 0 (whole images) or more": data.VAL_PATCH < 0,
         "DATA.SELECT_BY_TEST_SET needs the test set in DATA.VAL_DIR": data.SELECT_BY_TEST_SET and not data.VAL_DIR,

@@ -4,7 +4,10 @@ from yacs.config import CfgNode
 
 from mhnet.tasks import Task
 
-PATHS = ("DATA.TRAIN_DIR", "DATA.TRAIN_TARGET_DIR", "DATA.VAL_DIR", "DATA.VAL_TARGET_DIR", "TRAINING.SAVE_DIR")
+PATHS = (
+    "MODEL.WEIGHTS", "DATA.TRAIN_DIR", "DATA.TRAIN_TARGET_DIR", "DATA.VAL_DIR", "DATA.VAL_TARGET_DIR", "DATA.SHARP_DIR",
+    "TRAINING.SAVE_DIR",
+)  # fmt: skip
 CHOICES = {
     "MODEL.ARCHITECTURE": ("mhnet", "mhnet_v4"),
     "DATA.DEGRADE": ("", "rain", "blur"),
@@ -14,11 +17,12 @@ CHOICES = {
     "TRAINING.PRECISION": ("fp32", "bf16", "fp16"),
 }
 AT_LEAST_ONE = (
-    "DATA.VAL_IMAGES", "DATA.PATCH", "DATA.REPEAT", "DATA.PREFETCH", "OPTIM.BATCH_SIZE", "OPTIM.ACCUMULATE",
-    "OPTIM.EPOCHS", "OPTIM.MAX_SKIPPED", "TRAINING.VAL_EVERY", "TRAINING.SAVE_EVERY",
+    "DATA.VAL_IMAGES", "DATA.PATCH", "DATA.REPEAT", "DATA.PREFETCH", "DATA.SHARP_REPEAT", "OPTIM.BATCH_SIZE",
+    "OPTIM.ACCUMULATE", "OPTIM.EPOCHS", "OPTIM.MAX_SKIPPED", "TRAINING.VAL_EVERY", "TRAINING.SAVE_EVERY",
 )  # fmt: skip
 FREE = {
-    "DATA": {"TRAIN_DIR", "TRAIN_TARGET_DIR", "VAL_DIR", "VAL_TARGET_DIR", "WORKERS", "PREFETCH", "CACHE_MB"},
+    "DATA": {"TRAIN_DIR", "TRAIN_TARGET_DIR", "VAL_DIR", "VAL_TARGET_DIR", "SHARP_DIR", "WORKERS", "PREFETCH",
+             "CACHE_MB"},
     "OPTIM": {"ACCUMULATE", "MAX_SKIPPED"},
     "TRAINING": {"SAVE_DIR", "RESUME", "DEVICE", "CHANNELS_LAST", "COMPILE", "RECOMPUTE", "VAL_EVERY", "SAVE_EVERY",
                  "SAVE_MINUTES", "MAX_MINUTES", "TENSORBOARD", "WANDB_PROJECT"},
@@ -36,6 +40,7 @@ def defaults(task: Task) -> CfgNode:
                 "N_FEAT": task.n_feat,
                 "ENCODER_BLOCKS": [1, 1, 1, 28],
                 "GROUP_BLOCKS": 8,
+                "WEIGHTS": "",
             },
             "DATA": {
                 "TRAIN_DIR": task.train_dir,
@@ -45,6 +50,9 @@ def defaults(task: Task) -> CfgNode:
                 "VAL_IMAGES": 32,
                 "SELECT_BY_TEST_SET": False,
                 "DEGRADE": "",
+                "SHARP_DIR": "",
+                "SHARP_REPEAT": 1,
+                "SHARP_VAL_IMAGES": 0,
                 "SEVERITY": [0.0, 1.0],
                 "PATCH": 256,
                 "PROGRESSIVE": [],

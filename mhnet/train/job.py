@@ -22,7 +22,7 @@ from mhnet.train.journal import trackers
 from mhnet.train.losses import Loss, combined
 from mhnet.train.processes import make_accelerator, say, together
 from mhnet.train.randomness import random_state, seed_everything, set_random_state
-from mhnet.train.setup import build_data, build_run, loaders, share_batches
+from mhnet.train.setup import build_data, build_run, loaders, share_batches, start_from
 from mhnet.train.state import Run, parameter_count, read_latest, refuse_changes
 
 
@@ -78,16 +78,17 @@ def prepare(config: CfgNode, task: Task, fresh: bool = False) -> Job:
     provenance = {"config": as_dict(config), "revision": code_revision()}
     run = build_run(config, accelerator, shares)
     job = Job(config, task, accelerator, run, shares, batches, validation_batches, loss, provenance)
-    if not fresh:
-        together(accelerator, partial(take_up, job))
-        if len(set(gather_object([(run.progress.epoch, run.progress.step)]))) > 1:
-            raise MHNetError(f"{folder} is not the same for all processes: name a folder that all machines share")
+    resumed = not fresh and together(accelerator, partial(take_up, job))
+    if config.MODEL.WEIGHTS and not resumed:
+        together(accelerator, partial(start_from, run.network, config.MODEL.WEIGHTS))
+    if not fresh and len(set(gather_object([(run.progress.epoch, run.progress.step)]))) > 1:
+        raise MHNetError(f"{folder} is not the same for all processes: name a folder that all machines share")
     say(accelerator, describe(job, len(training), len(validation)))
     return job
 
 
-def take_up(job: Job) -> None:
-    """Resumes from the newest whole checkpoint, if there is one.
+def take_up(job: Job) -> bool:
+    """Resumes from the newest whole checkpoint, and returns whether there is one.
 
     Raises:
         MHNetError: the folder holds a run that cannot be gone on with.
@@ -100,7 +101,7 @@ def take_up(job: Job) -> None:
         except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
             raise MHNetError(f"{kept} cannot be read: remove it, or set TRAINING.SAVE_DIR elsewhere") from error
     if found is None:
-        return
+        return False
     checkpoint, path, warning = found
     if not resume:
         raise MHNetError(f"{path} exists: set TRAINING.RESUME true to go on, or TRAINING.SAVE_DIR to another folder")
@@ -111,6 +112,7 @@ def take_up(job: Job) -> None:
         say(job.accelerator, f"warning: {warning}; going on from {path.name}")
     progress = job.run.progress
     say(job.accelerator, f"resuming after epoch {progress.epoch}, step {progress.step}, from {path}")
+    return True
 
 
 def describe(job: Job, crops: int, validated: int) -> str:

@@ -1,6 +1,7 @@
 """What a run is built from, by its settings: data, network, optimiser, schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from yacs.config import CfgNode
 
 from mhnet import images
 from mhnet.data.datasets import (
+    Degradation,
     EpochBatches,
     ImageFiles,
     Images,
+    MixedSource,
     PairSource,
     SharpSource,
     Source,
@@ -27,14 +30,18 @@ from mhnet.data.datasets import (
 )
 from mhnet.data.degrade import DEGRADATIONS
 from mhnet.data.pack import is_pack, open_pairs
-from mhnet.data.pairs import check_pairs, sides_if_any
+from mhnet.data.pairs import Pair, check_pairs, sides_if_any
 from mhnet.data.split import hold_out
 from mhnet.errors import MHNetError
+from mhnet.models import MHNet, MHNetV4
 from mhnet.models.checkpointing import use_checkpointing
 from mhnet.published import build
 from mhnet.train.config import Stage, network_args, stage_of, stages
 from mhnet.train.state import Progress, Run
+from mhnet.weights import read
 from warmup_scheduler import GradualWarmupScheduler
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def build_run(config: CfgNode, accelerator: Accelerator, batches: EpochBatches) -> Run:
@@ -45,7 +52,7 @@ def build_run(config: CfgNode, accelerator: Accelerator, batches: EpochBatches) 
     optim, training = config.OPTIM, config.TRAINING
     layout = torch.channels_last if training.CHANNELS_LAST else torch.contiguous_format
     network = build(network_args(config)).to(accelerator.device).to(memory_format=layout)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optim.EMA)) if optim.EMA else None
+    average = AveragedModel(network, multi_avg_fn=moving_average(optim.EMA)) if optim.EMA else None
     if training.RECOMPUTE:
         use_checkpointing(network)
     make = {"adam": Adam, "adamw": AdamW}[optim.OPTIMIZER]
@@ -61,6 +68,34 @@ def build_run(config: CfgNode, accelerator: Accelerator, batches: EpochBatches) 
     return Run(network, model, prepared, scheduler, Progress(), average, accelerator.scaler)
 
 
+def start_from(network: MHNet | MHNetV4, path: str) -> None:
+    """Gives a new network the weights of a file, or those that ship under a name.
+
+    Raises:
+        MHNetError: they cannot be read, or are of another network.
+    """
+    checkpoint = read(path)
+    if checkpoint.args != network.args:
+        raise MHNetError(
+            f"MODEL.WEIGHTS {path} is of another network ({checkpoint.args}) than the settings ask for ({network.args})"
+        )
+    network.load_state_dict(checkpoint.state)
+
+
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """What moves the averages of the weights: w̄ ← d w̄ + (1 − d) w, for `AveragedModel`.
+
+    After n steps d is (1 + n) / (10 + n), and at most the decay: the first, bad weights are soon forgotten. The same
+    formula as in TensorFlow's `ExponentialMovingAverage` with `num_updates`.
+    """
+
+    def update(averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
+        done = float(count)
+        get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(averages, weights, count)
+
+    return update
+
+
 def build_data(config: CfgNode) -> tuple[TrainingCrops, ValidationImages]:
     """The training and validation data that the settings name.
 
@@ -70,52 +105,80 @@ def build_data(config: CfgNode) -> tuple[TrainingCrops, ValidationImages]:
     data, seed = config.DATA, config.TRAINING.SEED
     sharp = DEGRADATIONS.get(data.DEGRADE)
     degrade = partial(sharp, severity=tuple(data.SEVERITY)) if sharp else None
-
-    def opened(root: str, targets: str, split: str | None) -> tuple[list, Images, list[str]]:
-        """The images of a folder, where their pixels come from, and the names of the clean ones.
-
-        Where photographs are degraded on the fly, the clean side of pairs serves too.
-        """
-        if not Path(root).exists():
-            raise MHNetError(
-                f"There is no folder {root}: put training images there, as README.md shows, or set DATA.TRAIN_DIR"
-            )
-        if degrade and not targets and not is_pack(root) and not sides_if_any(root):
-            found, store = images.find_images(Path(root), recursive=True), ImageFiles(data.CACHE_MB)
-            if not found:
-                raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
-            return found, store, [path.with_suffix("").as_posix() for path in found]
-        pairs, store = open_pairs(root, split, targets, data.CACHE_MB)
-        if isinstance(store, ImageFiles):
-            check_pairs(pairs)
-        found = list(dict.fromkeys(pair.target for pair in pairs)) if degrade else pairs
-        return (
-            found,
-            store,
-            [(one if isinstance(one, Path) else one.target).with_suffix("").as_posix() for one in found],
-        )
-
-    def source(found: list, store: Images) -> Source:
-        return SharpSource(found, degrade, store) if degrade else PairSource(found, store)
-
-    validation = (data.VAL_DIR, data.VAL_TARGET_DIR)
-    found, store, names = opened(data.TRAIN_DIR, data.TRAIN_TARGET_DIR, "train")
+    main = None if data.SHARP_DIR else degrade
+    found = find(data.TRAIN_DIR, data.TRAIN_TARGET_DIR, "train", main, data.CACHE_MB)
     if data.VAL_DIR:
-        parts = [source(found, store), source(*opened(*validation, None)[:2])]
+        training = found.source()
+        validation = find(data.VAL_DIR, data.VAL_TARGET_DIR, None, main, data.CACHE_MB).source()
     else:
-        try:
-            parts = [source([found[i] for i in part], store) for part in hold_out(names, data.VAL_IMAGES)]
-        except ValueError as error:
-            raise MHNetError(f"{data.TRAIN_DIR}: {error}: lower DATA.VAL_IMAGES or set DATA.VAL_DIR") from error
+        training, validation = hold_out_of(found, data.VAL_IMAGES, "DATA.VAL_IMAGES", "or set DATA.VAL_DIR")
+    repeat = data.REPEAT
+    if data.SHARP_DIR:
+        found = find(data.SHARP_DIR, "", "train", degrade, data.CACHE_MB)
+        more = found.source()
+        if data.SHARP_VAL_IMAGES:
+            more, held = hold_out_of(found, data.SHARP_VAL_IMAGES, "DATA.SHARP_VAL_IMAGES")
+            validation = MixedSource((validation, 1), (held, 1))
+        training, repeat = MixedSource((training, repeat), (more, data.SHARP_REPEAT)), 1
     plan = stages(config)
-    training = TrainingCrops(parts[0], partial(patch_of, plan), seed, data.REPEAT)
+    crops = TrainingCrops(training, partial(patch_of, plan), seed, repeat)
     largest = max(stage.batch for stage in plan)
-    if len(training) < largest:
+    if len(crops) < largest:
         raise MHNetError(
-            f"{data.TRAIN_DIR} gives {len(training)} crops an epoch, fewer than a batch of {largest}: "
+            f"{data.TRAIN_DIR} gives {len(crops)} crops an epoch, fewer than a batch of {largest}: "
             "raise DATA.REPEAT or lower OPTIM.BATCH_SIZE"
         )
-    return training, ValidationImages(parts[1], data.VAL_PATCH, seed)
+    return crops, ValidationImages(validation, data.VAL_PATCH, seed)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pairs, or sharp photographs with the degradation that makes pairs of them, and where their pixels come from."""
+
+    root: str
+    items: Sequence[Pair] | Sequence[Path]
+    store: Images
+    degrade: Degradation | None
+
+    def source(self, positions: Sequence[int] | None = None) -> Source:
+        """Samples of all, or of those at the positions."""
+        items: list = [self.items[i] for i in (range(len(self.items)) if positions is None else positions)]
+        return SharpSource(items, self.degrade, self.store) if self.degrade else PairSource(items, self.store)
+
+    def names(self) -> list[str]:
+        """Of the clean images, with their folders."""
+        clean = (one if isinstance(one, Path) else one.target for one in self.items)
+        return [path.with_suffix("").as_posix() for path in clean]
+
+
+def find(root: str, targets: str, split: str | None, degrade: Degradation | None, cache_mb: int) -> Found:
+    """The images of a folder. Where photographs are degraded on the fly, the clean side of pairs serves too.
+
+    Raises:
+        MHNetError: there are none, or a pair does not fit.
+    """
+    if not Path(root).exists():
+        raise MHNetError(
+            f"There is no folder {root}: put training images there, as README.md shows, or set DATA.TRAIN_DIR"
+        )
+    if degrade and not targets and not is_pack(root) and not sides_if_any(root):
+        photographs = images.find_images(Path(root), recursive=True)
+        if not photographs:
+            raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
+        return Found(root, photographs, ImageFiles(cache_mb), degrade)
+    pairs, store = open_pairs(root, split, targets, cache_mb)
+    if isinstance(store, ImageFiles):
+        check_pairs(pairs)
+    return Found(root, list(dict.fromkeys(pair.target for pair in pairs)) if degrade else pairs, store, degrade)
+
+
+def hold_out_of(found: Found, count: int, key: str, otherwise: str = "") -> tuple[Source, Source]:
+    """What to train on, and what to validate with; MHNetError where nothing would be left to train on."""
+    try:
+        training, held = hold_out(found.names(), count)
+    except ValueError as error:
+        raise MHNetError(f"{found.root}: {error}: lower {key} {otherwise}".rstrip()) from error
+    return found.source(training), found.source(held)
 
 
 def patch_of(plan: Sequence[Stage], epoch: int) -> int:
