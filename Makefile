@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: help demo demo-train test lint bench figures clean
+.PHONY: help demo demo-train test lint bench figures docs clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -36,8 +36,11 @@ figures: .venv/ready  ## draw the pictures in fig/ again
 	$(BIN)/python fig/draw.py
 	$(BIN)/python fig/degradations.py
 
-clean:  ## remove .venv and the demo's output
-	rm -rf .venv demo/out
+docs: .venv/ready .venv/ready-docs  ## build the site in build/site
+	$(BIN)/python docs/build.py
+
+clean:  ## remove .venv, the demo's output and the site
+	rm -rf .venv demo/out build .cache
 
 .venv/bare:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -49,6 +52,6 @@ clean:  ## remove .venv and the demo's output
 	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
-.venv/ready-test .venv/ready-lint: .venv/ready-%: .venv/ready
+.venv/ready-test .venv/ready-lint .venv/ready-docs: .venv/ready-%: .venv/ready
 	$(BIN)/python -m pip install --quiet -e '.[$*]'
 	@touch $@

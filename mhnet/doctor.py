@@ -34,7 +34,7 @@ MODULES = {
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 """Packages that each give cv2; any will do."""
 
-FOR_DEVELOPERS = ("test", "lint", "figures")
+FOR_DEVELOPERS = ("test", "lint", "figures", "docs")
 CODECS = ("libx264", "libx265", "libvpx-vp9")
 OK, MISSING, BROKEN = "ok", "missing", "broken"
 

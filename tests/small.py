@@ -18,10 +18,13 @@ def crops(size: int = 72) -> list[np.ndarray]:
     return [photo[top : top + size, :size] for photo in photos for top in (0, 40)]
 
 
-def make_pairs(folder: Path, sides: tuple[str, str] = ("input", "target"), count: int = 6) -> Path:
-    """Pairs of noisy and clean crops."""
-    random = np.random.default_rng(0)
-    for i, clean in enumerate(crops()[:count]):
+def make_pairs(
+    folder: Path, sides: tuple[str, str] = ("input", "target"), count: int = 6, scenes: range | None = None
+) -> Path:
+    """Pairs of noisy and clean crops: the first few, or those with these numbers."""
+    random, cleans = np.random.default_rng(0), crops()
+    for i in scenes or range(count):
+        clean = cleans[i]
         noisy = np.clip(clean + random.normal(0, 40, clean.shape), 0, 255).astype(np.uint8)
         images.write(folder / sides[0] / f"scene{i}-{i}.png", noisy)
         images.write(folder / sides[1] / f"scene{i}-{i}.png", clean)

@@ -4,8 +4,6 @@ import argparse
 import io
 import json
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -267,15 +265,3 @@ def test_the_rooms_options_are_shown_by_the_tasks_help(command, capsys):
         main([command, "deblurring", "--help"])
     shown = capsys.readouterr().out
     assert left.value.code == 0 and shown.startswith(f"usage: mhnet {command} deblurring") and "--gpus" in shown
-
-
-def test_the_commands_of_the_page_on_restoring_are_ours():
-    text = (ROOT / "docs" / "restoring.md").read_text(encoding="utf-8")
-    found = set(re.findall(r"^(mhnet .+)$", text, re.MULTILINE)) | set(re.findall(r"`(mhnet [a-z][^`]*)`", text))
-    assert len(found) > 10
-    for line in found:
-        assert callable(parser().parse_args(shlex.split(line)[1:]).run), line
-    options = {
-        word for command in commands(parser()).values() for action in command._actions for word in action.option_strings
-    }
-    assert set(re.findall(r"`(--[a-z-]+)", text)) <= options
