@@ -20,7 +20,7 @@ FENCE = re.compile(
     r"^ *```(?P<language>\w*)\n(?P<text>.*?)^ *```",
     re.MULTILINE | re.DOTALL,
 )
-PROGRAMS = "mhnet|python|make|pip|pytest|torchrun|accelerate|tensorboard|octave-cli"
+PROGRAMS = "mhnet|python|make|pip|pytest|torchrun|accelerate|ray|tensorboard|octave-cli"
 INLINE = re.compile(rf"`((?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(?:{PROGRAMS}) [^`]+)`")
 
 

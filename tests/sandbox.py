@@ -158,6 +158,5 @@ def _weights(folder: Path) -> None:
     with torch.no_grad():
         network.tail.weight *= 0.02
     checkpoint = Checkpoint(network.args, network.state_dict(), None, {"config": {"DATA": {"PATCH": 48}}})
-    write(folder / "model_best.safetensors", checkpoint)
-    for name in ("model_deblurring.pth", "model_deraining.pth", "released.pth"):
+    for name in ("model_best.safetensors", "mine.safetensors", "model_deblurring.pth", "model_deraining.pth"):
         write(folder / name, checkpoint)

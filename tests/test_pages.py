@@ -28,7 +28,7 @@ SCRIPTS = {
     "test.py": rooms.test_command,
     "evaluate_PSNR_SSIM.py": rooms.evaluate_command,
 }
-OTHERS = {"octave-cli", "tensorboard", "source"}  # programs whose arguments are not ours to know
+OTHERS = {"octave-cli", "tensorboard", "ray"}  # programs whose arguments are not ours to know
 
 
 def named(page: Path) -> str:
