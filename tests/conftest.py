@@ -22,7 +22,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
     def leave() -> None:
         time.sleep(60)
-        faulthandler.dump_traceback(sys.__stderr__)
+        faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
         os._exit(exitstatus)
 
     if not hasattr(session.config, "workerinput"):
