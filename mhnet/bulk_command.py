@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pyarrow
+from ray.exceptions import RayError
 from tqdm import tqdm
 
 from mhnet.errors import MHNetError, printable, sentence
@@ -52,7 +54,9 @@ def restore_in_bulk(args: argparse.Namespace, checkpoint: Checkpoint) -> int:
     return int(told.counts["failed"] > 0)
 
 
-def _restore(args: argparse.Namespace, checkpoint: Checkpoint, plan: BulkPlan, work: bulk.Plan, told: "_Told") -> None:
+def _restore(
+    args: argparse.Namespace, checkpoint: Checkpoint, plan: BulkPlan, work: pyarrow.Table, told: "_Told"
+) -> None:
     store, report = (plan.results, plan.results.joined(plan.folder, "report"))
     if args.report:
         store, report = places.find(str(args.report))
@@ -60,8 +64,6 @@ def _restore(args: argparse.Namespace, checkpoint: Checkpoint, plan: BulkPlan, w
     computing = bulk.Computing(checkpoint, args.precision, args.tile, args.tlc, not args.no_fuse)
     bar = tqdm(total=len(work), desc="restoring", unit="image", leave=False, disable=None if told.progress else True)
     with bulk.cluster() as resources:
-        from ray.exceptions import RayError
-
         share = bulk.shares(resources, args.device, args.workers, args.batch)
 
         def each(item: Item) -> None:

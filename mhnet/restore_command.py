@@ -157,9 +157,12 @@ def _restore(args: argparse.Namespace) -> int:
 
 
 def _in_bulk(args: argparse.Namespace) -> int:
-    from mhnet.bulk_command import check_options, restore_in_bulk
     from mhnet.weights import read
 
+    try:
+        from mhnet.bulk_command import check_options, restore_in_bulk
+    except ImportError as error:
+        raise MHNetError(f"--engine ray needs Ray Data ({error}): pip install 'mhnet[ray]'") from error
     check_options(args)
     checkpoint = read(_weights(args))
     _warn_of_task(args, checkpoint.task)

@@ -13,8 +13,8 @@ from small import ROOT
 from mhnet.cli import parser
 
 GROUND = "errors allocator colours files devices images pictures codecs metrics perceptual sheets models"
-DOORS = """rooms scores data_commands restore_command bulk_command room_commands evaluate_command weights_commands export_command
-doctor_command completion_command"""
+DOORS = """rooms scores data_commands restore_command bulk_command room_commands evaluate_command weights_commands
+export_command doctor_command completion_command"""
 FLOORS = [
     ("mhnet", *GROUND.split()),
     ("published", "weights", "shipped", "data", "tasks"),

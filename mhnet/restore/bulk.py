@@ -8,29 +8,32 @@ Items stream through: as many pictures are held as the steps are working on, how
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow
+import ray
 import torch
+from ray.data import ActorPoolStrategy, DataContext, from_arrow
+from ray.exceptions import RayError
 
-from mhnet import allocator
+from mhnet import __version__, allocator
 from mhnet.errors import MHNetError
-from mhnet.restore import bulk_steps
+from mhnet.restore import bulk_steps, places
 from mhnet.restore.bulk_steps import Item, unpacked
 from mhnet.restore.places import HERE, Store
 from mhnet.restore.precision import Precision
 from mhnet.restore.restorer import Restorer, Tile, training_patch
 from mhnet.weights import Checkpoint
 
-Plan = pyarrow.Table
 Step = Callable[[pyarrow.Table], Iterator[pyarrow.Table]]
 
-AT_A_TIME = 32  # files that a reading task is given
+AT_A_TIME = 32  # files that a reading task is given, at most
+BLOCK = 16 << 20  # bytes of items that travel together: large photos alone, so that little is done again after a kill
 GPU_BATCH = 8
 WORKER_MEMORY = 4 << 30  # bytes to have for each worker on a CPU, unless their number is given
 STEPS_SHARE = 0.25  # of the CPUs, kept free of workers on CPUs for reading and writing
@@ -80,7 +83,7 @@ class Shares:
 
 
 def shares(
-    resources: dict[str, float], device: str = "auto", workers: int | None = None, batch: int | None = None
+    resources: Mapping[str, float], device: str = "auto", workers: int | None = None, batch: int | None = None
 ) -> Shares:
     """Divides what there is: a worker for each GPU, or else for each CPU as far as memory goes.
 
@@ -109,23 +112,18 @@ def shares(
 
 
 @contextmanager
-def cluster() -> Iterator[dict[str, float]]:
+def cluster() -> Iterator[Mapping[str, float]]:
     """Joins the cluster of RAY_ADDRESS, or starts Ray on this machine until the end; gives what there is to compute.
 
     A Ray that this program has already started is used and left running.
 
     Raises:
-        MHNetError: Ray is missing, or the cluster is not reached.
+        MHNetError: Ray does not start, or the cluster is not reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of Ray Data's own habits
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MHNetError("--engine ray needs Ray Data: pip install 'mhnet[ray]'") from error
-    _be_quiet()
+    _set_up()
     ours = not ray.is_initialized()
     if ours:
         address = os.environ.get("RAY_ADDRESS")
@@ -137,10 +135,22 @@ def cluster() -> Iterator[dict[str, float]]:
             where = f"at {address} (RAY_ADDRESS)" if address else "on this machine"
             raise MHNetError(f"Ray does not start {where}: {str(error).strip().splitlines()[0]}") from error
     try:
-        yield ray.cluster_resources()
+        _check_machines()
+        yield dict(ray.cluster_resources())
     finally:
         if ours:
             ray.shutdown()
+
+
+def _check_machines() -> None:
+    """Raises MHNetError unless a process that Ray starts has this version of mhnet."""
+    try:
+        found = ray.get(ray.remote(num_cpus=0)(bulk_steps.version).remote())
+    except RayError as error:
+        why = places.first_line(error.__cause__ or error)
+        raise MHNetError(f"mhnet does not start on Ray's machines ({why}): pip install 'mhnet[ray]' there.") from error
+    if found != __version__:
+        raise MHNetError(f"Ray's machines have mhnet {found}, this one has {__version__}: install one version on all.")
 
 
 @contextmanager
@@ -157,19 +167,18 @@ def _silent() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _be_quiet() -> None:
-    """Ray Data's words go to its files, not to the terminal."""
-    from ray.data import DataContext
-
+def _set_up() -> None:
+    """Sets what Ray Data does for the runs of this process; its words go to its files, not to the terminal."""
     context = DataContext.get_current()
     context.max_errored_blocks = -1  # what is lost with a process is told by `restore_bulk`
     context.enable_progress_bars = False
+    context.target_max_block_size = BLOCK
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)
 
 
-def planned(pairs: Sequence[tuple[str, str]]) -> Plan:
+def planned(pairs: Sequence[tuple[str, str]]) -> pyarrow.Table:
     """A plan as a table, a row for each pair of source and target: a million take 100 MB."""
     sources, targets = ([os.fsencode(pair[side]) for pair in pairs] for side in (0, 1))
     columns = {"number": range(len(pairs)), "source": sources, "target": targets}
@@ -178,7 +187,7 @@ def planned(pairs: Sequence[tuple[str, str]]) -> Plan:
 
 
 def restore_bulk(
-    plan: Plan,
+    plan: pyarrow.Table,
     computing: Computing,
     share: Shares,
     each: Callable[[Item], None],
@@ -206,12 +215,13 @@ def restore_bulk(
         read = partial(bulk_steps.read, inputs=inputs, results=results, check=check)
         write = partial(bulk_steps.write, results=results)
         alone = attempt == PASSES - 1
-        for item in _stream(plan.filter(pyarrow.array(waiting)), read, computing, share, write, alone):
-            waiting[item.number] = False
-            each(item)
-            if item.no_place:
-                why = f"not tried, since {results.shown(item.target)} had no place"
-                break
+        with closing(_stream(plan.filter(pyarrow.array(waiting)), read, computing, share, write, alone)) as items:
+            for item in items:
+                waiting[item.number] = False
+                each(item)
+                if item.no_place:
+                    why = f"not tried, since {results.shown(item.target)} had no place"
+                    break
         if why or not waiting.any():
             break
     for row in plan.filter(pyarrow.array(waiting)).to_pylist():
@@ -220,11 +230,10 @@ def restore_bulk(
         each(Item(row["number"], source, target, status="failed", reason=reason))
 
 
-def _stream(plan: Plan, read: Step, computing: Computing, share: Shares, write: Step, alone: bool) -> Iterator[Item]:
+def _stream(
+    plan: pyarrow.Table, read: Step, computing: Computing, share: Shares, write: Step, alone: bool
+) -> Generator[Item, None, None]:
     """Items as they are done; what dies with its process is left out."""
-    import ray
-    from ray.data import ActorPoolStrategy, from_arrow
-
     at_a_time = 1 if alone else max(1, min(AT_A_TIME, len(plan) // (4 * share.workers)))
     rows: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": share.step_cpus}
     worker: dict[str, Any] = {

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow
 import ray
 
-from mhnet import pictures
+from mhnet import __version__, pictures
 from mhnet.errors import MHNetError
 from mhnet.pictures import Picture
 from mhnet.restore import places
@@ -69,6 +69,11 @@ class Item:
     tile: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     no_place: bool = False
+
+
+def version() -> str:
+    """The version of mhnet that a process has."""
+    return __version__
 
 
 def packed(items: Iterable[Item]) -> pyarrow.Table:
@@ -186,12 +191,15 @@ class Restoring:
 
     def _at_once(self, items: list[Item]) -> list[Item]:
         start = time.perf_counter()
-        pixels = [item.picture.pixels for item in items if item.picture is not None]
+        found = [item.picture for item in items if item.picture is not None]
+        pixels = [picture.pixels for picture in found]
         restored = [self.restorer(pixels[0])] if len(pixels) == 1 else self._stacked(np.stack(pixels))
         about: dict[str, Any] = {"seconds": (time.perf_counter() - start) / len(items),
                                  "tile": self.restorer.last.tile, "notes": tuple(self.restorer.last.notes)}  # fmt: skip
-        return [replace(item, picture=replace(item.picture, pixels=one), **about)
-                for item, one in zip(items, restored, strict=True)]  # fmt: skip
+        return [
+            replace(item, picture=replace(picture, pixels=one), **about)
+            for item, picture, one in zip(items, found, restored, strict=True)
+        ]
 
     def _stacked(self, pixels: np.ndarray) -> np.ndarray:
         """N×H×W×C, uint8 or uint16 → the same, restored at once."""
