@@ -126,20 +126,29 @@ def cluster() -> Iterator[Mapping[str, float]]:
     _set_up()
     ours = not ray.is_initialized()
     if ours:
-        address = os.environ.get("RAY_ADDRESS")
-        options: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
-        try:
-            with _silent():
-                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = f"at {address} (RAY_ADDRESS)" if address else "on this machine"
-            raise MHNetError(f"Ray does not start {where}: {str(error).strip().splitlines()[0]}") from error
+        _start()
     try:
         _check_machines()
         yield dict(ray.cluster_resources())
     finally:
         if ours:
             ray.shutdown()
+
+
+def _start() -> None:
+    """Joins the cluster, or starts Ray here; a second time where a busy machine took longer than Ray waits."""
+    address = os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
+    for again in (not address, False):
+        try:
+            with _silent():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            return
+        except Exception as error:  # Ray raises nearly anything here, Exception itself too
+            ray.shutdown()
+            if not again:
+                where = f"at {address} (RAY_ADDRESS)" if address else "on this machine"
+                raise MHNetError(f"Ray does not start {where}: {places.first_line(error)}.") from error
 
 
 def _check_machines() -> None:
