@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="processes and signal
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, float]]:
+def cluster() -> Iterator[Mapping[str, float]]:
     """Ray for all of this file's runs in this process."""
     with bulk.cluster() as resources:
         yield resources

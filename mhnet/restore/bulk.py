@@ -144,7 +144,7 @@ def _start() -> None:
             with _silent():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             return
-        except Exception as error:  # Ray raises nearly anything here, Exception itself too
+        except Exception as error:  # noqa: PERF203  (Ray raises nearly anything here, Exception itself too)
             ray.shutdown()
             if not again:
                 where = f"at {address} (RAY_ADDRESS)" if address else "on this machine"
