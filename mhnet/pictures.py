@@ -5,16 +5,16 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from mhnet.codecs import decode, metadata
-from mhnet.codecs.encode import save
-from mhnet.codecs.header import ImageError, damage, load
+from mhnet.codecs import decode, encode, metadata
+from mhnet.codecs.header import Header, ImageError, damage, load, loaded
 from mhnet.codecs.metadata import Metadata
 from mhnet.images import StrPath
 
-__all__ = ["Metadata", "Picture", "losses", "read", "write"]
+__all__ = ["Metadata", "Picture", "encoded", "losses", "read", "read_stream", "write"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,16 @@ def read(path: StrPath) -> Picture:
     `images.MAX_PIXELS`, animated or of several pages, or with samples that are not whole numbers of up to 16 bits.
     """
     path = Path(path)
-    data, head = load(path)
+    return _decoded(path, *load(path))
+
+
+def read_stream(path: StrPath, stream: BinaryIO, length: int) -> Picture:
+    """What `read` gives, of an open file of so many bytes that lies elsewhere; `path` names it in errors."""
+    path = Path(path)
+    return _decoded(path, *loaded(path, stream, length))
+
+
+def _decoded(path: Path, data: bytes, head: Header) -> Picture:
     with damage(path):
         decode.check(data, head)
         count = decode.pages(data, head)
@@ -67,13 +76,25 @@ def write(path: StrPath, picture: Picture) -> None:
     unknown extension, and when the system refuses.
     """
     path = Path(path)
+    _check(path, picture)
+    encode.save(path, picture.pixels, picture.alpha, picture.metadata)
+
+
+def encoded(path: StrPath, picture: Picture) -> bytes:
+    """The bytes that `write` would put into a file of that name; raises ImageError as it does."""
+    path = Path(path)
+    _check(path, picture)
+    return b"".join(encode.encoded(path, picture.pixels, picture.alpha, picture.metadata))
+
+
+def _check(path: Path, picture: Picture) -> None:
+    """Raises ImageError for another type or shape than pictures have."""
     pixels, alpha = picture.pixels, picture.alpha
     if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
         raise ImageError(f"{path} cannot hold {pixels.dtype} {pixels.shape}; a picture is uint8 or uint16, H×W×1 or 3.")
     if alpha is not None and (alpha.dtype != pixels.dtype or alpha.shape != pixels.shape[:2]):
         wanted = f"{pixels.dtype} {pixels.shape[:2]}"
         raise ImageError(f"{path} cannot hold an alpha of {alpha.dtype} {alpha.shape}; its pixels need {wanted}.")
-    save(path, pixels, alpha, picture.metadata)
 
 
 def losses(path: StrPath, picture: Picture) -> list[str]:

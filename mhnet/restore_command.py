@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ examples:
   mhnet restore 'scans/**/*.tif' -o out/ --weights mine.safetensors
   mhnet restore rainy/ -o out/ --task derain --targets clean/  and score the results
   mhnet restore clip.mp4 -o clear.mp4 --task derain
+  mhnet restore s3://rainy/2024 -o s3://restored/2024 --task derain --engine ray
 
 A run that was stopped goes on when it is called again: what has a whole result is skipped. Originals are never touched.
 
@@ -48,7 +48,7 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
         formatter_class=HelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a video, a folder, or a pattern")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
+    parser.add_argument("-o", "--out", type=_place, required=True, metavar="OUT",
                         help="folder for the results; for one file, the result's name may be given")  # fmt: skip
 
     what = parser.add_argument_group("network")
@@ -73,10 +73,22 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     results.add_argument("--format", choices=FORMATS, help="of images' results (default: as the image)")
     results.add_argument("--compare", action="store_true", help="a sheet of before and after for each image, in "
                          "OUT/compare")  # fmt: skip
-    results.add_argument("--report", type=Path, metavar="FILE", help="an HTML page with a slider for each image")
+    results.add_argument("--report", type=_place, metavar="FILE", help="an HTML page with a slider for each image; "
+                         "with --engine ray, tables FILE.csv and FILE.parquet (default: OUT/report)")  # fmt: skip
     results.add_argument("--targets", type=Path, metavar="FOLDER", help="clean images of the same names: score the "
                          "results")  # fmt: skip
     results.add_argument("--protocol", metavar="NAME", help="how to score (default: as papers score the task)")
+
+    many = parser.add_argument_group("very many images")
+    many.add_argument("--engine", choices=["here", "ray"], default="here", help="ray: by many processes of this "
+                      "machine or of the cluster RAY_ADDRESS; INPUT and OUT may be addresses such as "
+                      "s3://bucket/photos (default: %(default)s)")  # fmt: skip
+    many.add_argument("--workers", type=_count, metavar="N", help="processes with a network (default: one for each "
+                      "GPU, or each CPU as far as memory goes)")  # fmt: skip
+    many.add_argument("--batch", type=_count, metavar="N", help="small images of one size that are computed at once "
+                      "(default: 8 on GPUs, else 1)")  # fmt: skip
+    many.add_argument("--check", action="store_true", help="read results that are there to their end, as --engine here "
+                      "always does, and restore again what is not whole")  # fmt: skip
 
     words = parser.add_argument_group("what is said").add_mutually_exclusive_group()
     words.add_argument("--quiet", action="store_true", help="only what went wrong")
@@ -93,16 +105,29 @@ def _tile(text: str) -> int | str:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+def _place(text: str) -> Path | str:
+    """A path, or the address of a store as it is."""
+    return text if "://" in text else Path(text)
+
+
 def _restore(args: argparse.Namespace) -> int:
     from mhnet.metrics import get_protocol
     from mhnet.restore import results
     from mhnet.restore.folders import restore_all
-    from mhnet.restore.plan import plan
+    from mhnet.restore.plan import check_place, plan
 
     _check_names(args)
+    if args.engine == "ray":
+        return _in_bulk(args)
     jobs = plan(args.inputs, args.out, suffix=args.suffix, extension=f".{args.format}" if args.format else None)
     folder = args.out if jobs[0].target != args.out else args.out.parent
-    _check_place(folder)
+    check_place(folder)
     sheets = results.sheet_paths(jobs, folder) if args.compare else {}
     targets = results.find_targets(jobs, args.targets) if args.targets else {}
     if args.protocol:
@@ -129,6 +154,19 @@ def _restore(args: argparse.Namespace) -> int:
     for reason in reasons:
         print(f"failed: {printable(reason)}", file=sys.stderr)
     return int(bool(reasons))
+
+
+def _in_bulk(args: argparse.Namespace) -> int:
+    from mhnet.weights import read
+
+    try:
+        from mhnet.bulk_command import check_options, restore_in_bulk
+    except ImportError as error:
+        raise MHNetError(f"--engine ray needs Ray Data ({error}): pip install 'mhnet[ray]'") from error
+    check_options(args)
+    checkpoint = read(_weights(args))
+    _warn_of_task(args, checkpoint.task)
+    return restore_in_bulk(args, checkpoint)
 
 
 def _scores_and_looks(
@@ -180,29 +218,34 @@ def _check_names(args: argparse.Namespace) -> None:
         raise MHNetError("Say what to remove with --task derain or --task deblur, or name a file with --weights.")
     if any(sign in args.suffix for sign in ("/", "\\", "\0")):
         raise MHNetError(f"The suffix {args.suffix!r} would lead to another folder: use letters, digits, - and _.")
+    if args.engine == "here":
+        if address := next((name for name in map(str, (*args.inputs, args.out, args.report)) if "://" in name), None):
+            raise MHNetError(f"{printable(address)} is the address of a store: add --engine ray.")
+        if args.workers or args.batch or args.check:
+            raise MHNetError("--workers, --batch and --check are for very many images: add --engine ray.")
 
 
-def _check_place(folder: Path) -> None:
-    """Raises MHNetError unless results can be written to a folder, or to one that can be made there."""
-    existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
-    if not existing.is_dir():
-        raise MHNetError(f"{printable(existing)} is a file, not a folder: name another place with -o.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise MHNetError(f"{printable(existing)} cannot be written to: name another place with -o.")
+def _weights(args: argparse.Namespace) -> str | Path:
+    """The file of weights that the options name."""
+    from mhnet import shipped
+    from mhnet.tasks import TASKS
+
+    return args.weights or shipped.for_task(TASKS[MEANT[args.task]])
+
+
+def _warn_of_task(args: argparse.Namespace, trained_for: str | None) -> None:
+    task = MEANT.get(args.task)
+    if task and trained_for not in (None, task):
+        print(f"warning: {printable(_weights(args))} was trained for {trained_for}, not for {task}", file=sys.stderr)
 
 
 def _restorer(args: argparse.Namespace) -> "Restorer":
     """The network that the options name."""
-    from mhnet import shipped
     from mhnet.restore.restorer import Restorer
-    from mhnet.tasks import TASKS
 
-    task = MEANT.get(args.task)
-    weights = args.weights or shipped.for_task(TASKS[task or ""])
-    restorer = Restorer.from_weights(weights, args.device, args.tlc, precision=args.precision, tile=args.tile,
+    restorer = Restorer.from_weights(_weights(args), args.device, args.tlc, precision=args.precision, tile=args.tile,
                                      fuse=not args.no_fuse)  # fmt: skip
-    if task and restorer.task not in (None, task):
-        print(f"warning: {printable(weights)} was trained for {restorer.task}, not for {task}", file=sys.stderr)
+    _warn_of_task(args, restorer.task)
     return restorer
 
 

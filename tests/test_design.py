@@ -9,8 +9,8 @@ import pytest
 from small import ROOT
 
 GROUND = "errors allocator colours files devices images pictures codecs metrics perceptual sheets models"
-DOORS = """rooms scores data_commands restore_command room_commands evaluate_command weights_commands export_command
-doctor_command completion_command"""
+DOORS = """rooms scores data_commands restore_command bulk_command room_commands evaluate_command weights_commands
+export_command doctor_command completion_command"""
 FLOORS = [
     ("mhnet", *GROUND.split()),
     ("published", "weights", "hub", "spandrel", "shipped", "data", "tasks"),

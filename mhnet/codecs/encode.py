@@ -31,7 +31,21 @@ def save(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, metadata: Met
     """Write H×W×C pixels, uint8 or uint16, grey or RGB, whole or not at all.
 
     Raises:
-        ImageError: the extension is none of an image, the format does not hold so many pixels, the system refuses.
+        ImageError: as `encoded` does, and when the system refuses.
+    """
+    parts = encoded(path, pixels, alpha, metadata)
+    try:
+        with replacing(path) as part, part.open("wb") as file:
+            file.writelines(parts)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+
+
+def encoded(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
+    """The bytes, in parts, of a file of that name.
+
+    Raises:
+        ImageError: the extension is none of an image, or the format does not hold so many pixels.
     """
     write = WRITERS.get(path.suffix.lower())
     if write is None:
@@ -43,14 +57,9 @@ def save(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, metadata: Met
     if most and max(pixels.shape[:2]) > most:
         raise ImageError(f"{path} cannot hold {shape}: its format has at most {most} a side; use .png.")
     try:
-        parts = write(pixels, alpha, metadata)
+        return write(pixels, alpha, metadata)
     except (OSError, ValueError, SystemError, struct.error, OverflowError) as error:
         raise ImageError(f"{path} cannot hold {shape} ({error}); use .png.") from error
-    try:
-        with replacing(path) as part, part.open("wb") as file:
-            file.writelines(parts)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
 
 
 def _jpeg(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:

@@ -89,14 +89,18 @@ def read_header(path: Path) -> Header:
 def load(path: Path) -> tuple[bytes, Header]:
     """A file's bytes and header; ImageError also for a file that is far too large for its image."""
     with _opened(path) as stream:
-        length = os.fstat(stream.fileno()).st_size
-        if length > _LARGE:
-            found = _header(path, stream)
-            if length > _LARGE + _LARGEST_PIXEL * found.height * found.width:
-                sizes = f"{length / 1e9:.1f} GB for an image of {found.height}×{found.width} pixels"
-                raise ImageError(f"{path} has {sizes}; export the image again.")
-            stream.seek(0)
-        data = stream.read()
+        return loaded(path, stream, os.fstat(stream.fileno()).st_size)
+
+
+def loaded(path: Path, stream: BinaryIO, length: int) -> tuple[bytes, Header]:
+    """What `load` gives, of a stream of so many bytes; `path` names it in errors."""
+    if length > _LARGE:
+        found = _header(path, stream)
+        if length > _LARGE + _LARGEST_PIXEL * found.height * found.width:
+            sizes = f"{length / 1e9:.1f} GB for an image of {found.height}×{found.width} pixels"
+            raise ImageError(f"{path} has {sizes}; export the image again.")
+        stream.seek(0)
+    data = stream.read()
     return data, _header(path, io.BytesIO(data))
 
 

@@ -50,7 +50,7 @@ def plan(inputs: Sequence[str], out: Path, *, suffix: str = "", extension: str |
             have one name.
     """
     folders = sum(Path(name).is_dir() for name in inputs)
-    to_file = len(inputs) == 1 and folders == 0 and Path(inputs[0]).exists() and _is_file_name(out)
+    to_file = len(inputs) == 1 and folders == 0 and Path(inputs[0]).exists() and is_file_name(out)
     jobs: dict[Path, Job] = {}
     for name in inputs:
         found = list(_below(Path(name), out, suffix) if Path(name).is_dir() else _named(name))
@@ -60,22 +60,32 @@ def plan(inputs: Sequence[str], out: Path, *, suffix: str = "", extension: str |
             place = source.relative_to(root)
             if folders > 1 and Path(name).is_dir():
                 place = Path(Path(name).resolve().name) / place
-            ending = _ending(source, extension)
-            target = out if to_file else (out / place).with_name(f"{source.stem}{suffix}{ending}")
+            name_of_result = f"{source.stem}{suffix}{ending(source, extension)}"
+            target = out if to_file else (out / place).with_name(name_of_result)
             jobs.setdefault(source.absolute(), Job(source, target, root))
     _check(list(jobs.values()))
     return list(jobs.values())
 
 
-def _is_file_name(out: Path) -> bool:
+def is_file_name(out: Path) -> bool:
     """Whether OUT names a result rather than a folder."""
     return not out.is_dir() and (images.has_image_extension(out.name) or is_video(out))
 
 
-def _ending(source: Path, extension: str | None) -> str:
+def ending(source: Path, extension: str | None) -> str:
+    """The extension of a file's result; `extension` is that of images' results, where it is not as the source's."""
     if is_video(source):
         return result_extension(source)
     return extension or (source.suffix if images.has_image_extension(source.name) else _OTHERS)
+
+
+def check_place(folder: Path) -> None:
+    """Raises MHNetError unless results can be written to a folder, or to one that can be made there."""
+    existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
+    if not existing.is_dir():
+        raise MHNetError(f"{printable(existing)} is a file, not a folder: name another place with -o.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise MHNetError(f"{printable(existing)} cannot be written to: name another place with -o.")
 
 
 def _named(name: str) -> Iterator[tuple[Path, Path]]:
@@ -89,7 +99,7 @@ def _named(name: str) -> Iterator[tuple[Path, Path]]:
     root = Path(*_before_pattern(path))
     found = [Path(one) for one in glob.glob(name, recursive=True)]  # noqa: PTH207  (takes absolute patterns)
     for one in natsorted(found, key=lambda path: path.as_posix(), alg=ns.PATH | ns.IGNORECASE):
-        if one.is_file() and _wanted(one.name):
+        if one.is_file() and wanted(one.name):
             yield root, one
 
 
@@ -112,13 +122,14 @@ def _below(folder: Path, out: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
         stems = {Path(name).stem for name in names}
         for name in names:
             ours = suffix and not within and Path(name).stem.removesuffix(suffix) in stems - {Path(name).stem}
-            if _wanted(name) and not ours:
+            if wanted(name) and not ours:
                 found.append(here / name)
     for path in natsorted(found, key=lambda path: path.relative_to(folder).as_posix(), alg=ns.PATH | ns.IGNORECASE):
         yield folder, path
 
 
-def _wanted(name: str) -> bool:
+def wanted(name: str) -> bool:
+    """Whether a file name ends like an image's or a video's."""
     return images.has_image_extension(name) or is_video(Path(name))
 
 

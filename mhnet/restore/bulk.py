@@ -1,0 +1,268 @@
+"""Many files restored by many processes, on one machine or a cluster: Ray Data's engine and our steps.
+
+    plan → read (tasks) → restore (a pool of processes, each with a network) → write (tasks) → what became of each
+
+Items stream through: as many pictures are held as the steps are working on, however many files there are.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow
+import ray
+import torch
+from ray.data import ActorPoolStrategy, DataContext, from_arrow
+from ray.exceptions import RayError
+
+from mhnet import __version__, allocator
+from mhnet.errors import MHNetError
+from mhnet.restore import bulk_steps, places
+from mhnet.restore.bulk_steps import Item, unpacked
+from mhnet.restore.places import HERE, Store
+from mhnet.restore.precision import Precision
+from mhnet.restore.restorer import Restorer, Tile, training_patch
+from mhnet.weights import Checkpoint
+
+Step = Callable[[pyarrow.Table], Iterator[pyarrow.Table]]
+
+AT_A_TIME = 32  # files that a reading task is given, at most
+BLOCK = 16 << 20  # bytes of items that travel together: large photos alone, so that little is done again after a kill
+GPU_BATCH = 8
+WORKER_MEMORY = 4 << 30  # bytes to have for each worker on a CPU, unless their number is given
+STEPS_SHARE = 0.25  # of the CPUs, kept free of workers on CPUs for reading and writing
+PASSES = 2  # over items whose reading or writing process is killed again and again; the last one item by item
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How each worker computes: the options of `Restorer`."""
+
+    checkpoint: Checkpoint
+    precision: Precision = "auto"
+    tile: Tile = "auto"
+    local_statistics: bool = False
+    fuse: bool = True
+
+    def restorer(self, device: str, threads: int) -> Restorer:
+        """The restorer of a worker, in its process."""
+        allocator.keep_pages()
+        torch.set_num_threads(threads)
+        patch = training_patch(self.checkpoint) if self.local_statistics else None
+        return Restorer(self.checkpoint.network(), device, patch, precision=self.precision, tile=self.tile,
+                        fuse=self.fuse)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What of the machines each process gets.
+
+    Args:
+        workers: processes with a network.
+        device: where they compute.
+        gpus: of each, 0 or 1.
+        cpus: of each.
+        threads: that each computes with.
+        step_cpus: of each process that reads or writes.
+        batch: images of one size that a worker computes at once, if they are small.
+    """
+
+    workers: int
+    device: str
+    gpus: int
+    cpus: float
+    threads: int
+    step_cpus: float
+    batch: int
+
+
+def shares(
+    resources: Mapping[str, float], device: str = "auto", workers: int | None = None, batch: int | None = None
+) -> Shares:
+    """Divides what there is: a worker for each GPU, or else for each CPU as far as memory goes.
+
+    Args:
+        resources: of all machines, as Ray counts them: CPU, GPU, and memory in bytes.
+        device: "auto", "cpu" or "cuda".
+        workers: how many, where that is not to be chosen here.
+        batch: likewise.
+
+    Raises:
+        MHNetError: there are no GPUs, or fewer than workers.
+    """
+    cpus, gpus = resources.get("CPU", 1.0), int(resources.get("GPU", 0))
+    if device not in ("auto", "cpu", "cuda"):
+        raise MHNetError(f"Ray divides GPUs itself, not {device!r}: use auto, cpu or cuda, and CUDA_VISIBLE_DEVICES.")
+    if device == "cuda" or (device == "auto" and gpus):
+        if not gpus:
+            raise MHNetError("Ray sees no CUDA GPU: use --device cpu, or mhnet doctor to see what is here.")
+        if workers and workers > gpus:
+            raise MHNetError(f"{workers} workers are more than the {gpus} GPUs that Ray sees: use --workers {gpus}.")
+        return Shares(workers or gpus, "cuda", 1, 0, 1, 1, batch or GPU_BATCH)
+    roomy = int(resources.get("memory", WORKER_MEMORY) // WORKER_MEMORY)
+    count = workers or max(min(int(cpus), roomy), 1)
+    threads = max(int(cpus // count), 1)
+    return Shares(count, "cpu", 0, (1 - STEPS_SHARE) * cpus / count, threads, STEPS_SHARE, batch or 1)
+
+
+@contextmanager
+def cluster() -> Iterator[Mapping[str, float]]:
+    """Joins the cluster of RAY_ADDRESS, or starts Ray on this machine until the end; gives what there is to compute.
+
+    A Ray that this program has already started is used and left running.
+
+    Raises:
+        MHNetError: Ray does not start, or the cluster is not reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of Ray Data's own habits
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    _set_up()
+    ours = not ray.is_initialized()
+    if ours:
+        _start()
+    try:
+        _check_machines()
+        yield dict(ray.cluster_resources())
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _start() -> None:
+    """Joins the cluster, or starts Ray here; a second time where a busy machine took longer than Ray waits."""
+    address = os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
+    for again in (not address, False):
+        try:
+            with _silent():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            return
+        except Exception as error:  # noqa: PERF203  (Ray raises nearly anything here, Exception itself too)
+            ray.shutdown()
+            if not again:
+                where = f"at {address} (RAY_ADDRESS)" if address else "on this machine"
+                raise MHNetError(f"Ray does not start {where}: {places.first_line(error)}.") from error
+
+
+def _check_machines() -> None:
+    """Raises MHNetError unless a process that Ray starts has this version of mhnet."""
+    try:
+        found = ray.get(ray.remote(num_cpus=0)(bulk_steps.version).remote())
+    except RayError as error:
+        why = places.first_line(error.__cause__ or error)
+        raise MHNetError(f"mhnet does not start on Ray's machines ({why}): pip install 'mhnet[ray]' there.") from error
+    if found != __version__:
+        raise MHNetError(f"Ray's machines have mhnet {found}, this one has {__version__}: install one version on all.")
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Within it, what Ray's C++ part prints to stderr goes nowhere; what matters comes as exceptions."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _set_up() -> None:
+    """Sets what Ray Data does for the runs of this process; its words go to its files, not to the terminal."""
+    context = DataContext.get_current()
+    context.max_errored_blocks = -1  # what is lost with a process is told by `restore_bulk`
+    context.enable_progress_bars = False
+    context.target_max_block_size = BLOCK
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL)
+
+
+def planned(pairs: Sequence[tuple[str, str]]) -> pyarrow.Table:
+    """A plan as a table, a row for each pair of source and target: a million take 100 MB."""
+    sources, targets = ([os.fsencode(pair[side]) for pair in pairs] for side in (0, 1))
+    columns = {"number": range(len(pairs)), "source": sources, "target": targets}
+    kinds = {"number": pyarrow.int64(), "source": pyarrow.large_binary(), "target": pyarrow.large_binary()}
+    return pyarrow.table({name: pyarrow.array(columns[name], kind) for name, kind in kinds.items()})
+
+
+def restore_bulk(
+    plan: pyarrow.Table,
+    computing: Computing,
+    share: Shares,
+    each: Callable[[Item], None],
+    *,
+    inputs: Store = HERE,
+    results: Store = HERE,
+    check: bool = False,
+) -> None:
+    """Restores files to files, each result whole or not at all; one that fails does not stop the rest.
+
+    Within `cluster`. A process that is killed is replaced, and what it held is done again; what ends its process each
+    time has failed.
+
+    Args:
+        plan: from `planned`.
+        computing: how.
+        share: from `shares`.
+        each: is called with each item as soon as it is done, in whatever order.
+        inputs: holds the sources.
+        results: holds the targets.
+        check: targets may be there; those that are whole are kept.
+    """
+    waiting, why = np.ones(len(plan), bool), ""
+    for attempt in range(PASSES):
+        read = partial(bulk_steps.read, inputs=inputs, results=results, check=check)
+        write = partial(bulk_steps.write, results=results)
+        alone = attempt == PASSES - 1
+        with closing(_stream(plan.filter(pyarrow.array(waiting)), read, computing, share, write, alone)) as items:
+            for item in items:
+                waiting[item.number] = False
+                each(item)
+                if item.no_place:
+                    why = f"not tried, since {results.shown(item.target)} had no place"
+                    break
+        if why or not waiting.any():
+            break
+    for row in plan.filter(pyarrow.array(waiting)).to_pylist():
+        source, target = os.fsdecode(row["source"]), os.fsdecode(row["target"])
+        reason = why or f"{inputs.shown(source)} ended its process each time: it may need more memory than there is."
+        each(Item(row["number"], source, target, status="failed", reason=reason))
+
+
+def _stream(
+    plan: pyarrow.Table, read: Step, computing: Computing, share: Shares, write: Step, alone: bool
+) -> Generator[Item, None, None]:
+    """Items as they are done; what dies with its process is left out."""
+    at_a_time = 1 if alone else max(1, min(AT_A_TIME, len(plan) // (4 * share.workers)))
+    rows: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": share.step_cpus}
+    worker: dict[str, Any] = {
+        "make": ray.put(partial(computing.restorer, share.device, share.threads)),
+        "batch": share.batch,
+        "ledger": ray.remote(num_cpus=0)(bulk_steps.Ledger).remote(),
+    }
+    done = (
+        from_arrow([plan.slice(start, at_a_time) for start in range(0, len(plan), at_a_time)])
+        .map_batches(read, **rows)
+        .map_batches(
+            bulk_steps.Restoring,
+            fn_constructor_kwargs=worker,
+            batch_size=share.batch,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=share.workers),
+            num_cpus=share.cpus,
+            num_gpus=share.gpus,
+        )
+        .map_batches(write, **rows)
+    )
+    for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield from unpacked(batch)
