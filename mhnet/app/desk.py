@@ -56,11 +56,14 @@ class Desk:
     def pick(self, key: str, event: gr.EventData, request: gr.Request) -> tuple[list[str], dict[str, Any]]:
         """Makes an example the session's photo; its clean photo lies beside it."""
         session = self._session(request)
-        photo = examples.make(str(event.name), key, session.new_folder())
+        try:
+            photo = examples.make(str(event.name), key, session.new_folder())
+        except MHNetError as error:
+            raise gr.Error(str(error), print_exception=False) from error
         session.keep_only([photo, *session.clean])
         return [str(photo)], _view([self._entry(photo)], [])
 
-    def restore(
+    def restore_shown(
         self,
         given: Files,
         key: str,
@@ -77,6 +80,7 @@ class Desk:
             problems = ["Choose a photo first."]
         try:
             settings = self._settings(key, tile, precision, local)
+            session.keep_only([*paths, *session.clean])
             return _view(self._run(session, paths, settings, progress, problems), problems)
         except MHNetError as error:
             return _view([], [str(error)])
@@ -123,10 +127,6 @@ class Desk:
     def cancel(self, request: gr.Request) -> None:
         """Stops what the session computes."""
         self._session(request).cancelled.set()
-
-    def leave(self, request: gr.Request) -> None:
-        """Ends the session."""
-        self.sessions.close(request.session_hash or "")
 
     def _session(self, request: gr.Request) -> Session:
         return self.sessions.get(request.session_hash or "")

@@ -42,7 +42,6 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-_LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Gate:
@@ -65,6 +64,8 @@ class Gate:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close"})
             return
         request = Request(scope, receive)
         path = scope["path"]
@@ -112,7 +113,7 @@ class Gate:
             message = await request.receive()
             received += len(message.get("body", b""))
             if received > most:
-                raise MultiPartException(f"Up to {most / 1e6:.0f} MB are taken at once.")
+                raise MultiPartException(f"Up to {most / 1e6:.3g} MB are taken at once.")
             return message
 
         paths = []
@@ -122,7 +123,7 @@ class Gate:
                     if isinstance(file, str):
                         continue
                     if (file.size or 0) > self.limits.bytes:
-                        raise MultiPartException(f"Up to {self.limits.bytes / 1e6:.0f} MB are taken for a file.")
+                        raise MultiPartException(f"Up to {self.limits.bytes / 1e6:.3g} MB are taken for a file.")
                     folder = self.sessions.inbox / secrets.token_urlsafe(12)
                     folder.mkdir()
                     paths.append(folder / safe_name(file.filename or ""))
@@ -160,20 +161,6 @@ class Gate:
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         return None, again
-
-
-def hosts(address: str | None, host: str) -> frozenset[str] | None:
-    """The names that a server may be asked by: where only this machine reaches it, no others than its own, so that no
-    page from elsewhere can pretend to be it (DNS rebinding).
-
-    Args:
-        address: the one under which a proxy serves the page, where one does.
-        host: what the server listens on.
-    """
-    if host not in ("localhost", "127.0.0.1", "::1"):
-        return None
-    public = urlsplit(address or "")
-    return frozenset(filter(None, (*_LOCAL, public.hostname, public.netloc)))
 
 
 def safe_name(name: str) -> str:

@@ -75,13 +75,12 @@ def build(desk: Desk, choices: Sequence[Choice]) -> gr.Blocks:
         ]
         running = []
         for begin in begins:
-            run = begin.then(desk.restore, [photos, task, tile, precision, local], [viewer], **own,
+            run = begin.then(desk.restore_shown, [photos, task, tile, precision, local], [viewer], **own,
                              show_progress="full", show_progress_on=[status], concurrency_id="network",
                              concurrency_limit=1)  # fmt: skip
             run.then(_idle, None, buttons, **quick)
             running.append(run)
         stop.click(desk.cancel, None, buttons, cancels=running, **quick).then(_idle, None, buttons, **quick)
-        blocks.unload(desk.leave)
         api(desk.restore_files, api_name="restore", concurrency_id="network", concurrency_limit=1)
     blocks.queue(max_size=_QUEUE)
     return blocks

@@ -13,14 +13,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mhnet.app.work import Limits
 from mhnet.errors import MHNetError
 
 PORT = 7860
+LOCAL = ("127.0.0.1", "localhost", "::1")  # hosts that only this machine reaches
 _TRIED = 20  # ports, from that one up
-_IDLE = 900  # seconds after which a session without a connection ends
-_SWEEP = 60  # seconds
+_SWEEP = 1  # seconds
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Options:
         device: where to compute.
         limits: what is accepted.
         address: the one under which a proxy serves the page, where one does.
+        grace: seconds for which a session waits for a tab whose connection broke.
     """
 
     weights: Sequence[str] = ()
@@ -42,6 +44,7 @@ class Options:
     device: str = "auto"
     limits: Limits = field(default_factory=Limits)
     address: str | None = None
+    grace: float = 20
 
 
 def tame_gradio(folder: Path) -> None:
@@ -54,6 +57,7 @@ def tame_gradio(folder: Path) -> None:
         GRADIO_TEMP_DIR=str(folder),
         GRADIO_EXAMPLES_CACHE=str(folder / "examples"),
         GRADIO_ANALYTICS_ENABLED="False",
+        GRADIO_HEARTBEAT_INTERVAL="2",  # seconds after which a client that has left is missed
         HF_HUB_DISABLE_TELEMETRY="1",
         HF_HUB_OFFLINE="1",
     )
@@ -82,7 +86,7 @@ def serving(options: Options) -> Iterator[str]:
         from mhnet.app.work import Workshop
 
         offered = choices(options.weights)
-        sessions = Sessions(folder)
+        sessions = Sessions(folder, options.grace)
         blocks = page.build(Desk(sessions, Workshop(options.device, options.limits), offered), offered)
         listening = _listen(options.host, options.port)
         app = mount_gradio_app(
@@ -90,9 +94,9 @@ def serving(options: Options) -> Iterator[str]:
             footer_links=[], run_history=False, max_file_size=options.limits.bytes, ssr_mode=False, pwa=False,
             enable_monitoring=False, mcp_server=False, show_error=False, **page.look(),
         )  # fmt: skip
-        guarded = gate.Gate(app, sessions, options.limits, gate.hosts(options.address, options.host))
-        config = uvicorn.Config(guarded, log_level="error", access_log=False, timeout_graceful_shutdown=1,
-                                proxy_headers=options.address is not None)  # fmt: skip
+        guarded = gate.Gate(app, sessions, options.limits, _hosts(options.address, options.host))
+        config = uvicorn.Config(guarded, log_level="error", access_log=False, server_header=False,
+                                timeout_graceful_shutdown=1, proxy_headers=options.address is not None)  # fmt: skip
         server = uvicorn.Server(config)
         over = threading.Event()
         serve = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -110,16 +114,31 @@ def serving(options: Options) -> Iterator[str]:
 
 def serve(options: Options, browser: bool) -> None:
     """Serves the page until Ctrl-C or SIGTERM, and says where it is."""
-    with _terminated_like_interrupted(), serving(options) as address:
+    over = threading.Event()
+    with _told_to_end(over), serving(options) as address:
         print(f"The page is at {options.address or address} (Ctrl-C ends it).", flush=True)
-        if options.host not in ("127.0.0.1", "localhost", "::1"):
+        if options.host not in LOCAL:
             print("warning: it has no password; everybody who can reach this machine can use it.", file=sys.stderr)
         if browser:
             with suppress(webbrowser.Error):
                 webbrowser.open(address)
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        while not over.wait(1):  # for ever, Windows would not look at Ctrl-C
+            pass
     print("The page is closed; nothing of it is left.")
+
+
+def _hosts(address: str | None, host: str) -> frozenset[str] | None:
+    """The names that a server may be asked by: where only this machine reaches it, no others than its own, so that no
+    page from elsewhere can pretend to be it (DNS rebinding).
+
+    Args:
+        address: the one under which a proxy serves the page, where one does.
+        host: what the server listens on.
+    """
+    if host not in LOCAL:
+        return None
+    public = urlsplit(address or "")
+    return frozenset(filter(None, (*LOCAL, "[::1]", public.hostname, public.netloc)))
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
@@ -152,18 +171,16 @@ def _named(host: str) -> str:
 
 def _sweep(sessions: Any, over: threading.Event) -> None:
     while not over.wait(_SWEEP):
-        sessions.sweep(_IDLE)
+        sessions.sweep()
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends the program as Ctrl-C does, so that it can tidy up."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _told_to_end(over: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set the event, however often they come, so that tidying up is not broken off."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(one, lambda *_: over.set()) for one in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)

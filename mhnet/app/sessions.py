@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mhnet.errors import MHNetError
@@ -28,7 +28,8 @@ class Session:
     Attributes:
         clean: photos to score with.
         cancelled: whether what it computes should stop.
-        connections, running: how many there are of either; while there are, the session is in use.
+        connections, running: how many there are of either; while there are, it does not end.
+        ends: when it ends otherwise, in seconds of `time.monotonic`.
     """
 
     def __init__(self, folder: Path):
@@ -37,7 +38,7 @@ class Session:
         self.cancelled = threading.Event()
         self.connections = 0
         self.running = 0
-        self.touched = time.monotonic()
+        self.ends = 0.0
         folder.mkdir()
 
     def new_folder(self) -> Path:
@@ -59,10 +60,14 @@ class Sessions:
 
     Args:
         root: an empty folder for everything.
+        grace: seconds for which a session waits for a tab whose connection broke: it may be a phone in a tunnel.
+        idle: seconds for which it waits for a client that keeps no connection, and an upload for its session.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, grace: float = 20, idle: float = 900):
         self.root = root.resolve()
+        self.grace = grace
+        self.idle = idle
         self.inbox = self.root / "inbox"
         self.inbox.mkdir()
         self._sessions: dict[str, Session] = {}
@@ -74,7 +79,7 @@ class Sessions:
             session = self._sessions.get(name)
             if session is None:
                 session = self._sessions[name] = Session(self.root / secrets.token_urlsafe(12))
-            session.touched = time.monotonic()
+            session.ends = time.monotonic() + self.idle
             return session
 
     def claim(self, session: Session, name: str) -> Path:
@@ -95,7 +100,7 @@ class Sessions:
 
     @contextmanager
     def connected(self, name: str) -> Iterator[None]:
-        """While it lasts, the session does not end; then it does."""
+        """While it lasts, the session does not end. Then what it computes stops, and it has `grace` to come back."""
         session = self.get(name)
         session.connections += 1
         try:
@@ -103,11 +108,12 @@ class Sessions:
         finally:
             session.connections -= 1
             if not session.connections:
-                self.close(name)
+                session.cancelled.set()
+                session.ends = time.monotonic() + self.grace
 
     @contextmanager
     def working(self, session: Session) -> Iterator[None]:
-        """While it lasts, the session's files stay, even if it ends."""
+        """While it lasts, the session does not end, and its files stay."""
         with self._lock:
             session.running += 1
         session.cancelled.clear()
@@ -117,7 +123,6 @@ class Sessions:
             with self._lock:
                 session.running -= 1
                 over = session not in self._sessions.values() and not session.running
-            session.touched = time.monotonic()
             if over:
                 shutil.rmtree(session.folder, ignore_errors=True)
 
@@ -125,22 +130,21 @@ class Sessions:
         """Ends a session: what it computes stops, its files go."""
         with self._lock:
             session = self._sessions.pop(name, None)
-            if session is None:
-                return
+            busy = session and session.running
+        if session:
             session.cancelled.set()
-            busy = session.running
-        if not busy:
+        if session and not busy:
             shutil.rmtree(session.folder, ignore_errors=True)
 
-    def sweep(self, seconds: float) -> None:
-        """Ends sessions that have had no connection for so long, and removes uploads that nobody has asked for."""
-        now = time.monotonic()
+    def sweep(self) -> None:
+        """Ends the sessions whose time has come, and removes uploads that nobody has asked for."""
         for name, session in list(self._sessions.items()):
-            if not session.connections and not session.running and now - session.touched > seconds:
+            if not session.connections and not session.running and time.monotonic() > session.ends:
                 self.close(name)
         for folder in self.inbox.iterdir():
-            if time.time() - folder.stat().st_mtime > seconds:
-                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(FileNotFoundError):  # claimed just now
+                if time.time() - folder.stat().st_mtime > self.idle:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def close_all(self) -> None:
         """Ends all sessions."""

@@ -130,6 +130,7 @@ function update() {
     }),
   );
   show(0);
+  if (photo?.after) element.scrollIntoView({ block: "nearest" }); // on a phone, the controls are above it
 }
 
 // One finger or the mouse moves the line, or the photo where it is larger than the stage and the line is not near; two

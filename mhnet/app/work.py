@@ -1,6 +1,7 @@
 """What the page does with photos: look at them, restore them, score them. Nothing here knows of the page."""
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from mhnet.errors import MHNetError, sentence
 from mhnet.metrics import Score
 from mhnet.restore.plan import plan
 from mhnet.restore.precision import PRECISIONS, Precision
-from mhnet.restore.restorer import Restorer, Tile
+from mhnet.restore.restorer import Restorer, RestoreWarning, Tile
 from mhnet.restore.tiles import SMALLEST
 from mhnet.tasks import TASKS
 
@@ -90,13 +91,13 @@ class Workshop:
 
     def check(self, path: Path) -> tuple[int, int]:
         """A photo's height and width; MHNetError where it is none, or too large."""
-        size = path.stat().st_size
-        if size > self.limits.bytes:
-            raise MHNetError(f"{path.name} has {size / 1e6:.0f} MB; up to {self.limits.bytes / 1e6:.0f} MB are taken.")
+        size, limits = path.stat().st_size, self.limits
+        if size > limits.bytes:
+            raise MHNetError(f"{path.name} has {size / 1e6:.3g} MB; up to {limits.bytes / 1e6:.3g} are taken.")
         height, width = images.size(path)
-        if height * width > self.limits.pixels:
-            pixels = f"{height * width / 1e6:.0f} megapixels"
-            raise MHNetError(f"{path.name} has {pixels}; up to {self.limits.pixels / 1e6:.0f} are taken.")
+        if height * width > limits.pixels:
+            count, most = height * width / 1e6, limits.pixels / 1e6
+            raise MHNetError(f"{path.name} has {count:.3g} megapixels; up to {most:.3g} are taken.")
         return height, width
 
     def restore(
@@ -117,7 +118,9 @@ class Workshop:
         picture = pictures.read(path)
         with self._one:
             restorer, steps = self._network(settings)
-            pixels = steps.run(lambda: restorer(picture.pixels, steps.tick), progress, cancelled)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RestoreWarning)  # told with the result
+                pixels = steps.run(lambda: restorer(picture.pixels, steps.tick), progress, cancelled)
             notes = list(restorer.last.notes)
         pictures.write(job.target, replace(picture, pixels=pixels))
         return Result(job.target, notes + pictures.losses(job.target, picture))
