@@ -153,7 +153,8 @@ def test_no_file_of_another_folder_can_be_read(page, secret):
              "/gradio_api/proxy=", "/gradio_api/deep_link?session_hash=", "/custom_component/x/", "/",
              "/theme.css/"]  # fmt: skip
     for path in {door + escape(place).replace(" ", "%20")
-                 for door in doors for escape in escapes for place in places[:: 1 if "file" in door else 6]}:  # fmt: skip
+                 for door in doors for escape in escapes
+                 for place in places[:: 1 if "file" in door else 6]}:  # fmt: skip
         status, body = page.ask(path)
         assert SECRET.encode() not in body and b"root:" not in body and b"[project]" not in body, path
         assert status >= 400 or b"<!doctype html>" in body[:100], path
@@ -191,15 +192,15 @@ def file(path: object) -> dict[str, object]:
 
 
 def test_calls_name_no_files_but_their_own(page, client, secret, tmp_path):
-    inner = json.loads(upload(page, photo(tmp_path / "a.png").read_bytes())[1])[0]
+    inner = json.loads(upload(page, photo(tmp_path / "mine.png").read_bytes(), "mine.png")[1])[0]
     for path in (secret, f"{inner}/../../../../{secret.name}", "/etc/passwd", "secret.png", f"file://{secret}", ""):
         for data in ([[file(path)]], [[file(inner)], "", "auto", "auto", False, [file(path)]]):
             assert call(page, {"data": data})[0] == 404
     mine = client.predict([file(inner)], api_name="/restore")
     assert len(mine[0]) == 1  # moved into this client's session
     other = Client(page.address, verbose=False)
-    (theirs,) = [path for path in page.files() if path.name == "a.png"]
-    assert other.predict([file(theirs)], api_name="/restore")[2] == ["a.png is not here any more: choose it again."]
+    (theirs,) = [path for path in page.files() if path.name == "mine.png"]
+    assert other.predict([file(theirs)], api_name="/restore")[2] == ["mine.png is not here any more: choose it again."]
     other.close()
 
 

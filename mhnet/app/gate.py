@@ -27,8 +27,8 @@ _HEARTBEAT = API + "heartbeat/"
 _FILE = API + "file="
 _OPEN = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.*|"
-    rf"{API}((info|app_id|startup-events|theme\.css|queue/join|queue/data|cancel|reset|upload_progress)/?|heartbeat/\w+|"
-    r"(call|run)/.*|file=.*)"
+    rf"{API}((info|app_id|startup-events|theme\.css|queue/join|queue/data|cancel|reset|upload_progress)/?|"
+    r"heartbeat/[\w-]+|(call|run)/.*|file=.*)"
 )
 _BODY = 1 << 20  # bytes of a call, without its files
 _POLICY = (
