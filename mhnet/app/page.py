@@ -81,6 +81,7 @@ def build(desk: Desk, choices: Sequence[Choice]) -> gr.Blocks:
             run.then(_idle, None, buttons, **quick)
             running.append(run)
         stop.click(desk.cancel, None, buttons, cancels=running, **quick).then(_idle, None, buttons, **quick)
+        blocks.unload(_left)
         api(desk.restore_files, api_name="restore", concurrency_id="network", concurrency_limit=1)
     blocks.queue(max_size=_QUEUE)
     return blocks
@@ -92,6 +93,10 @@ def _busy() -> list[Any]:
 
 def _idle() -> list[Any]:
     return [gr.update(visible=True), gr.update(visible=False), gr.update(visible=False)]
+
+
+def _left() -> None:
+    """Nothing: because there is this, Gradio's page keeps a connection, whose end the gate notices."""
 
 
 def _header(choices: Sequence[Choice]) -> str:

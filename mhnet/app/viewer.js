@@ -40,7 +40,7 @@ function place() {
 
 function zoom(to, atX = stage.clientWidth / 2, atY = stage.clientHeight / 2) {
   const least = Math.min(fitting(), 1 / devicePixelRatio);
-  to = Math.min(MOST, Math.max(least, to));
+  to = Math.min(Math.max(MOST, 4 * fitting()), Math.max(least, to));
   x = atX - ((atX - x) * to) / scale;
   y = atY - ((atY - y) * to) / scale;
   scale = to;
