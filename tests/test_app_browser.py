@@ -89,21 +89,26 @@ def opened(browser, page):
     assert until(lambda: not page.files())  # closing the tab leaves nothing
 
 
+class Held:
+    """Networks that wait in their middle until they may go on, or are cancelled."""
+
+    def __init__(self) -> None:
+        self.waiting, self.go_on = threading.Event(), threading.Event()
+
+
 @pytest.fixture
-def slow(monkeypatch):
-    """Makes networks wait in their middle; set it to let them go on."""
-    go_on, waiting = threading.Event(), threading.Event()
-    step = work.Steps._step
+def held(monkeypatch):
+    held, tell = Held(), work.Steps._tell
 
-    def slowly(self, *arguments):
-        waiting.set()
-        if not go_on.is_set():
-            go_on.wait(0.05)
-        step(self, *arguments)
+    def holding(self):
+        tell(self)
+        held.waiting.set()
+        while not held.go_on.is_set() and not self._cancelled.is_set():
+            held.go_on.wait(0.02)
 
-    monkeypatch.setattr(work.Steps, "_step", slowly)
-    yield waiting
-    go_on.set()
+    monkeypatch.setattr(work.Steps, "_tell", holding)
+    yield held
+    held.go_on.set()
 
 
 def test_upload_restore_compare_and_download(opened, tmp_path):
@@ -206,33 +211,35 @@ def test_a_clean_photo_under_advanced_gives_scores(opened, tmp_path):
     assert tab.download(tmp_path / "got").read_bytes() == by_command(tmp_path / "a.png", tmp_path, "--tlc")
 
 
-def test_two_users_at_once_wait_for_each_other_and_see_their_own(opened, slow, tmp_path):
+def test_two_users_at_once_wait_for_each_other_and_see_their_own(opened, held, tmp_path):
     pixels = images.read(photo(tmp_path / "same.png"))
     images.write(tmp_path / "other" / "same.png", np.ascontiguousarray(pixels[:, ::-1]))
     users = [(opened(), tmp_path / "same.png"), (opened(), tmp_path / "other" / "same.png")]
     for tab, source in users:
         tab.drop(source)
         tab.tab.click("#restore")
-    users[1][0].tab.wait_for_function("document.querySelector('#status').innerText.includes('queue')")
+    users[1][0].tab.wait_for_function("document.querySelector('#status')?.innerText.includes('queue')")
+    held.go_on.set()
     for number, (tab, source) in enumerate(users):
         tab.tab.wait_for_selector("#viewer .stage.restored")
         got = tab.download(tmp_path / f"got{number}").read_bytes()
         assert got == by_command(source, source.parent)
 
 
-def test_cancel_stops_and_the_next_run_works(opened, slow, tmp_path):
+def test_cancel_stops_and_the_next_run_works(opened, held, tmp_path):
     tab = opened()
     tab.drop(photo(tmp_path / "a.png"))
     tab.tab.click("#restore")
-    assert slow.wait(SECONDS)
-    tab.tab.wait_for_function("document.querySelector('#status').innerText.includes('a.png')")  # progress
+    assert held.waiting.wait(SECONDS)
+    tab.tab.wait_for_function("document.querySelector('#status')?.innerText.includes('a.png')")  # progress
     tab.tab.click("#cancel")
     tab.tab.wait_for_selector("#restore")
     assert tab.tab.locator("#viewer .stage.restored").count() == 0
+    held.go_on.set()
     tab.restore()
 
 
-def test_closing_the_tab_stops_the_work_and_removes_the_files(opened, page, slow, monkeypatch, tmp_path):
+def test_closing_the_tab_stops_the_work_and_removes_the_files(opened, page, held, monkeypatch, tmp_path):
     ended = threading.Event()
     restore = work.Workshop.restore
 
@@ -247,7 +254,7 @@ def test_closing_the_tab_stops_the_work_and_removes_the_files(opened, page, slow
     tab = opened()
     tab.drop(photo(tmp_path / "a.png"))
     tab.tab.click("#restore")
-    assert slow.wait(SECONDS) and page.files()
+    assert held.waiting.wait(SECONDS) and page.files()
     tab.tab.close()
     assert ended.wait(SECONDS)
     assert until(lambda: not page.files())
