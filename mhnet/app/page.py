@@ -58,8 +58,8 @@ def build(desk: Desk, choices: Sequence[Choice]) -> gr.Blocks:
                     tile = gr.Dropdown(TILES, value="auto", label="Tiles")
                     precision = gr.Dropdown(PRECISIONS, value="auto", label="Precision")
                     local = gr.Checkbox(False, label="Local statistics (TLC)", elem_id="local")
-                    clean = gr.File(label="Clean photos of the same names, for scores", file_count="multiple",
-                                    file_types=["image"], height=120, elem_id="clean")  # fmt: skip
+                    clean = gr.File(label="Clean photos, for scores", file_count="multiple",
+                                    file_types=["image"], height=170, elem_id="clean")  # fmt: skip
             with gr.Column(scale=1, min_width=320):
                 viewer = gr.HTML({}, html_template=_part("viewer.html"), js_on_load=_part("viewer.js"),
                                  apply_default_css=False, elem_id="viewer")  # fmt: skip
