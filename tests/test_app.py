@@ -196,14 +196,15 @@ def test_calls_name_no_files_but_their_own(page, secret, tmp_path):
     for path in (secret, f"{inner}/../../../../{secret.name}", "/etc/passwd", "secret.png", f"file://{secret}", ""):
         for data in ([[file(path)]], [[file(inner)], "", "auto", "auto", False, [file(path)]]):
             assert call(page, {"data": data})[0] == 404
-    assert len(answer(page, [[file(inner)]], "mine")[0]) == 1  # moved into this session
+    assert len(answer(page, [file(inner)], "mine")[0]) == 1  # moved into this session
     (moved,) = [path for path in page.files() if path.name == "mine.png"]
-    assert answer(page, [[file(moved)]], "theirs")[2] == ["mine.png is not here any more: choose it again."]
+    assert answer(page, [file(moved)], "theirs")[2] == ["mine.png is not here any more: choose it again."]
 
 
-def answer(page: Page, data: list[object], session: str) -> list:
+def answer(page: Page, photos: list[object], session: str) -> list:
     """What the API answers to a call of a session, without Gradio's client, which would send files again."""
-    event = json.loads(call(page, {"data": data, "session_hash": session})[1])["event_id"]
+    call_of_all = {"data": [photos, "", "auto", "auto", False, None], "session_hash": session}
+    event = json.loads(call(page, call_of_all)[1])["event_id"]
     told = page.ask(f"/gradio_api/call/restore/{event}")[1].decode()
     return json.loads(told.split("event: complete\ndata: ")[1])
 
