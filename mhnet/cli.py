@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import mhnet
 from mhnet import allocator
+from mhnet.app_command import add_app_command
 from mhnet.completion_command import add_completion_command
 from mhnet.data_commands import add_data_commands
 from mhnet.doctor_command import add_doctor_command
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"mhnet {mhnet.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_restore_command(commands)
+    add_app_command(commands)
     add_room_commands(commands)
     add_evaluate_command(commands)
     add_data_commands(commands)

@@ -10,11 +10,11 @@ from small import ROOT
 
 GROUND = "errors allocator colours files devices images pictures codecs metrics perceptual sheets models"
 DOORS = """rooms scores data_commands restore_command bulk_command room_commands evaluate_command weights_commands
-export_command doctor_command completion_command"""
+export_command doctor_command completion_command app_command"""
 FLOORS = [
     ("mhnet", *GROUND.split()),
     ("published", "weights", "hub", "spandrel", "shipped", "data", "tasks"),
-    ("restore", "evaluate", "report", "train", "doctor", "export"),
+    ("restore", "evaluate", "report", "train", "doctor", "export", "app"),
     ("usage", *DOORS.split(), "cli", "__main__"),
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

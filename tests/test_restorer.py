@@ -173,7 +173,7 @@ def test_ticks_count_the_tiles(network):
     ticks: list[tuple[int, int]] = []
     restorer = Restorer(network, tile=96)
     restorer(PHOTO, lambda done, count: ticks.append((done, count)))
-    assert ticks == [(i + 1, restorer.last.count) for i in range(restorer.last.count)]
+    assert ticks == [(done, restorer.last.count) for done in range(restorer.last.count + 1)]
     assert restorer.last.count > 1
 
 

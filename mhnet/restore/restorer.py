@@ -122,7 +122,7 @@ class Restorer:
         Args:
             image: uint8 or uint16, H×W×3 RGB, or H×W×1 or H×W grey, full scale 255 or 65535; or N×3×H×W or N×1×H×W
                 floats in [0, 1], whose result lies on the same device; or a PIL image, whose alpha is kept.
-            tick: is called after each tile with how many are done and how many there are.
+            tick: is called with how many tiles are done and how many there are, before the first and after each.
 
         Raises:
             ValueError: the image has another type or shape.
@@ -223,6 +223,8 @@ class Restorer:
     ) -> bool:
         """Computes an image in these tiles, unless memory runs out."""
         done = 0
+        if tick is not None:
+            tick(done, grid.tiles)
 
         def one_done() -> None:
             nonlocal done

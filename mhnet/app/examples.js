@@ -1,0 +1,15 @@
+"use strict";
+
+for (const { name, preview } of props.value) {
+  const words = name.replaceAll("-", " ");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.title = words;
+  button.dataset.name = name;
+  const image = document.createElement("img");
+  image.src = preview;
+  image.alt = words;
+  button.append(image);
+  button.addEventListener("click", () => trigger("select", { name }));
+  element.querySelector(".samples").append(button);
+}

@@ -1,0 +1,92 @@
+"""The page of `mhnet app`, served for tests, and what they look at from outside."""
+
+import http.client
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+from small import PHOTOS
+
+from mhnet import images
+from mhnet.app.server import Options, serving
+from mhnet.app.work import Limits
+from mhnet.cli import main
+
+LIMITS = Limits(bytes=2_000_000, pixels=250_000, files=4)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that is served.
+
+    Args:
+        address: with a slash at its end.
+        folder: where all its files lie.
+    """
+
+    address: str
+    folder: Path
+
+    def ask(self, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[int, bytes]:
+        """Status and body of an answer; the path is sent as it is."""
+        connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=20)
+        try:
+            connection.putrequest(method, path, skip_host="host" in headers)
+            for name, value in {"content-length": str(len(body)), **headers}.items():
+                connection.putheader(name.replace("_", "-"), value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def files(self) -> list[Path]:
+        """All files of all sessions."""
+        return [path for path in self.folder.rglob("*") if path.is_file()]
+
+
+@contextmanager
+def served() -> Iterator[Page]:
+    """The page at a free port, with small limits."""
+    before = set(_folders())
+    with serving(Options(port=0, device="cpu", limits=LIMITS, grace=0.5)) as address:
+        (folder,) = set(_folders()) - before
+        yield Page(address, folder)
+    assert not folder.exists()
+
+
+def _folders() -> list[Path]:
+    return list(Path(tempfile.gettempdir()).resolve().glob("mhnet-app-*"))
+
+
+def photo(path: Path, height: int = 48, width: int = 64) -> Path:
+    """A photograph with streaks, as a file."""
+    pixels = images.read(images.find_images(PHOTOS)[0])[:height, :width].copy()
+    pixels[np.random.default_rng(0).random((height, width)) < 0.05] = 230
+    images.write(path, pixels)
+    return path
+
+
+def by_command(source: Path, folder: Path, *options: str) -> bytes:
+    """What `mhnet restore` makes of a photo."""
+    target = folder / f"by_command_{source.name}"
+    assert (
+        main(["restore", str(source), "-o", str(target), "--task", "derain", "--device", "cpu", "--quiet", *options])
+        == 0
+    )
+    return target.read_bytes()
+
+
+def until(true: Callable[[], object], seconds: float = 20) -> bool:
+    """Whether something becomes true in time."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
