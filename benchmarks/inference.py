@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from published import as_published
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mhnet import allocator
 from mhnet.models import MHNet
+from mhnet.models.cost import gmacs
 from mhnet.models.fuse import fuse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,13 +158,6 @@ def product_rate() -> float:
     return 2 * 2048**3 / min(times)
 
 
-def operations(size: tuple[int, int]) -> int:
-    """Multiplications and additions of the published form."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        MHNet().eval()(torch.empty(1, 3, *size))
-    return counter.get_total_flops()
-
-
 def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], device: str) -> tuple[str, Measured]:
     """The Markdown table, and what was measured."""
     columns = [*COLUMNS, *((form, "kept") for form in also)]
@@ -179,7 +172,7 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
     everything: Measured = {}
     for size in sizes:
         measured = everything[size] = alternately(columns, size, runs, device)
-        work = operations(size)
+        work = gmacs(MHNet, *size) * 2e9
         for (form, kept), (times, peak) in measured.items():
             median = statistics.median(times)
             same = measured.get(("published", kept), measured[PUBLISHED])[0]
