@@ -36,6 +36,8 @@ PAGE, PLOT = ROOT / "docs" / "performance.md", ROOT / "fig" / "performance.png"
 SIZES = [(256, 256), (320, 480), (720, 1280)]
 SCALING = [(256, 400), (512, 800), (720, 1280), (2048, 2048), (5000, 5000)]
 OTHERS = ("compile", "openvino", "onnxruntime")
+LARGE, LARGE_RUNS = 500_000, 3
+"""From so many pixels on, so many timed runs at most: the published form takes a minute for one at 1280×720."""
 Run = Callable[[Tensor], object]
 Column = tuple[str, str]  # form, allocator
 Measured = dict[tuple[int, int], dict[Column, tuple[list[float], int]]]  # seconds and bytes
@@ -131,6 +133,11 @@ class Worker:
         self.process.communicate()
 
 
+def turns(size: tuple[int, int], runs: int) -> int:
+    """How often an image of that size is timed."""
+    return min(runs, LARGE_RUNS) if size[0] * size[1] >= LARGE else runs
+
+
 def alternately(
     columns: Sequence[Column], size: tuple[int, int], runs: int, device: str
 ) -> dict[Column, tuple[list[float], int]]:
@@ -165,13 +172,14 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
         columns = [PUBLISHED, ("ours", "system")]
     rate = product_rate()
     where = f"{torch.get_num_threads()} threads of {cpu_name()}" if device == "cpu" else torch.cuda.get_device_name()
-    lines = [f"MHNet deblurring, fp32, {where}; PyTorch {torch.__version__}; medians (range) of {runs} runs; a large "
+    lines = [f"MHNet deblurring, fp32, {where}; PyTorch {torch.__version__}; medians (range) of "
+             f"{runs} runs, at most {LARGE_RUNS} from {LARGE / 1e6} megapixels on; a large "
              f"matrix product reaches {rate / 1e9:.0f} GFLOP/s.", ""]  # fmt: skip
     lines += ["| image | form | freed memory | seconds | against it as published | share of the product's rate | "
               "peak memory |", "|---|---|---|---:|---:|---:|---:|"]  # fmt: skip
     everything: Measured = {}
     for size in sizes:
-        measured = everything[size] = alternately(columns, size, runs, device)
+        measured = everything[size] = alternately(columns, size, turns(size, runs), device)
         work = gmacs(MHNet, *size) * 2e9
         for (form, kept), (times, peak) in measured.items():
             median = statistics.median(times)
@@ -243,7 +251,9 @@ def plot(measured: Measured) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of each (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="timed runs of each (default: %(default)s; large images: 3)"
+    )
     parser.add_argument("--sizes", nargs="+", metavar="HxW", help="(default: 256x256 320x480 720x1280)")
     parser.add_argument("--quick", action="store_true", help="256×256 only, three runs of each")
     parser.add_argument("--also", nargs="+", choices=OTHERS, default=[], help="other ways to run it; compiling is slow")

@@ -115,7 +115,7 @@ class FusedNAFBlock(Fused):
         channels = x.shape[-1]
 
         def widen(rows: slice, wide: Tensor) -> None:
-            torch.addmm(self.bias1, flat(normalise(x[rows], self.norm1)), self.weight1, out=flat(wide))
+            torch.mm(flat(normalise(x[rows], self.norm1)), self.weight1, out=flat(wide)).add_(self.bias1)
 
         gated = self.room(x) if room is None else room
         for rows, y in conv_over(x, widen, self.depthwise, self.depthwise_bias, 2 * channels):
@@ -124,7 +124,7 @@ class FusedNAFBlock(Fused):
         wide, narrow = scratch(x, 2 * channels), flat(with_ones(x[: stripes(x)[0].stop], channels))
         for rows in stripes(x):
             y = start(x, out, rows).addmm_(flat(gated[rows]), weight3)
-            t = torch.addmm(self.bias4, normalise(y, self.norm2), self.weight4, out=wide[: len(y)])
+            t = torch.mm(normalise(y, self.norm2), self.weight4, out=wide[: len(y)]).add_(self.bias4)
             gate(t, narrow[: len(y), :-1])
             y.addmm_(narrow[: len(y)], self.weight5)
         return out
@@ -164,7 +164,7 @@ class FusedSCAB(Fused):
 
         def narrow(rows: slice, gated: Tensor) -> None:
             y = flat(conv_rows(x, rows, self.depthwise1, channels))
-            gate(torch.addmm(self.bias1, y, self.weight1, out=wide[: len(y)]), flat(gated))
+            gate(torch.mm(y, self.weight1, out=wide[: len(y)]).add_(self.bias1), flat(gated))
 
         half = self.room(x) if room is None else room
         for rows, y in conv_over(x, narrow, self.depthwise2, groups=channels // 2):

@@ -101,15 +101,18 @@ class FusedMHNet(MHNet):
     def residual(self, x: Tensor, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
         features = self.dual_attention(self.shallow(x))
         with full_precision(x):
-            shallow, deep = pixels(features), pixels(decoded[-1])
-
-            def both(rows: slice, out: Tensor) -> None:
-                torch.cat((shallow[rows], deep[rows].to(shallow.dtype)), 2, out=out)
-
-            for rows, y in conv_over(shallow, both, self.merge.weight):
-                shallow[rows] = y  # its rows have all been read
-        del shallow, deep
+            merge_(pixels(features), pixels(decoded[-1].to(features.dtype)), self.merge.weight)
         return self.tail(self.full_resolution(features, encoded, decoded))
+
+
+def merge_(shallow: Tensor, deep: Tensor, weight: Tensor) -> None:
+    """A 3×3 convolution of both maps together, H×W×C each, in the place of the first."""
+
+    def both(rows: slice, out: Tensor) -> None:
+        torch.cat((shallow[rows], deep[rows]), 2, out=out)
+
+    for rows, y in conv_over(shallow, both, weight):
+        shallow[rows] = y  # which have been read
 
 
 class FusedPixelShuffleUp(Fused):
