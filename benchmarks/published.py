@@ -35,8 +35,7 @@ class PublishedSCAB(SCAB):
 
 
 class PublishedStep(CASNetStep):
-    def terms(self, encoded: Tensor, decoded: Tensor) -> Tensor:
-        return self.encoder_term(encoded) + self.decoder_term(decoded)
+    terms = CASNetStep.terms_as_published
 
 
 PUBLISHED: dict[type[nn.Module], type[nn.Module]] = {

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mhnet.models import fused, fused_stages
 from mhnet.models.base import RestorationNetwork, check_image
+from mhnet.models.context import ContextStage
 from mhnet.models.layers import LayerNorm2d, NAFBlock, PixelShuffleUp, conv1x1, conv3x3
 from mhnet.models.mhnet import CABG, SCAB, CASNet, CASNetStep, DualAttention, MHNet
 from mhnet.models.mhnet_v4 import AFFM, FRSNet, FRSNetStep, MHNetV4
@@ -61,16 +62,18 @@ def fuse(model: nn.Module) -> FusedNetwork:
     network = copy.deepcopy(model).eval().requires_grad_(False)
     fused_network = FusedNetwork(network.to(memory_format=torch.channels_last))
     rewrite_children(network, fused_network.singly)
+    if type(network) is MHNet:
+        fuse_branches(network)
     return fused_network.eval()
 
 
 def rewrite_children(module: nn.Module, stages: bool) -> None:
     """Replaces what is known among a module's children and theirs, the innermost first; full-resolution stages, which
-    use up what they are given, where `stages` says that nobody needs it after them."""
+    use up what they are given, and blocks that do, where `stages` says that nobody needs it after them."""
     for name, child in list(module.named_children()):
         rewrite_children(child, stages)
         rewrite = REWRITES.get(type(child))
-        if rewrite and (stages or type(child) not in (CASNet, FRSNet)):
+        if rewrite and (stages or type(child) not in (CASNet, FRSNet, ContextStage)):
             setattr(module, name, rewrite(child))
 
 
@@ -87,6 +90,13 @@ def as_built(module: nn.Module, build: Callable[[], nn.Module]) -> bool:
         and all(p.dtype in (torch.float32, torch.float64) for p in module.parameters())
         and not any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in module.modules())
     )
+
+
+def like(conv: nn.Module) -> nn.Module:
+    """The convolution of this package with such a weight."""
+    outputs, inputs, side, _ = conv.get_parameter("weight").shape
+    bias = getattr(conv, "bias", None) is not None
+    return nn.Conv2d(inputs, outputs, 2, 2) if side == 2 else conv3x3(inputs, outputs, bias)
 
 
 def fuse_naf_block(block: NAFBlock) -> nn.Module:
@@ -158,6 +168,24 @@ def fuse_frsnet(stage: FRSNet) -> nn.Module:
     return fused_stages.FusedFRSNet(stage) if whole else stage
 
 
+def fuse_context(stage: ContextStage) -> nn.Module:
+    """Its blocks take the place of what convolutions, or upsampling and adding, have made for them alone."""
+    before = zip((stage.intro, *stage.downs), stage.encoders, strict=False)  # the last goes to the attention
+    alone = [block for conv, block in before if as_built(conv, lambda conv=conv: like(conv))]
+    for block in (*alone, *stage.decoders):
+        if isinstance(block, fused.Fused):
+            block.in_place = True
+    return stage
+
+
+def fuse_branches(network: MHNet) -> None:
+    """Lets both branches be merged in the memory of the shallow one."""
+    convs, attention = (network.shallow, network.merge), network.dual_attention
+    if isinstance(attention, fused.FusedDualAttention) and all(as_built(c, lambda c=c: like(c)) for c in convs):
+        attention.in_place = True
+        network.__class__ = fused_stages.FusedMHNet
+
+
 REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     NAFBlock: fuse_naf_block,
     SCAB: fuse_scab,
@@ -167,4 +195,5 @@ REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     CASNet: fuse_casnet,
     PixelShuffleUp: fuse_up,
     FRSNet: fuse_frsnet,
+    ContextStage: fuse_context,
 }

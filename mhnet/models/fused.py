@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mhnet.models.layers import LayerNorm2d, NAFBlock, full_precision
 from mhnet.models.mhnet import CABG, SCAB, DualAttention
-from mhnet.models.stripes import conv_over, conv_rows, flat, gate, maps, mean, pixels, scratch, stripes
+from mhnet.models.stripes import conv_over, conv_rows, flat, gate, maps, mean, pixels, scratch, stripes, with_ones
 
 
 def matrix(conv: nn.Module) -> Tensor:
@@ -24,8 +24,16 @@ def vector(parameter: Tensor | None) -> Tensor:
     return parameter.detach().double().flatten()
 
 
+def affine(conv: nn.Module) -> Tensor:
+    """Inputs + 1 × outputs of a 1×1 convolution: its bias is the last row, which a channel of ones multiplies."""
+    return torch.cat((matrix(conv), vector(conv.get_parameter("bias"))[None]))
+
+
 class Fused(nn.Module):
     """A part that computes image by image, without gradients and without autocast."""
+
+    in_place = False
+    """Whether its result may take the place of what it is given."""
 
     def keep(self, like: Tensor, **weights: Tensor) -> None:
         """Registers weights as buffers of that type."""
@@ -37,11 +45,12 @@ class Fused(nn.Module):
         """N×C×H×W → N×C×H×W."""
         kind = next(self.buffers()).dtype
         with full_precision(x):
-            return torch.cat([maps(self.image(pixels(one.to(kind)))) for one in x.split(1)])
+            images = [maps(self.image(pixels(one.to(kind)))) for one in x.split(1)]
+            return images[0] if len(images) == 1 else torch.cat(images)
 
     def image(self, x: Tensor) -> Tensor:
         """H×W×C → H×W×C."""
-        return self.update(x, torch.empty_like(x))
+        return self.update(x, x if self.in_place else torch.empty_like(x))
 
     def update(self, x: Tensor, out: Tensor, room: Tensor | None = None) -> Tensor:
         """H×W×C → out of the same size, which may be x itself. What `room` gives is taken for what a block keeps until
@@ -78,30 +87,29 @@ class FusedNAFBlock(Fused):
     depthwise: Tensor
     depthwise_bias: Tensor
     sca: Tensor
-    sca_bias: Tensor
     weight3: Tensor
-    bias3: Tensor
     weight4: Tensor
     bias4: Tensor
     weight5: Tensor
-    bias5: Tensor
 
     def __init__(self, block: NAFBlock):
         super().__init__()
         beta, gamma = vector(block.beta), vector(block.gamma)
         self.norm1, self.norm2 = block.norm1, block.norm2
+        sca = F.pad(affine(block.sca), (0, 1))
+        sca[-1, -1] = 1  # the ones stay ones
         self.keep(
             block.beta,
             weight1=matrix(block.conv1), bias1=vector(block.conv1.bias),
             depthwise=block.conv2.weight, depthwise_bias=vector(block.conv2.bias),
-            sca=matrix(block.sca), sca_bias=vector(block.sca.bias),
-            weight3=matrix(block.conv3) * beta, bias3=vector(block.conv3.bias) * beta,
+            sca=sca,
+            weight3=affine(block.conv3) * beta,
             weight4=matrix(block.conv4), bias4=vector(block.conv4.bias),
-            weight5=matrix(block.conv5) * gamma, bias5=vector(block.conv5.bias) * gamma,
+            weight5=affine(block.conv5) * gamma,
         )  # fmt: skip
 
     def room(self, x: Tensor) -> Tensor:
-        return torch.empty_like(x)
+        return with_ones(x, x.shape[-1])
 
     def update(self, x: Tensor, out: Tensor, room: Tensor | None = None) -> Tensor:
         channels = x.shape[-1]
@@ -111,45 +119,44 @@ class FusedNAFBlock(Fused):
 
         gated = self.room(x) if room is None else room
         for rows, y in conv_over(x, widen, self.depthwise, self.depthwise_bias, 2 * channels):
-            gate(y, gated[rows])
-        attention = torch.addmv(self.sca_bias, self.sca.t(), mean(gated))
-        weight3 = attention[:, None] * self.weight3
-        wide, narrow = scratch(x, 2 * channels), scratch(x, channels)
+            gate(y, gated[rows, :, :-1])
+        weight3 = (mean(gated) @ self.sca)[:, None] * self.weight3
+        wide, narrow = scratch(x, 2 * channels), flat(with_ones(x[: stripes(x)[0].stop], channels))
         for rows in stripes(x):
-            y = start(x, out, rows).addmm_(flat(gated[rows]), weight3).add_(self.bias3)
+            y = start(x, out, rows).addmm_(flat(gated[rows]), weight3)
             t = torch.mm(normalise(y, self.norm2), self.weight4, out=wide[: len(y)]).add_(self.bias4)
-            y.addmm_(gate(t, narrow[: len(y)]), self.weight5).add_(self.bias5)
+            gate(t, narrow[: len(y), :-1])
+            y.addmm_(narrow[: len(y)], self.weight5)
         return out
 
 
 class FusedSCAB(Fused):
     """A SCAB with the depthwise convolutions' biases moved behind the 1×1 ones and the attention folded into the last.
 
-    The mean is taken before the last convolution, at half the channels."""
+    The mean is taken before the last convolution, at half the channels, and one product makes the attention of it."""
 
     depthwise1: Tensor
     weight1: Tensor
     bias1: Tensor
     depthwise2: Tensor
     weight2: Tensor
-    bias2: Tensor
-    sca: Tensor
-    sca_bias: Tensor
+    attention: Tensor
 
     def __init__(self, block: SCAB):
         super().__init__()
-        weight1, weight2 = matrix(block.pointwise1), matrix(block.pointwise2)
+        weight1, weight2 = matrix(block.pointwise1), affine(block.pointwise2)
+        weight2[-1] += vector(block.depthwise2.bias) @ weight2[:-1]
+        attention = weight2 @ matrix(block.sca)
+        attention[-1] += vector(block.sca.bias)
         self.keep(
             block.sca.weight,
             depthwise1=block.depthwise1.weight,
             weight1=weight1, bias1=vector(block.depthwise1.bias) @ weight1 + vector(block.pointwise1.bias),
-            depthwise2=block.depthwise2.weight,
-            weight2=weight2, bias2=vector(block.depthwise2.bias) @ weight2 + vector(block.pointwise2.bias),
-            sca=matrix(block.sca), sca_bias=vector(block.sca.bias),
+            depthwise2=block.depthwise2.weight, weight2=weight2, attention=attention,
         )  # fmt: skip
 
     def room(self, x: Tensor) -> Tensor:
-        return x.new_empty(*x.shape[:2], x.shape[-1] // 2)
+        return with_ones(x, x.shape[-1] // 2)
 
     def update(self, x: Tensor, out: Tensor, room: Tensor | None = None) -> Tensor:
         channels = x.shape[-1]
@@ -161,12 +168,10 @@ class FusedSCAB(Fused):
 
         half = self.room(x) if room is None else room
         for rows, y in conv_over(x, narrow, self.depthwise2, groups=channels // 2):
-            half[rows] = y
-        pooled = torch.addmv(self.bias2, self.weight2.t(), mean(half))
-        attention = torch.addmv(self.sca_bias, self.sca.t(), pooled)
-        weight, bias = self.weight2 * attention, self.bias2 * attention
+            half[rows, :, :-1] = y
+        weight = self.weight2 * (mean(half) @ self.attention)
         for rows in stripes(x):
-            start(x, out, rows).addmm_(flat(half[rows]), weight).add_(bias)
+            start(x, out, rows).addmm_(flat(half[rows]), weight)
         return out
 
 
@@ -201,7 +206,7 @@ class FusedCABG(Fused):
     def add_conv(self, y: Tensor, out: Tensor) -> Tensor:
         """Adds the convolution of what the blocks gave in place."""
         for rows in stripes(y):
-            out[rows] += conv_rows(y, rows, self.weight)
+            out[rows].add_(conv_rows(y, rows, self.weight))
         return out
 
 

@@ -1,13 +1,14 @@
 """The full-resolution stages and upsamplings of a fused network: see `mhnet.models.fuse`."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mhnet.models.fused import Fused, FusedBlocks, FusedCABG, matrix, normalise_
+from mhnet.models.fused import Fused, FusedBlocks, FusedCABG, matrix, normalise, normalise_
 from mhnet.models.layers import PixelShuffleUp, full_precision
-from mhnet.models.mhnet import CASNet, CASNetStep
+from mhnet.models.mhnet import CASNet, CASNetStep, MHNet
 from mhnet.models.mhnet_v4 import FRSNet, FRSNetStep
-from mhnet.models.stripes import flat, maps, mean, pixels, stripes
+from mhnet.models.stripes import conv_over, flat, maps, mean, pixels, stripes
 
 
 class FusedCASNetStep(nn.Module):
@@ -35,29 +36,30 @@ class FusedCASNetStep(nn.Module):
         out = (flat(encoded) @ self.encoder).addmm_(flat(decoded), self.decoder)
         return out.view(*encoded.shape[:2], -1)
 
-    def forward(self, x: Tensor, terms: list[Tensor]) -> Tensor:
-        """H×W×n_feat and the terms of this step and later ones, of which it removes its own. It works in place."""
-        normalise_(x, self.norm)
+    def forward(self, x: Tensor, terms: list[Tensor], spare: Tensor) -> tuple[Tensor, Tensor]:
+        """H×W×n_feat, the terms of later steps and of this one, which it removes, and a map that nobody needs but as
+        this step's term → the result and a map that nobody needs any more. It works in the memory of them."""
+        term = terms.pop()
+        for _ in range(self.doublings - 1):
+            term = pixels(doubled(term))
         if not isinstance(self.group, FusedCABG):
-            x = pixels(self.group(maps(x)).to(x.dtype))
-            add_upsampled(x, terms.pop(0), self.doublings)
-            return x
-        y = x.clone()
-        add_upsampled(x, terms.pop(0), self.doublings)  # before the group, which then holds two maps and not three
-        return self.group.add_conv(self.group.blocks.update(y, y), x)
+            x = pixels(self.group(maps(normalise_(x, self.norm))).to(x.dtype))
+            for rows in stripes(x, 2):
+                x[rows].add_(self.enlarged(term, rows))
+            return x, spare
+        for rows in stripes(x, 2):  # the term comes before the group, which then holds two maps and not three
+            normal = normalise(x[rows], self.norm)
+            torch.add(normal, self.enlarged(term, rows), out=spare[rows])
+            x[rows] = normal
+        del term
+        return self.group.add_conv(self.group.blocks.update(x, x), spare), x
 
-
-def add_upsampled(x: Tensor, term: Tensor, doublings: int) -> None:
-    """Adds a map that is bilinearly enlarged, twofold every time, in place and stripe by stripe."""
-    if not doublings:
-        for rows in stripes(x):
-            x[rows] += term[rows]
-        return
-    for _ in range(doublings - 1):
-        term = pixels(doubled(term))
-    for rows in stripes(x, 2):
+    def enlarged(self, term: Tensor, rows: slice) -> Tensor:
+        """Those rows of a term that is, or is half, of the full size."""
+        if not self.doublings:
+            return term[rows]
         first, last = max(rows.start // 2 - 1, 0), min(rows.stop // 2 + 1, len(term))
-        x[rows] += pixels(doubled(term[first:last]))[rows.start - 2 * first : rows.stop - 2 * first]
+        return pixels(doubled(term[first:last]))[rows.start - 2 * first : rows.stop - 2 * first]
 
 
 def doubled(x: Tensor) -> Tensor:
@@ -81,14 +83,36 @@ class FusedCASNet(nn.Module):
         steps = [step for step in self.steps if isinstance(step, FusedCASNetStep)]
         kind = self.intro.dtype
         with full_precision(x):
-            terms = [step.term(encoded.pop(0).to(kind), decoded.pop().to(kind)) for step in steps]
+            # the smallest first: while the largest is made, all other maps have become terms
+            terms = [step.term(encoded.pop().to(kind), decoded.pop(0).to(kind)) for step in reversed(steps)]
             features = pixels(x.to(kind))
             y = (flat(features) @ self.intro).view(*features.shape[:2], -1)
             del features
             x.untyped_storage().resize_(0)
+            spare = terms[-1]
             for step in steps:
-                y = step(y, terms)
+                y, spare = step(y, terms, spare)
             return maps(y)
+
+
+class FusedMHNet(MHNet):
+    """MHNet that merges both branches stripe by stripe, in the memory of the shallow one."""
+
+    def residual(self, x: Tensor, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
+        features = self.dual_attention(self.shallow(x))
+        with full_precision(x):
+            merge_(pixels(features), pixels(decoded[-1].to(features.dtype)), self.merge.weight)
+        return self.tail(self.full_resolution(features, encoded, decoded))
+
+
+def merge_(shallow: Tensor, deep: Tensor, weight: Tensor) -> None:
+    """A 3×3 convolution of both maps together, H×W×C each, in the place of the first."""
+
+    def both(rows: slice, out: Tensor) -> None:
+        torch.cat((shallow[rows], deep[rows]), 2, out=out)
+
+    for rows, y in conv_over(shallow, both, weight):
+        shallow[rows] = y  # which have been read
 
 
 class FusedPixelShuffleUp(Fused):
@@ -147,7 +171,7 @@ class FusedFRSNetStep(nn.Module):
         if isinstance(self.group, FusedBlocks):
             y = self.group.image(x)
             for rows in stripes(x):
-                x[rows] += y[rows]
+                x[rows].add_(y[rows])
             del y
         else:
             x += pixels(self.group(maps(x)).to(x.dtype))
@@ -166,7 +190,7 @@ class FusedFRSNetStep(nn.Module):
         for rows in stripes(x, 2):
             low = slice(rows.start // scale, rows.stop // scale)
             y = (flat(e[low]) @ encoder).addmm_(flat(d[low]), decoder)
-            x[rows] *= attend[0]
+            x[rows].mul_(attend[0])
             if scale == 2:
                 add_shuffled(x[rows], y)
             else:

@@ -155,6 +155,10 @@ class CASNetStep(nn.Module):
             total = up.get_submodule("0")(total)
         return total
 
+    def terms_as_published(self, encoded: Tensor, decoded: Tensor) -> Tensor:
+        """The same sum in the order of the paper, which upsamples first and so convolves larger maps."""
+        return self.encoder_term(encoded) + self.decoder_term(decoded)
+
 
 def _convolutions(term: nn.Sequential, x: Tensor) -> Tensor:
     """A term without its upsampling."""

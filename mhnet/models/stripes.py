@@ -42,6 +42,14 @@ def scratch(x: Tensor, channels: int) -> Tensor:
     return x.new_empty(stripes(x)[0].stop * x.shape[1], channels)
 
 
+def with_ones(x: Tensor, channels: int) -> Tensor:
+    """Room for a map of x's size with that many channels, and behind them one of ones: a product with it adds a bias
+    that is the last row of its weights."""
+    room = x.new_empty(*x.shape[:2], channels + 1)
+    room[..., -1] = 1
+    return room
+
+
 def conv_rows(x: Tensor, rows: slice, weight: Tensor, groups: int = 1) -> Tensor:
     """Some rows of a zero-padded 3×3 convolution without bias of H×W×C."""
     first, last = max(rows.start - 1, 0), min(rows.stop + 1, len(x))
