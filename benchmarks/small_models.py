@@ -176,6 +176,7 @@ def facts(name: str) -> str:
         f"{data.get('PATCH')}" if "step" in provenance else None,
         "validation": f"{provenance['validation_psnr']:.2f} dB (RGB) on {data.get('VAL_IMAGES')} held-out images"
         if "validation_psnr" in provenance else None,
+        "before that": provenance.get("before"),
         "hours": provenance.get("hours"),
         "commit": provenance.get("revision"),
     }  # fmt: skip
