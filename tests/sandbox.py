@@ -31,8 +31,12 @@ MHNET = f"""#!/bin/sh
 {ASK} -m mhnet "$@"
 """
 PIP = "#!/bin/sh\n# what it would install is checked without it\n"
+IMAGES = "import torch; images = torch.rand(1, 3, 20, 30)"
 BEFORE = {  # what a page's Python takes for granted
-    "README.md": "import torch; images = torch.rand(1, 3, 20, 30)",
+    "README.md": IMAGES,
+    "docs/weights.md": IMAGES,
+    "mhnet/pretrained/derain-small.md": IMAGES,
+    "mhnet/pretrained/deblur-small.md": IMAGES,
     "docs/restoring.md": "import numpy as np, os; image = np.zeros((20, 30, 3), np.uint8); os.remove('clear.mp4')",
 }
 
@@ -54,7 +58,7 @@ def lay_out(folder: Path) -> Path:
         shutil.copytree(ROOT / room, folder / room, ignore=left_out)
         for path in (folder / room).glob("training*.yml"):
             _shorten(path)
-    for place in ("demo/photos/test", "tests/data/metrics", "matlab"):
+    for place in ("demo/photos/test", "demo/rainy", "tests/data/metrics", "matlab"):
         shutil.copytree(ROOT / place, folder / place)
     _pairs(folder)
     _photographs(folder)
@@ -107,7 +111,8 @@ def _shorten(path: Path) -> None:
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     small = {
         "MODEL": NETWORK,
-        "DATA": {"PATCH": 48, "VAL_PATCH": 48, "VAL_IMAGES": 2, "WORKERS": 0, "REPEAT": 64},
+        "DATA": {"PATCH": 48, "VAL_PATCH": 48, "VAL_IMAGES": 2, "WORKERS": 0, "REPEAT": 64, "PROGRESSIVE": [],
+                 "SHARP_VAL_IMAGES": 1},
         "OPTIM": {"BATCH_SIZE": 64, "EPOCHS": 1, "WARMUP_EPOCHS": 0},
         "TRAINING": {"DEVICE": "cpu", "TENSORBOARD": False},
     }
