@@ -174,7 +174,8 @@ def facts(name: str) -> str:
         "data": provenance.get("data"),
         "training": f"{provenance['step']:,} steps of {optim.get('BATCH_SIZE')} crops of {data.get('PATCH')}×"
         f"{data.get('PATCH')}" if "step" in provenance else None,
-        "validation": f"{provenance['validation_psnr']:.2f} dB (RGB) on {data.get('VAL_IMAGES')} held-out images"
+        "validation": f"{provenance['validation_psnr']:.2f} dB (RGB) on "
+        f"{data.get('VAL_IMAGES', 0) + data.get('SHARP_VAL_IMAGES', 0)} held-out images"
         if "validation_psnr" in provenance else None,
         "before that": provenance.get("before"),
         "hours": provenance.get("hours"),

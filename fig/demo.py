@@ -1,4 +1,4 @@
-"""Draw fig/demo.jpg: two of the photographs that `make demo` restored, with their scores.
+"""Draw fig/demo.jpg: two of the rainy photographs that `make demo` restored, with their scores.
 
 python fig/demo.py
 """
@@ -6,27 +6,25 @@ python fig/demo.py
 import sys
 from pathlib import Path
 
-from mhnet import images, metrics, sheets, shipped
+from mhnet import images, metrics, sheets
 from mhnet.errors import MHNetError, exits_cleanly
-from mhnet.tasks import DEBLURRING, DERAINING
+from mhnet.tasks import DERAINING
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE.parent / "demo"
-SHOWN = ((DERAINING, "rainy", "oakland-zoo-otters"), (DERAINING, "rainy", "roman-colosseum"))
-SHAKEN = (DEBLURRING, "shaken", "lake-sherburne")  # in the place of the first, once weights for it ship
+SHOWN = ("oakland-zoo-otters", "roman-colosseum")
 
 
 @exits_cleanly
 def main() -> None:
-    shown = (SHAKEN, SHOWN[1]) if DEBLURRING in shipped.shipping().values() else SHOWN
     rows, captions = [], []
-    for task, folder, name in shown:
-        restored = DEMO / "out" / folder / f"{name}.png"
+    for name in SHOWN:
+        restored = DEMO / "out" / "rainy" / f"{name}.png"
         if not restored.is_file():
             raise MHNetError(f"There is no {restored}: run 'make demo' first")
-        paths = (DEMO / folder / f"{name}.jpg", restored, DEMO / "photos" / "test" / f"{name}.jpg")
+        paths = (DEMO / "rainy" / f"{name}.jpg", restored, DEMO / "photos" / "test" / f"{name}.jpg")
         pictures = [images.read(path) for path in paths]
-        scores = [metrics.score(picture, pictures[2], task.protocol) for picture in pictures[:2]]
+        scores = [metrics.score(picture, pictures[2], DERAINING.protocol) for picture in pictures[:2]]
         rows.append(("", pictures))
         captions.append([f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in scores] + [""])
     headers = ["before", "restored by MHNet", "clean"]
