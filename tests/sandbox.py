@@ -111,8 +111,15 @@ def _shorten(path: Path) -> None:
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     small = {
         "MODEL": NETWORK,
-        "DATA": {"PATCH": 48, "VAL_PATCH": 48, "VAL_IMAGES": 2, "WORKERS": 0, "REPEAT": 64, "PROGRESSIVE": [],
-                 "SHARP_VAL_IMAGES": 1},
+        "DATA": {
+            "PATCH": 48,
+            "VAL_PATCH": 48,
+            "VAL_IMAGES": 2,
+            "WORKERS": 0,
+            "REPEAT": 64,
+            "PROGRESSIVE": [],
+            "SHARP_VAL_IMAGES": 1,
+        },
         "OPTIM": {"BATCH_SIZE": 64, "EPOCHS": 1, "WARMUP_EPOCHS": 0},
         "TRAINING": {"DEVICE": "cpu", "TENSORBOARD": False},
     }
