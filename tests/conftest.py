@@ -15,18 +15,23 @@ from mhnet import allocator
 os.environ[allocator.VARIABLE] = "0"  # what a command would keep, the tests after it would hold
 
 DATA = Path(__file__).parent / "data"
+ended: dict[str, int] = {}
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
     """Sees to it that the tests end: what holds the interpreter a minute after the last one is shown, and left."""
 
     def leave() -> None:
         time.sleep(60)
         faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
-        os._exit(exitstatus)
+        os._exit(ended.get("status", 1))
 
-    if not hasattr(session.config, "workerinput"):
-        threading.Thread(target=leave, daemon=True).start()
+    threading.Thread(target=leave, daemon=True).start()
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    ended["status"] = int(exitstatus)
 
 
 @pytest.fixture(autouse=True)
