@@ -70,6 +70,8 @@ def _jpeg(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> P
     iptc = _IPTC_START + struct.pack(">I", len(metadata.iptc)) + metadata.iptc + b"\0" * (len(metadata.iptc) % 2)
     if metadata.iptc and len(iptc) <= _LONGEST_MARKER:
         markers += _marker(0xED, iptc)
+    if metadata.comment:  # Pillow before 13 has no room for a long `comment`, but for any `extra`
+        markers += _marker(0xFE, metadata.comment[:_LONGEST_MARKER])
     kept_exif = b"Exif\0\0" + metadata.exif if metadata.exif else b""
     profile = _profile(metadata, pixels.shape[2])
     options = {
@@ -77,7 +79,6 @@ def _jpeg(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> P
         "subsampling": 0,
         "exif": kept_exif if len(kept_exif) <= _LONGEST_MARKER else b"",
         "icc_profile": profile if len(profile) <= 255 * (_LONGEST_MARKER - 14) else b"",
-        "comment": metadata.comment[:_LONGEST_MARKER],
         "extra": markers,
         **_dpi(metadata),
     }
