@@ -1,6 +1,7 @@
 """The page of `mhnet app`, served for tests, and what they look at from outside."""
 
 import http.client
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,8 @@ class Page:
 
     def files(self) -> list[Path]:
         """All files of all sessions."""
-        return [path for path in self.folder.rglob("*") if path.is_file()]
+        found = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
+        return [path for path in found if path.is_file()]  # folders may go while they are walked through
 
 
 @contextmanager
