@@ -35,9 +35,8 @@ def choices(given: Sequence[str] = ()) -> list[Choice]:
         MHNetError: a file cannot be read, or there is nothing at all.
     """
     found: dict[str, Choice] = {}
-    for name, task in shipped.NAMES.items():
-        if (shipped.FOLDER / f"{name}.safetensors").is_file():
-            found[KEYS[task.name]] = Choice(KEYS[task.name], LABELS[task.name], name)
+    for name, task in shipped.shipping().items():
+        found[KEYS[task.name]] = Choice(KEYS[task.name], LABELS[task.name], name)
     for path in given:
         task = weights.read(path).task
         stem = Path(path).stem

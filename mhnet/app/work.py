@@ -14,7 +14,7 @@ from torch import nn
 from mhnet import images, metrics, pictures
 from mhnet.codecs.header import read_header
 from mhnet.errors import MHNetError, sentence
-from mhnet.metrics import Score
+from mhnet.restore.page import Scores
 from mhnet.restore.plan import plan
 from mhnet.restore.precision import PRECISIONS, Precision
 from mhnet.restore.restorer import Restorer, RestoreWarning, Tile
@@ -56,15 +56,6 @@ class Settings:
             raise MHNetError(f"A tile is auto, off or a number from {SMALLEST} up, not {self.tile!r}.")
         if self.precision not in PRECISIONS:
             raise MHNetError(f"There is no precision {self.precision!r}: use one of {', '.join(PRECISIONS)}.")
-
-
-@dataclass(frozen=True)
-class Scored:
-    """How near a photo and its result are to a clean one, by a named protocol."""
-
-    protocol: str
-    before: Score
-    after: Score
 
 
 @dataclass(frozen=True)
@@ -187,10 +178,10 @@ class Steps:
         self._progress((self._done + within) / self._count, words)
 
 
-def score(before: Path, after: Path, clean: Path, protocol: str) -> Scored:
+def score(before: Path, after: Path, clean: Path, protocol: str) -> Scores:
     """Scores a photo and its result against a clean photo; MHNetError where they cannot be compared."""
     target = images.read(clean)
-    return Scored(protocol, *(metrics.score(images.read(path), target, protocol) for path in (before, after)))
+    return Scores(protocol, *(metrics.score(images.read(path), target, protocol) for path in (before, after)))
 
 
 def find_clean(photo: Path, clean: Sequence[Path], alone: bool) -> Path | None:

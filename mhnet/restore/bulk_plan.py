@@ -74,15 +74,14 @@ def plan_stored(
     Raises:
         MHNetError: as `plan_bulk` does.
     """
-    folders = sum(_is_folder(store, name) for name in names)
+    folders = {name for name in dict.fromkeys(names) if _is_folder(store, name)}
     pairs: dict[str, str] = {}
+    several = sum(name in folders for name in names) > 1
     to_file = len(names) == 1 and not folders and images.has_image_extension(out)
     for name in names:
-        own = name.rpartition("/")[2] if folders > 1 and _is_folder(store, name) else ""
+        own = name.rpartition("/")[2] if several and name in folders else ""
         apart = out if _same(store, results) else None
-        found = (
-            list(_below(store, name, apart, suffix)) if _is_folder(store, name) else [(name.rpartition("/")[0], name)]
-        )
+        found = list(_below(store, name, apart, suffix)) if name in folders else [(name.rpartition("/")[0], name)]
         if not found:
             raise MHNetError(f"There are no images or videos in {printable(store.shown(name))}: name another.")
         for root, source in found:
