@@ -2,7 +2,8 @@
 
 glibc gives every large block back to the system as soon as it is freed, and the next one comes as pages that the kernel
 must fill with zeros first. `keep_pages` tells it to keep what is freed, and `give_back` returns it when a large image
-is done. Both do nothing where the C library is another one: musl, macOS, Windows.
+is done. A form of a network with few large maps computes best after `keep_large(False)`: they come and go, and what
+is smaller stays. All do nothing where the C library is another one: musl, macOS, Windows.
 
 Commands call `keep_pages` when they start, a library never does when it is imported; `MHNET_KEEP_PAGES=0` in the
 environment turns it off.
@@ -14,9 +15,12 @@ import platform
 import sys
 
 VARIABLE = "MHNET_KEEP_PAGES"
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # <malloc.h>
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4  # <malloc.h>
 NEVER = 2**31 - 1
 TOP_PAD = 64 << 20
+LARGE = 32 << 20
+"""Bytes from which a block is large: the most that glibc takes for M_MMAP_THRESHOLD."""
+MANY = 1 << 16  # blocks that it may map by themselves, its own default
 
 _kept = False
 
@@ -27,10 +31,17 @@ def keep_pages() -> bool:
     library = _glibc()
     if library is None or os.environ.get(VARIABLE, "1") == "0":
         return False
-    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER, M_TOP_PAD: TOP_PAD}
+    settings = {M_MMAP_THRESHOLD: LARGE, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER, M_TOP_PAD: TOP_PAD}
     _fill_small_bins(library)
     _kept = all([library.mallopt(name, value) == 1 for name, value in settings.items()])  # noqa: C419, each is to be set
     return _kept
+
+
+def keep_large(wanted: bool) -> bool:
+    """Says whether, where pages are kept, blocks of `LARGE` bytes and more are kept too, as they are at first; whether
+    that was taken."""
+    library = _glibc() if _kept else None
+    return library is not None and library.mallopt(M_MMAP_MAX, 0 if wanted else MANY) == 1
 
 
 def kept() -> bool:

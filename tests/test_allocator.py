@@ -57,6 +57,27 @@ def test_kept_pages_cost_no_faults():
 
 
 @GLIBC
+def test_large_blocks_can_come_and_go_while_others_stay():
+    code = """
+from mhnet import allocator
+allocator.keep_pages()
+def large():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.empty(allocator.LARGE // 2).fill_(1)  # twice that many bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def mapped():
+    large()
+    return large()
+print(allocator.keep_large(False), mapped(), allocator.keep_large(True), mapped(), mapped())
+"""
+    released, many, kept, _, few = printed(FAULTS + code).split()
+    assert (released, kept) == ("True", "True")
+    assert int(many) > 1000
+    assert int(few) < 100
+
+
+@GLIBC
 def test_the_environment_turns_it_off():
     code = "from mhnet import allocator; print(allocator.keep_pages(), allocator.kept())"
     assert printed(code, MHNET_KEEP_PAGES="0") == "False False"
@@ -98,4 +119,5 @@ def test_other_systems_are_left_alone(monkeypatch, system, library):
     monkeypatch.setattr(allocator.platform, "libc_ver", lambda: (library, ""))
     assert not allocator.keep_pages()
     assert not allocator.kept()
+    assert not allocator.keep_large(False)
     assert not allocator.give_back()

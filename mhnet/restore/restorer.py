@@ -15,7 +15,7 @@ from mhnet import allocator
 from mhnet.devices import choose_device
 from mhnet.errors import MHNetError
 from mhnet.models import MHNet, MHNetV4, use_local_statistics
-from mhnet.models.fuse import fuse
+from mhnet.models.fuse import FusedNetwork, fuse
 from mhnet.restore import memory, tiles
 from mhnet.restore.precision import Precision, choose_precision, computing_in
 from mhnet.shipped import resolved
@@ -28,7 +28,7 @@ AT_ONCE = 512 * 512  # pixels that are computed whole without asking how much me
 SHARE = 0.5  # of the free memory that is used
 WHOLE_ON_CPU = 3 << 30  # bytes: an image that needs more is computed in tiles on a CPU …
 TILE_ON_CPU = 3 << 29  # … of which one needs this: there, larger ones are not faster
-LARGE = 2 << 20  # pixels: after an image of more, memory is given back to the system
+LARGE = 1 << 19  # pixels: after an image of more, memory is given back to the system
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
@@ -199,6 +199,7 @@ class Restorer:
         tick: Callable[[int, int], None] | None,
     ) -> None:
         """Computes a batch of images of one size, with smaller tiles where memory runs out."""
+        allocator.keep_large(not isinstance(self.network, FusedNetwork))
         grid = self._grid(height, width, images)
         while not self._fits(grid, floats, finished, tick):
             memory.let_go(self.device)
