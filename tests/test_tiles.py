@@ -203,3 +203,12 @@ def test_automatic_tiles_follow_the_memory_that_is_free(monkeypatch):
     assert few.last.tile is not None
     per_pixel = memory.bytes_per_pixel(few.network, few.device)
     assert memory.needed(per_pixel, few.last.tile[0] * few.last.tile[1]) <= memory.FIXED + (32 << 20)
+
+
+def test_an_image_takes_no_more_room_than_it_is_given():
+    photo = np.tile(PHOTO, (4, 4, 1))
+    restorer = Restorer(small_network(), room=memory.FIXED + (96 << 20))
+    restorer(photo)
+    assert restorer.last.tile is not None
+    per_pixel = memory.bytes_per_pixel(restorer.network, restorer.device)
+    assert memory.needed(per_pixel, restorer.last.tile[0] * restorer.last.tile[1]) <= restorer.room

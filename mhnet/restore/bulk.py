@@ -36,6 +36,7 @@ AT_A_TIME = 32  # files that a reading task is given, at most
 BLOCK = 16 << 20  # bytes of items that travel together: large photos alone, so that little is done again after a kill
 GPU_BATCH = 8
 WORKER_MEMORY = 4 << 30  # bytes to have for each worker on a CPU, unless their number is given
+IMAGE_MEMORY = 3 << 30  # bytes of them that an image may take
 STEPS_SHARE = 0.25  # of the CPUs, kept free of workers on CPUs for reading and writing
 PASSES = 2  # over items whose reading or writing process is killed again and again; the last one item by item
 
@@ -56,7 +57,7 @@ class Computing:
         torch.set_num_threads(threads)
         patch = training_patch(self.checkpoint) if self.local_statistics else None
         return Restorer(self.checkpoint.network(), device, patch, precision=self.precision, tile=self.tile,
-                        fuse=self.fuse)  # fmt: skip
+                        fuse=self.fuse, room=IMAGE_MEMORY)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ AnyImage = TypeVar("AnyImage", np.ndarray, Tensor, Image.Image)
 
 AT_ONCE = 512 * 512  # pixels that are computed whole without asking how much memory is free
 SHARE = 0.5  # of the free memory that is used
-WHOLE_ON_CPU = 3 << 30  # bytes: an image that needs more is computed in tiles on a CPU …
-TILE_ON_CPU = 3 << 29  # … of which one needs this: there, larger ones are not faster
+ROOM_ON_CPU = 6 << 30  # bytes: an image that needs more is computed in tiles on a CPU …
+TILE_SHARE = 2 / 3  # … of which one needs this much of them: smaller ones overlap more, and larger ones hardly gain
 LARGE = 1 << 19  # pixels: after an image of more, memory is given back to the system
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
@@ -70,6 +70,7 @@ class Restorer:
         fuse: on a CPU, compute the same function in less time and memory (`mhnet.models.fuse`).
         tile: "auto" computes an image in tiles where it would not fit in the memory that is free, "off" never, and a
             number in tiles of at most so many pixels a side.
+        room: bytes that an image may take on a CPU; half of what is free where that is less.
 
     Attributes:
         task: what the weights are for, where that is noted.
@@ -86,12 +87,14 @@ class Restorer:
         precision: Precision = "auto",
         tile: Tile = "auto",
         fuse: bool = True,
+        room: int = ROOM_ON_CPU,
     ):
         self.task: str | None = None
         self.identity = ""
         self.device = choose_device(device) if isinstance(device, str) else device
         self.precision: Precision = choose_precision(precision, self.device)
         self.tile: Tile = tile
+        self.room = room
         self.network = prepared(network, self.device, local_statistics, fuse and self.precision == "fp32")
         self.last = Report()
         self._per_pixel: float | None = None
@@ -268,9 +271,9 @@ class Restorer:
                     self._per_pixel = memory.bytes_per_pixel(self.network, self.device)
             free = int(SHARE * memory.free(self.device))
             on_cpu = self.device.type == "cpu"
-            room = min(free, WHOLE_ON_CPU) if on_cpu else free
+            room = min(free, self.room) if on_cpu else free
             if memory.needed(self._per_pixel, height * width * images) > room:
-                room = min(free, TILE_ON_CPU) if on_cpu else free
+                room = min(free, int(TILE_SHARE * self.room)) if on_cpu else free
                 grid = tiles.by_pixels(height, width, memory.fitting(self._per_pixel, room) // images)
         if self._most is not None and grid.pixels * images > self._most:
             grid = tiles.by_pixels(height, width, self._most // images)
