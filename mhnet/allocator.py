@@ -22,7 +22,8 @@ LARGE = 32 << 20
 """Bytes from which a block is large: the most that glibc takes for M_MMAP_THRESHOLD."""
 MANY = 1 << 16  # blocks that it may map by themselves, its own default
 
-_kept = False
+_kept: ctypes.CDLL | None = None
+"""The C library, where it was told to keep pages."""
 
 
 def keep_pages() -> bool:
@@ -33,26 +34,25 @@ def keep_pages() -> bool:
         return False
     settings = {M_MMAP_THRESHOLD: LARGE, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER, M_TOP_PAD: TOP_PAD}
     _fill_small_bins(library)
-    _kept = all([library.mallopt(name, value) == 1 for name, value in settings.items()])  # noqa: C419, each is to be set
-    return _kept
+    done = all([library.mallopt(name, value) == 1 for name, value in settings.items()])  # noqa: C419, each is to be set
+    _kept = library if done else None
+    return done
 
 
 def keep_large(wanted: bool) -> bool:
     """Says whether, where pages are kept, blocks of `LARGE` bytes and more are kept too, as they are at first; whether
     that was taken."""
-    library = _glibc() if _kept else None
-    return library is not None and library.mallopt(M_MMAP_MAX, 0 if wanted else MANY) == 1
+    return _kept is not None and _kept.mallopt(M_MMAP_MAX, 0 if wanted else MANY) == 1
 
 
 def kept() -> bool:
     """Whether `keep_pages` is in effect."""
-    return _kept
+    return _kept is not None
 
 
 def give_back() -> bool:
     """Returns freed memory to the system, where it was kept; whether some was returned."""
-    library = _glibc() if _kept else None
-    return library is not None and library.malloc_trim(0) == 1
+    return _kept is not None and _kept.malloc_trim(0) == 1
 
 
 def _fill_small_bins(library: ctypes.CDLL) -> None:

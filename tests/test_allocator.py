@@ -114,7 +114,7 @@ print(allocator.give_back(), before - resident() > 200e6)
 
 @pytest.mark.parametrize(("system", "library"), [("darwin", ""), ("win32", ""), ("linux", "musl"), ("linux", "")])
 def test_other_systems_are_left_alone(monkeypatch, system, library):
-    monkeypatch.setattr(allocator, "_kept", False)
+    monkeypatch.setattr(allocator, "_kept", None)
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(allocator.platform, "libc_ver", lambda: (library, ""))
     assert not allocator.keep_pages()
