@@ -17,6 +17,7 @@ from mhnet.data.datasets import (
     SharpSource,
     TrainingCrops,
     ValidationImages,
+    detail,
     pad_to,
     start_worker,
 )
@@ -60,6 +61,22 @@ def test_crops_are_aligned_within_the_image_and_in_all_8_ways(mapped):
     assert len(corners) > 50
     assert len({top for top, _ in corners}) > 25
     assert len({left for _, left in corners}) > 15
+
+
+def test_of_several_candidates_the_one_with_most_detail_is_taken(tmp_path):
+    flat = np.full((64, 256, 3), 90, np.uint8)
+    flat[:, 128:] = crops(128)[0][:64, :128]
+    images.write(tmp_path / "half.png", flat)
+    source = SharpSource([tmp_path / "half.png"], lambda image, random: image)
+    means = [
+        np.mean([detail(TrainingCrops(source, 48, 2, candidates=n)[epoch, 0][1].numpy().transpose(1, 2, 0)) > 1
+                 for epoch in range(60)])
+        for n in (1, 2, 4)
+    ]  # fmt: skip
+    assert means[0] < 0.75 < means[1] < means[2]
+    first = TrainingCrops(source, 48, 2)
+    again = TrainingCrops(source, 48, 2, candidates=1)
+    assert all(torch.equal(first[epoch, 0], again[epoch, 0]) for epoch in range(4))
 
 
 def test_small_images_are_padded_as_the_networks_pad():

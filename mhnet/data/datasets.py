@@ -158,10 +158,13 @@ class TrainingCrops(Dataset[Tensor]):
     Args:
         source: the images; each stands `repeat` times in an epoch.
         patch: P, or a function of the epoch that gives it. Smaller images are padded by reflection first.
+        candidates: places that are drawn for each crop; the one with most detail (`detail`) is taken.
     """
 
-    def __init__(self, source: Source, patch: int | Callable[[int], int], seed: int, repeat: int = 1):
-        self.source, self.patch, self.seed, self.repeat = source, patch, seed, repeat
+    def __init__(
+        self, source: Source, patch: int | Callable[[int], int], seed: int, repeat: int = 1, candidates: int = 1
+    ):
+        self.source, self.patch, self.seed, self.repeat, self.candidates = source, patch, seed, repeat, candidates
 
     def __len__(self) -> int:
         return len(self.source) * self.repeat
@@ -171,10 +174,13 @@ class TrainingCrops(Dataset[Tensor]):
         patch = self.patch if isinstance(self.patch, int) else self.patch(epoch)
         random = np.random.default_rng((self.seed, epoch, item))
         index = item % len(self.source)
-        size = self.source.size(index)
-        top, left = (int(random.integers(max(side - patch, 0) + 1)) for side in size)
-        box = (top, left, min(size[0], patch), min(size[1], patch))
-        crops = [pad_to(crop, patch) for crop in self.source.crop(index, box)]
+        height, width = self.source.size(index)
+        drawn = []
+        for _ in range(self.candidates):
+            top, left = (int(random.integers(max(side - patch, 0) + 1)) for side in (height, width))
+            drawn.append(self.source.crop(index, (top, left, min(height, patch), min(width, patch))))
+        chosen = max(drawn, key=lambda crops: detail(crops[-1])) if len(drawn) > 1 else drawn[0]
+        crops = [pad_to(crop, patch) for crop in chosen]
         turns, flip = int(random.integers(4)), bool(random.integers(2))
         crops = [np.rot90(crop[:, ::-1] if flip else crop, turns) for crop in crops]
         return to_tensor(self.source.finish(index, [np.ascontiguousarray(crop) for crop in crops], random))
@@ -255,6 +261,11 @@ def start_worker(_worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def detail(image: np.ndarray) -> float:
+    """How much a blur would take from an image, uint8 H×W×3: the mean square of what 5×5 pixels' mean does not have."""
+    return float(np.square(image - cv2.blur(image.astype(np.float32), (5, 5))).mean())
 
 
 def to_tensor(both: list[np.ndarray]) -> Tensor:

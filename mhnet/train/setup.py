@@ -121,7 +121,7 @@ def build_data(config: CfgNode) -> tuple[TrainingCrops, ValidationImages]:
             validation = MixedSource((validation, 1), (held, 1))
         training, repeat = MixedSource((training, repeat), (more, data.SHARP_REPEAT)), 1
     plan = stages(config)
-    crops = TrainingCrops(training, partial(patch_of, plan), seed, repeat)
+    crops = TrainingCrops(training, partial(patch_of, plan), seed, repeat, data.CANDIDATES)
     largest = max(stage.batch for stage in plan)
     if len(crops) < largest:
         raise MHNetError(
