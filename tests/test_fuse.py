@@ -11,6 +11,7 @@ from mhnet.models.fuse import FusedNetwork, fuse
 from mhnet.models.fused import FusedNAFBlock, FusedSCAB
 from mhnet.models.fused_stages import FusedCASNet, FusedFRSNet
 from mhnet.models.layers import NAFBlock
+from mhnet.models.local import sliding_mean
 from mhnet.models.mhnet import SCAB, CASNet
 from mhnet.models.mhnet_v4 import FRSNet
 from mhnet.restore import memory
@@ -86,13 +87,44 @@ def test_a_batch_is_its_images(network):
 def test_local_statistics_stay_right(case: Case):
     network = case.network()
     use_local_statistics(network, case.patch)
+    fused = fuse(network)
     expected = torch.from_numpy(case.expected()["output"])
-    torch.testing.assert_close(restore(fuse(network), case.input()), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(restore(fused, case.input()), expected, rtol=0, atol=1e-5)
+    assert not kinds(fused) & {NAFBlock, SCAB, CASNet, FRSNet}
 
 
-def test_local_statistics_come_before_fusing():
-    with pytest.raises(ValueError, match="no spatial means"):
-        use_local_statistics(fuse(networks()[0]), 32)
+@pytest.mark.parametrize("stripe", [1, 1 << 12, stripes.STRIPE_BYTES])
+@pytest.mark.parametrize("patch", [1, 20, 36])
+@pytest.mark.parametrize("network", networks(), ids=["v1", "v1-wide", "v4"])
+def test_local_statistics_agree_on_photographs_of_any_size_whatever_the_stripes(network, patch, stripe, monkeypatch):
+    monkeypatch.setattr(stripes, "STRIPE_BYTES", stripe)
+    use_local_statistics(network, patch)
+    fused = fuse(network)
+    for size in [*SIZES, (72, 55)]:
+        assert_same(network, fused, photo(*size))
+
+
+@pytest.mark.parametrize("network", networks(), ids=["v1", "v1-wide", "v4"])
+def test_local_statistics_switch_on_and_off_after_fusing(network):
+    fused, image = fuse(network), photo(60, 72)
+    before = restore(fused, image)
+    for patch in (24, None):
+        for either in (network, fused):
+            use_local_statistics(either, patch)
+        assert_same(network, fused, image)
+        assert torch.equal(restore(fused, image), before) == (patch is None)
+
+
+def test_windows_move_as_they_do_over_whole_maps():
+    torch.manual_seed(0)
+    for height, width in [(1, 1), (9, 7), (30, 5), (4, 40), (33, 31)]:
+        x = torch.randn(height, width, 3, dtype=torch.float64)
+        for window in (1, 2, 5, 8, 32, 50):
+            for rows in (1, 4, 50):
+                bounds = [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+                means = [mean.expand(-1, width, -1) for mean in stripes.window_means(x, window, bounds)]
+                wanted = stripes.pixels(sliding_mean(stripes.maps(x), window))
+                torch.testing.assert_close(torch.cat(means), wanted)
 
 
 class Doubled(nn.Module):

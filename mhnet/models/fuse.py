@@ -1,9 +1,9 @@
 """The same function in less time and memory: `fuse` turns a network into its inference form.
 
 It rewrites a copy of the module tree, part by part, and leaves alone what it does not know: a part that is not as this
-package builds it, local statistics, half precision. What it changes, all exact but for rounding:
+package builds it, half precision. What it changes, all exact but for rounding:
 
-* β, γ, biases and the channel attentions go into the convolutions beside them;
+* β, γ, biases and the channel attentions, unless they are local, go into the convolutions beside them;
 * chains of upsampling and 1×1 convolutions become one convolution at the low resolution, and the encoder's and the
   decoder's term are summed there: a 1×1 convolution commutes with bilinear upsampling, whose weights add up to 1;
 * blocks go over their map by stripes of rows, twice, in place; maps are released when last used;
@@ -21,6 +21,7 @@ from mhnet.models import fused, fused_stages
 from mhnet.models.base import RestorationNetwork, check_image
 from mhnet.models.context import ContextStage
 from mhnet.models.layers import LayerNorm2d, NAFBlock, PixelShuffleUp, conv1x1, conv3x3
+from mhnet.models.local import SpatialMean
 from mhnet.models.mhnet import CABG, SCAB, CASNet, CASNetStep, DualAttention, MHNet
 from mhnet.models.mhnet_v4 import AFFM, FRSNet, FRSNetStep, MHNetV4
 
@@ -84,12 +85,21 @@ def as_built(module: nn.Module, build: Callable[[], nn.Module]) -> bool:
             template = build()
     except AttributeError:  # it lacks what tells its size
         return False
+    with_patch_of(module, template)
     return (
         repr(module) == repr(template)
         and [type(m) for m in module.modules()] == [type(m) for m in template.modules()]
         and all(p.dtype in (torch.float32, torch.float64) for p in module.parameters())
         and not any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in module.modules())
     )
+
+
+def with_patch_of(module: nn.Module, template: nn.Module) -> None:
+    """Makes a template's means as local as a part's: which they are is no reason to leave it alone."""
+    patch = next((mean.patch for mean in module.modules() if isinstance(mean, SpatialMean)), None)
+    for mean in template.modules():
+        if isinstance(mean, SpatialMean):
+            mean.patch = patch
 
 
 def like(conv: nn.Module) -> nn.Module:

@@ -3,7 +3,7 @@
 Weights of 1×1 convolutions lie here as inputs × outputs, so that pixels × inputs multiply them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,19 @@ from torch import Tensor, nn
 
 from mhnet.models.layers import LayerNorm2d, NAFBlock, full_precision
 from mhnet.models.mhnet import CABG, SCAB, DualAttention
-from mhnet.models.stripes import conv_over, conv_rows, flat, gate, maps, mean, pixels, scratch, stripes, with_ones
+from mhnet.models.stripes import (
+    conv_over,
+    conv_rows,
+    flat,
+    gate,
+    maps,
+    mean,
+    pixels,
+    scratch,
+    stripes,
+    window_means,
+    with_ones,
+)
 
 
 def matrix(conv: nn.Module) -> Tensor:
@@ -80,7 +92,7 @@ def start(x: Tensor, out: Tensor, rows: slice) -> Tensor:
 
 
 class FusedNAFBlock(Fused):
-    """A NAFBlock with β, γ and the channel attention folded into the convolutions before them."""
+    """A NAFBlock with β, γ and, unless it is local, the channel attention folded into the convolutions before them."""
 
     weight1: Tensor
     bias1: Tensor
@@ -95,7 +107,7 @@ class FusedNAFBlock(Fused):
     def __init__(self, block: NAFBlock):
         super().__init__()
         beta, gamma = vector(block.beta), vector(block.gamma)
-        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.norm1, self.norm2, self.pool = block.norm1, block.norm2, block.pool
         sca = F.pad(affine(block.sca), (0, 1))
         sca[-1, -1] = 1  # the ones stay ones
         self.keep(
@@ -120,14 +132,24 @@ class FusedNAFBlock(Fused):
         gated = self.room(x) if room is None else room
         for rows, y in conv_over(x, widen, self.depthwise, self.depthwise_bias, 2 * channels):
             gate(y, gated[rows, :, :-1])
-        weight3 = (mean(gated) @ self.sca)[:, None] * self.weight3
         wide, narrow = scratch(x, 2 * channels), flat(with_ones(x[: stripes(x)[0].stop], channels))
-        for rows in stripes(x):
-            y = start(x, out, rows).addmm_(flat(gated[rows]), weight3)
+        bounds = stripes(x)
+        for rows, (attended, weight3) in zip(bounds, self.attend(gated, bounds), strict=True):
+            y = start(x, out, rows).addmm_(flat(attended), weight3)
             t = torch.mm(normalise(y, self.norm2), self.weight4, out=wide[: len(y)]).add_(self.bias4)
             gate(t, narrow[: len(y), :-1])
             y.addmm_(narrow[: len(y)], self.weight5)
         return out
+
+    def attend(self, gated: Tensor, bounds: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each stripe what the third convolution multiplies, and its weights; one of them holds the attention."""
+        window = self.pool.window(*gated.shape[:2])
+        if window is None:
+            weight3 = (mean(gated) @ self.sca)[:, None] * self.weight3
+            yield from ((gated[rows], weight3) for rows in bounds)
+            return
+        for rows, means in zip(bounds, window_means(gated, window, bounds), strict=True):
+            yield gated[rows] * (means @ self.sca), self.weight3
 
 
 class FusedSCAB(Fused):
@@ -144,6 +166,7 @@ class FusedSCAB(Fused):
 
     def __init__(self, block: SCAB):
         super().__init__()
+        self.pool = block.pool
         weight1, weight2 = matrix(block.pointwise1), affine(block.pointwise2)
         weight2[-1] += vector(block.depthwise2.bias) @ weight2[:-1]
         attention = weight2 @ matrix(block.sca)
@@ -169,9 +192,15 @@ class FusedSCAB(Fused):
         half = self.room(x) if room is None else room
         for rows, y in conv_over(x, narrow, self.depthwise2, groups=channels // 2):
             half[rows, :, :-1] = y
-        weight = self.weight2 * (mean(half) @ self.attention)
-        for rows in stripes(x):
-            start(x, out, rows).addmm_(flat(half[rows]), weight)
+        window, bounds = self.pool.window(*x.shape[:2]), stripes(x)
+        if window is None:
+            weight = self.weight2 * (mean(half) @ self.attention)
+            for rows in bounds:
+                start(x, out, rows).addmm_(flat(half[rows]), weight)
+            return out
+        for rows, means in zip(bounds, window_means(half, window, bounds), strict=True):
+            attended = (half[rows] @ self.weight2).mul_(means @ self.attention)
+            start(x, out, rows).add_(flat(attended))
         return out
 
 
@@ -211,7 +240,8 @@ class FusedCABG(Fused):
 
 
 class FusedDualAttention(Fused):
-    """Dual attention; both its factors go to the other side of the last convolution, which is linear."""
+    """Dual attention; both its factors, unless they are local, go to the other side of the last convolution, which is
+    linear."""
 
     conv1: Tensor
     conv2: Tensor
@@ -223,6 +253,7 @@ class FusedDualAttention(Fused):
 
     def __init__(self, attention: DualAttention):
         super().__init__()
+        self.pool = attention.pool
         by_place, by_channel = matrix(attention.merge).chunk(2)
         self.keep(
             attention.merge.weight,
@@ -241,11 +272,22 @@ class FusedDualAttention(Fused):
             torch.amax(y, 2, out=extremes[rows][..., 0])
             torch.mean(y, 2, out=extremes[rows][..., 1])
         place = flat(pixels(F.conv2d(maps(extremes), self.spatial, padding=2)).sigmoid_())
-        attention = ((mean(body) @ self.squeeze).relu() @ self.excite).sigmoid()
-        by_channel = attention[:, None] * self.by_channel
-        width = x.shape[1]
-        for rows in stripes(x):
-            y = flat(body[rows])
-            t = (y @ self.by_place).mul_(place[rows.start * width : rows.stop * width])
-            start(x, out, rows).addmm_(y, by_channel).add_(t)
+        width, bounds = x.shape[1], stripes(x)
+        for rows, (attended, by_channel) in zip(bounds, self.attend(body, bounds), strict=True):
+            t = (flat(body[rows]) @ self.by_place).mul_(place[rows.start * width : rows.stop * width])
+            start(x, out, rows).addmm_(flat(attended), by_channel).add_(t)
         return out
+
+    def attend(self, body: Tensor, bounds: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each stripe what the last convolution multiplies, and its weights; one of them holds the attention."""
+
+        def attention(means: Tensor) -> Tensor:
+            return ((means @ self.squeeze).relu() @ self.excite).sigmoid()
+
+        window = self.pool.window(*body.shape[:2])
+        if window is None:
+            by_channel = attention(mean(body))[:, None] * self.by_channel
+            yield from ((body[rows], by_channel) for rows in bounds)
+            return
+        for rows, means in zip(bounds, window_means(body, window, bounds), strict=True):
+            yield body[rows] * attention(means), self.by_channel

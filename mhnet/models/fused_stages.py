@@ -8,7 +8,7 @@ from mhnet.models.fused import Fused, FusedBlocks, FusedCABG, matrix, normalise,
 from mhnet.models.layers import PixelShuffleUp, full_precision
 from mhnet.models.mhnet import CASNet, CASNetStep, MHNet
 from mhnet.models.mhnet_v4 import FRSNet, FRSNetStep
-from mhnet.models.stripes import conv_over, flat, maps, mean, pixels, stripes
+from mhnet.models.stripes import conv_over, flat, maps, mean, pixels, stripes, window_means
 
 
 class FusedCASNetStep(nn.Module):
@@ -178,13 +178,13 @@ class FusedFRSNetStep(nn.Module):
         channels = x.shape[-1]
         e = pixels(self.encoder_ups(encoded.pop(0)).to(x.dtype))
         d = pixels(self.decoder_ups(decoded.pop()).to(x.dtype))
+        window = self.fusion.pool.window(*x.shape[:2])
+        if window is not None:
+            return self.locally(x, e, d, window)
         corners = self.encoder.shape[1] // channels
         weights = [weight.unflatten(1, (corners, channels)) for weight in (self.encoder, self.decoder)]
         pooled = mean(x) + mean(e) @ weights[0].mean(1) + mean(d) @ weights[1].mean(1)
-        z = self.fusion.gate(self.fusion.squeeze(pooled.view(1, -1, 1, 1)))
-        attend = [
-            conv(z).softmax(1).flatten() for conv in (self.fusion.features, self.fusion.encoder, self.fusion.decoder)
-        ]
+        attend = [weight.flatten() for weight in self.attend(pooled.view(1, 1, -1))]
         encoder, decoder = [(weight * a).flatten(1) for weight, a in zip(weights, attend[1:], strict=True)]
         scale = len(x) // len(e)
         for rows in stripes(x, 2):
@@ -195,6 +195,34 @@ class FusedFRSNetStep(nn.Module):
                 add_shuffled(x[rows], y)
             else:
                 flat(x[rows]).add_(y)
+        return x
+
+    def attend(self, means: Tensor) -> list[Tensor]:
+        """h×w×C → the weights of features, encoder and decoder, of the same size."""
+        z = self.fusion.gate(self.fusion.squeeze(maps(means)))
+        return [pixels(conv(z).softmax(1)) for conv in (self.fusion.features, self.fusion.encoder, self.fusion.decoder)]
+
+    def locally(self, x: Tensor, e: Tensor, d: Tensor, window: int) -> Tensor:
+        """The fusion with means over windows, in the place of the features; both terms are computed twice, once for
+        the means and once for the result, and never whole."""
+        bounds, scale = stripes(x, 2), len(x) // len(e)
+
+        def term(low: Tensor, weight: Tensor, rows: slice) -> Tensor:
+            y = flat(low[rows.start // scale : rows.stop // scale]) @ weight
+            if scale == 1:
+                return y.view(-1, *x.shape[1:])
+            out = torch.zeros_like(x[rows])
+            add_shuffled(out, y)
+            return out
+
+        total = torch.empty_like(x)
+        for rows in bounds:
+            total[rows] = term(e, self.encoder, rows).add_(term(d, self.decoder, rows)).add_(x[rows])
+        for rows, means in zip(bounds, window_means(total, window, bounds), strict=True):
+            features, encoder, decoder = self.attend(means)
+            x[rows].mul_(features)
+            x[rows].add_(term(e, self.encoder, rows).mul_(encoder))
+            x[rows].add_(term(d, self.decoder, rows).mul_(decoder))
         return x
 
 

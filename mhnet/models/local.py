@@ -24,12 +24,15 @@ class SpatialMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×H×W → N×C×1×1, or N×C×H×W where the mean is local."""
+        window = self.window(*x.shape[2:])
+        return global_mean(x) if window is None else sliding_mean(x, window)
+
+    def window(self, height: int, width: int) -> int | None:
+        """Side of the window on a map of that size; None where the mean is that of the whole map."""
         if self.patch is None or self.training:
-            return global_mean(x)
-        window = 3 * self.patch // (2 * self.scale)
-        if window >= x.shape[2] and window >= x.shape[3]:
-            return global_mean(x)
-        return sliding_mean(x, max(window, 1))
+            return None
+        window = max(3 * self.patch // (2 * self.scale), 1)
+        return None if window >= height and window >= width else window
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}, patch={self.patch}"

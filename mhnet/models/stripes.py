@@ -103,3 +103,39 @@ def gate(x: Tensor, out: Tensor | None = None) -> Tensor:
 def mean(x: Tensor) -> Tensor:
     """H×W×C → C."""
     return flat(x).mean(0)
+
+
+def window_means(x: Tensor, window: int, bounds: list[slice]) -> Iterator[Tensor]:
+    """`mhnet.models.local.sliding_mean` of H×W×C, stripe by stripe: for each of the bounds, which follow one another
+    from the first row to the last, rows×W×C, or rows×1×C where the window is as wide as the map."""
+    height, width, channels = x.shape
+    rows, columns = min(window, height), min(window, width)
+    left = (columns - 1) // 2
+    first, total = 0, x[:rows].sum(0, keepdim=True)  # of the window that begins with the first row
+    for stripe in bounds:
+        begins = [min(max(row - (rows - 1) // 2, 0), height - rows) for row in range(stripe.start, stripe.stop)]
+        moved = begins[-1] - first
+        sums = total.expand(len(begins), -1, -1)
+        if moved:  # a row comes in and one goes out with each step, and a window has made some of the steps
+            steps = x[first + rows : first + rows + moved] - x[first : first + moved]
+            made = torch.arange(first, begins[-1]) < torch.tensor(begins)[:, None]
+            made = made.to(x.device, x.dtype)
+            sums = torch.addmm(total.flatten(1), made, steps.flatten(1)).view(-1, width, channels)
+            first, total = first + moved, sums[-1:]
+        inside = along_row(sums, columns).div_(rows * columns)
+        if columns < width:
+            means = x.new_empty(len(begins), width, channels)
+            end = left + inside.shape[1]
+            means[:, :left], means[:, left:end], means[:, end:] = inside[:, :1], inside, inside[:, -1:]
+            inside = means
+        yield inside
+
+
+def along_row(x: Tensor, window: int) -> Tensor:
+    """Sums of so many neighbours in each row of H×W×C: H×(W − window + 1)×C."""
+    if window == x.shape[1]:
+        return x.sum(1, keepdim=True)
+    total = x.cumsum(1)
+    sums = total[:, window - 1 :].clone()
+    sums[:, 1:] -= total[:, :-window]
+    return sums

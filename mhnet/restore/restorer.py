@@ -53,10 +53,10 @@ class Report:
 
 def prepared(network: MHNet | MHNetV4, device: torch.device, local: int | None, fused: bool = True) -> nn.Module:
     """A network as it computes here: on the device, for inference, with local statistics as if trained on such patches;
-    on a CPU, without them, in its faster form."""
+    on a CPU in its faster form."""
     network = network.to(device).to(memory_format=torch.channels_last).eval()
     use_local_statistics(network, local)
-    return fuse(network) if fused and local is None and device.type == "cpu" else network
+    return fuse(network) if fused and device.type == "cpu" else network
 
 
 class Restorer:
