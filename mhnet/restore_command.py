@@ -54,8 +54,9 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     what = parser.add_argument_group("network")
     what.add_argument("--task", choices=list(MEANT), help="what to remove, rain or blur, with the weights that ship")
     what.add_argument("--weights", metavar="FILE", help="weights of yours or the authors', .safetensors or .pth")
-    what.add_argument("--tlc", action="store_true", help="local statistics at test time: often better after training "
-                      "on small patches, worse on some photos")  # fmt: skip
+    what.add_argument("--tlc", action=argparse.BooleanOptionalAction, help="local statistics at test time: often "
+                      "better after training on small patches, worse on some photos (default: as noted with the "
+                      "weights)")  # fmt: skip
 
     how = parser.add_argument_group("computing")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
@@ -196,8 +197,10 @@ def _scores_and_looks(
     if sheets:
         reasons += results.write_sheets(outcomes, sheets, targets, _progress(args))
     if args.report:
+        local = restorer.local_statistics
         about = {"weights": str(args.weights or args.task), "device": str(restorer.device),
-                 "precision": restorer.precision, "local statistics": "on" if args.tlc else "off"}  # fmt: skip
+                 "precision": restorer.precision,
+                 "local statistics": f"on, as for patches of {local}" if local else "off"}  # fmt: skip
         results.write_report(args.report, outcomes, targets, evaluations, about)
     return reasons
 
@@ -256,7 +259,7 @@ def _video(job: "Job", restorer: "Restorer", args: argparse.Namespace) -> list[s
 
     if not args.overwrite and is_whole(job):
         return None
-    identity = json.dumps([restorer.identity, args.tlc, restorer.precision])
+    identity = json.dumps([restorer.identity, restorer.local_statistics, restorer.precision])
     return restore_video(restorer, job.source, job.target, overwrite=args.overwrite, progress=_progress(args),
                          identity=identity, deep=True).notes  # fmt: skip
 

@@ -67,7 +67,7 @@ def test_advanced_settings_are_the_commands(client, tmp_path):
     source = photo(tmp_path / "a.png")
     for settings, options in (
         ({"tile": "64"}, ["--tile", "64"]),
-        ({"local_statistics": True}, ["--tlc"]),
+        ({"local_statistics": "on"}, ["--tlc"]),
         ({"precision": "bf16"}, ["--precision", "bf16"]),
     ):
         (file,), _, _ = restored(client, source, task="derain", **settings)
@@ -76,6 +76,7 @@ def test_advanced_settings_are_the_commands(client, tmp_path):
     for wrong, words in (
         ({"tile": "7"}, "A tile is"),
         ({"precision": "fp8"}, "no precision"),
+        ({"local_statistics": "x"}, "Local statistics are auto, on, off"),
         ({"task": "x"}, "no task"),
     ):
         with pytest.raises(Exception, match=words):
@@ -194,7 +195,7 @@ def file(path: object) -> dict[str, object]:
 def test_calls_name_no_files_but_their_own(page, secret, tmp_path):
     inner = json.loads(upload(page, photo(tmp_path / "mine.png").read_bytes(), "mine.png")[1])[0]
     for path in (secret, f"{inner}/../../../../{secret.name}", "/etc/passwd", "secret.png", f"file://{secret}", ""):
-        for data in ([[file(path)]], [[file(inner)], "", "auto", "auto", False, [file(path)]]):
+        for data in ([[file(path)]], [[file(inner)], "", "auto", "auto", "auto", [file(path)]]):
             assert call(page, {"data": data})[0] == 404
     assert len(answer(page, [file(inner)], "mine")[0]) == 1  # moved into this session
     (moved,) = [path for path in page.files() if path.name == "mine.png"]
@@ -203,7 +204,7 @@ def test_calls_name_no_files_but_their_own(page, secret, tmp_path):
 
 def answer(page: Page, photos: list[object], session: str) -> list:
     """What the API answers to a call of a session, without Gradio's client, which would send files again."""
-    call_of_all = {"data": [photos, "", "auto", "auto", False, None], "session_hash": session}
+    call_of_all = {"data": [photos, "", "auto", "auto", "auto", None], "session_hash": session}
     event = json.loads(call(page, call_of_all)[1])["event_id"]
     told = page.ask(f"/gradio_api/call/restore/{event}")[1].decode()
     return json.loads(told.split("event: complete\ndata: ")[1])

@@ -205,7 +205,7 @@ def test_a_clean_photo_under_advanced_gives_scores(opened, tmp_path):
     tab.tab.click("#advanced button")
     tab.tab.set_input_files("#clean input[type=file]", str(tmp_path / "clean.png"))
     tab.tab.wait_for_selector("#clean .file-preview")
-    tab.tab.click("#local input")
+    tab.tab.click("#local input[value=on]")
     tab.restore()
     assert "rain_y_matlab" in tab.tab.locator("#viewer table").inner_text()
     assert tab.download(tmp_path / "got").read_bytes() == by_command(tmp_path / "a.png", tmp_path, "--tlc")

@@ -349,6 +349,20 @@ def test_local_statistics_follow_the_training_patch(tmp_path):
     assert (local != plain).any()
 
 
+def test_weights_can_note_that_they_restore_better_with_local_statistics(tmp_path):
+    network = PLAIN[1].network()
+    path, image = tmp_path / "net.safetensors", np.tile(crops()[0], (2, 2, 1))
+    wanted = {patch: Restorer(network, local_statistics=patch)(image) for patch in (None, 24, 32)}
+    assert (wanted[24] != wanted[32]).any() and (wanted[24] != wanted[None]).any()
+    for noted, by_choice in ((24, {None: 24, True: 24, False: None}), (None, {None: None, True: 32, False: None}),
+                             ("x", {None: None})):  # fmt: skip
+        provenance = {"config": {"DATA": {"PATCH": 32}}, "local_statistics": noted}
+        write(path, Checkpoint(network.args, network.state_dict(), None, provenance))
+        for choice, patch in by_choice.items():
+            np.testing.assert_array_equal(Restorer.from_weights(path, local_statistics=choice)(image), wanted[patch])
+        np.testing.assert_array_equal(Restorer.from_weights(path)(image), wanted[by_choice[None]])
+
+
 def test_restoring_files_names_what_failed(tmp_path, weights):
     images.write(tmp_path / "good.png", crops()[0])
     (tmp_path / "bad.png").write_text("no image")

@@ -17,6 +17,8 @@ from mhnet.app.work import Cancelled, Progress, Settings, Workshop, find_clean, 
 from mhnet.errors import MHNetError
 from mhnet.metrics import Score
 
+LOCAL = {"auto": None, "on": True, "off": False}  # as clients name what Restorer.from_weights takes
+
 T = TypeVar("T")
 
 Files = Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
@@ -69,7 +71,7 @@ class Desk:
         key: str,
         tile: str | int,
         precision: str,
-        local: bool,
+        local: str,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio finds it by its default)
     ) -> Any:
@@ -94,7 +96,7 @@ class Desk:
         task: str = "",
         tile: str = "auto",
         precision: str = "auto",
-        local_statistics: bool = False,
+        local_statistics: str = "auto",
         clean: list[dict[str, Any]] | None = None,
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
         """Restores photos.
@@ -104,7 +106,7 @@ class Desk:
             task: "derain", "deblur", or another that the page offers; by default its first.
             tile: "auto", "off", or a number of pixels.
             precision: "auto", "fp32", "bf16" or "fp16".
-            local_statistics: use sliding means (TLC).
+            local_statistics: means over windows (TLC): "auto", as noted with the weights, "on" or "off".
             clean: files of the same names, to score with.
 
         Returns:
@@ -151,12 +153,14 @@ class Desk:
                 entries.append(_or_problem(problems, path, self._restored, session, path, settings, told, len(paths)))
         return [entry for entry in entries if entry]
 
-    def _settings(self, key: str, tile: str | int, precision: str, local: bool) -> Settings:
+    def _settings(self, key: str, tile: str | int, precision: str, local: str) -> Settings:
         """Settings as a client gives them; MHNetError for what there is not."""
         if key not in self.choices:
             raise MHNetError(f"There is no task {key!r}: use one of {', '.join(self.choices)}.")
+        if local not in LOCAL:
+            raise MHNetError(f"Local statistics are {', '.join(LOCAL)}, not {local!r}.")
         number = int(tile) if str(tile).isdecimal() else tile
-        return Settings(self.choices[key].weights, number, precision, local is True)  # pyright: ignore
+        return Settings(self.choices[key].weights, number, precision, LOCAL[local])  # pyright: ignore
 
     def _entry(self, path: Path) -> dict[str, Any]:
         """A photo as the viewer wants it."""

@@ -16,6 +16,7 @@ from mhnet.app.desk import Desk
 
 TILES = [("As memory allows", "auto"), ("Never", "off"), ("256 × 256", "256"), ("512 × 512", "512"),
          ("1024 × 1024", "1024")]  # fmt: skip
+LOCAL = [("As noted with the weights", "auto"), ("On", "on"), ("Off", "off")]
 PRECISIONS = [("As the device allows", "auto"), ("32 bits", "fp32"), ("16 bits, bf16", "bf16"),
               ("16 bits, fp16", "fp16")]  # fmt: skip
 _QUEUE = 30  # who comes after so many is asked to come again
@@ -57,7 +58,7 @@ def build(desk: Desk, choices: Sequence[Choice]) -> gr.Blocks:
                 with gr.Accordion("Advanced", open=False, elem_id="advanced"):
                     tile = gr.Dropdown(TILES, value="auto", label="Tiles")
                     precision = gr.Dropdown(PRECISIONS, value="auto", label="Precision")
-                    local = gr.Checkbox(False, label="Local statistics (TLC)", elem_id="local")
+                    local = gr.Radio(LOCAL, value="auto", label="Local statistics (TLC)", elem_id="local")
                     clean = gr.File(label="Clean photos, for scores", file_count="multiple",
                                     file_types=["image"], height=170, elem_id="clean")  # fmt: skip
             with gr.Column(scale=1, min_width=320):

@@ -47,7 +47,7 @@ class Settings:
     weights: str
     tile: Tile = "auto"
     precision: str = "auto"
-    local_statistics: bool = False
+    local_statistics: bool | None = None
 
     def __post_init__(self) -> None:
         """Raises MHNetError for a tile or precision that there is not."""

@@ -27,7 +27,7 @@ from mhnet.restore import bulk_steps, places
 from mhnet.restore.bulk_steps import Item, unpacked
 from mhnet.restore.places import HERE, Store
 from mhnet.restore.precision import Precision
-from mhnet.restore.restorer import Restorer, Tile, training_patch
+from mhnet.restore.restorer import Restorer, Tile, local_patch
 from mhnet.weights import Checkpoint
 
 Step = Callable[[pyarrow.Table], Iterator[pyarrow.Table]]
@@ -48,14 +48,14 @@ class Computing:
     checkpoint: Checkpoint
     precision: Precision = "auto"
     tile: Tile = "auto"
-    local_statistics: bool = False
+    local_statistics: bool | None = None
     fuse: bool = True
 
     def restorer(self, device: str, threads: int) -> Restorer:
         """The restorer of a worker, in its process."""
         allocator.keep_pages()
         torch.set_num_threads(threads)
-        patch = training_patch(self.checkpoint) if self.local_statistics else None
+        patch = local_patch(self.checkpoint, self.local_statistics)
         return Restorer(self.checkpoint.network(), device, patch, precision=self.precision, tile=self.tile,
                         fuse=self.fuse, room=IMAGE_MEMORY)  # fmt: skip
 

@@ -65,7 +65,7 @@ class Restorer:
     Args:
         network: the network; it is moved to the device and put into evaluation mode.
         device: where it computes; a name such as in `mhnet.devices.choose_device`, or a device.
-        local_statistics: use sliding means (TLC) as if trained on patches of this side; None: global means.
+        local_statistics: use means over windows (TLC) as if trained on patches of this side; None: global means.
         precision: "auto", "fp32", "bf16" or "fp16" (`mhnet.restore.precision`).
         fuse: on a CPU, compute the same function in less time and memory (`mhnet.models.fuse`).
         tile: "auto" computes an image in tiles where it would not fit in the memory that is free, "off" never, and a
@@ -75,6 +75,7 @@ class Restorer:
     Attributes:
         task: what the weights are for, where that is noted.
         identity: the weights' SHA-256; '' where they are not from a file.
+        local_statistics: as above.
         last: how the last image was computed.
     """
 
@@ -95,6 +96,7 @@ class Restorer:
         self.precision: Precision = choose_precision(precision, self.device)
         self.tile: Tile = tile
         self.room = room
+        self.local_statistics = local_statistics
         self.network = prepared(network, self.device, local_statistics, fuse and self.precision == "fp32")
         self.last = Report()
         self._per_pixel: float | None = None
@@ -103,19 +105,17 @@ class Restorer:
 
     @classmethod
     def from_weights(
-        cls, path: str | Path, device: torch.device | str = "cpu", local_statistics: bool = False, **options: Any
+        cls, path: str | Path, device: torch.device | str = "cpu", local_statistics: bool | None = None, **options: Any
     ) -> "Restorer":
         """A restorer from a checkpoint, a file or the name of one that ships; `options` are the class's own.
 
-        With local statistics the window follows the patch it was trained on, 256 where that is not noted.
+        Local statistics: on, off, or, with None, as is noted with the weights (`local_patch`).
 
         Raises:
             WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
         """
         checkpoint = read(path)
-        restorer = cls(
-            checkpoint.network(), device, training_patch(checkpoint) if local_statistics else None, **options
-        )
+        restorer = cls(checkpoint.network(), device, local_patch(checkpoint, local_statistics), **options)
         restorer.task, restorer.identity = checkpoint.task, sha256(resolved(path))
         return restorer
 
@@ -289,6 +289,20 @@ class Restorer:
         if sentence not in self.last.notes:
             self.last.notes.append(sentence)
             warnings.warn(sentence, RestoreWarning, stacklevel=2)
+
+
+def local_patch(checkpoint: Checkpoint, wanted: bool | None = None) -> int | None:
+    """The patch that local statistics follow; None for global means.
+
+    Args:
+        wanted: local statistics or not; None: if `checkpoint.provenance["local_statistics"]`, a patch, says that these
+            weights restore better with them. Where it does not, the patch is the one that they were trained on, or 256,
+            the paper's, where that is not noted either.
+    """
+    noted = checkpoint.provenance.get("local_statistics")
+    if not isinstance(noted, int) or noted < 1:
+        noted = None
+    return (noted or training_patch(checkpoint)) if wanted else noted if wanted is None else None
 
 
 def training_patch(checkpoint: Checkpoint) -> int:
