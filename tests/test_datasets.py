@@ -13,6 +13,7 @@ from mhnet.data.datasets import (
     EpochBatches,
     EpochSampler,
     ImageFiles,
+    MixedSource,
     PairSource,
     SharpSource,
     TrainingCrops,
@@ -90,8 +91,8 @@ def test_small_images_are_padded_as_the_networks_pad():
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_samples_do_not_depend_on_the_number_of_workers(workers):
-    source = SharpSource(images.find_images(PHOTOS), rain, ImageFiles(workers))
-    data, sampler = TrainingCrops(source, 32, seed=5, repeat=4), EpochSampler(12, seed=5)
+    source = MixedSource((SharpSource(images.find_images(PHOTOS), rain, ImageFiles(workers)), 4))
+    data, sampler = TrainingCrops(source, 32, seed=5), EpochSampler(12, seed=5)
     loader = DataLoader(
         data, 4, sampler=sampler, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=start_worker
     )
@@ -100,7 +101,7 @@ def test_samples_do_not_depend_on_the_number_of_workers(workers):
         seen.append(torch.cat(list(loader)))
         keys = list(sampler)
         assert sorted(keys) == [(sampler.epoch, item) for item in range(12)]
-        alone = torch.stack([TrainingCrops(source, 32, seed=5, repeat=4)[key] for key in keys])
+        alone = torch.stack([TrainingCrops(source, 32, seed=5)[key] for key in keys])
         assert torch.equal(seen[-1], alone)
     assert not torch.equal(seen[0], seen[1])
 

@@ -300,6 +300,8 @@ def test_pairs_and_degraded_photographs_are_trained_on_together(tmp_path):
     pairs = {path.name: images.read(path) for path in (tmp_path / "pairs" / "input").iterdir()}
     known = [any(is_crop_of(one[0].numpy(), pair) for pair in pairs.values()) for one in both]
     assert known == [True] * 8 + [False] * (len(training) - 8)
+    with pytest.raises(MHNetError, match=r"no folder .*absent: set DATA\.SHARP_DIR"):
+        build_data(load_config(DEBLURRING, path, ["DATA.SHARP_DIR", str(tmp_path / "absent")]))
     assert train(config, DEBLURRING).is_file()
 
 

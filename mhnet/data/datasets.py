@@ -156,24 +156,21 @@ class TrainingCrops(Dataset[Tensor]):
     Items are named by (epoch, place in the epoch), as `EpochSampler` gives them.
 
     Args:
-        source: the images; each stands `repeat` times in an epoch.
+        source: the images; each stands once in an epoch.
         patch: P, or a function of the epoch that gives it. Smaller images are padded by reflection first.
         candidates: places that are drawn for each crop; the one with most detail (`detail`) is taken.
     """
 
-    def __init__(
-        self, source: Source, patch: int | Callable[[int], int], seed: int, repeat: int = 1, candidates: int = 1
-    ):
-        self.source, self.patch, self.seed, self.repeat, self.candidates = source, patch, seed, repeat, candidates
+    def __init__(self, source: Source, patch: int | Callable[[int], int], seed: int, candidates: int = 1):
+        self.source, self.patch, self.seed, self.candidates = source, patch, seed, candidates
 
     def __len__(self) -> int:
-        return len(self.source) * self.repeat
+        return len(self.source)
 
     def __getitem__(self, key: Key) -> Tensor:
-        epoch, item = key
+        epoch, index = key
         patch = self.patch if isinstance(self.patch, int) else self.patch(epoch)
-        random = np.random.default_rng((self.seed, epoch, item))
-        index = item % len(self.source)
+        random = np.random.default_rng((self.seed, epoch, index))
         height, width = self.source.size(index)
         drawn = []
         for _ in range(self.candidates):

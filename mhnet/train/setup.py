@@ -106,22 +106,22 @@ def build_data(config: CfgNode) -> tuple[TrainingCrops, ValidationImages]:
     sharp = DEGRADATIONS.get(data.DEGRADE)
     degrade = partial(sharp, severity=tuple(data.SEVERITY)) if sharp else None
     main = None if data.SHARP_DIR else degrade
-    found = find(data.TRAIN_DIR, data.TRAIN_TARGET_DIR, "train", main, data.CACHE_MB)
+    found = find(data, "TRAIN_DIR", "train", main)
     if data.VAL_DIR:
         training = found.source()
-        validation = find(data.VAL_DIR, data.VAL_TARGET_DIR, None, main, data.CACHE_MB).source()
+        validation = find(data, "VAL_DIR", None, main).source()
     else:
         training, validation = hold_out_of(found, data.VAL_IMAGES, "DATA.VAL_IMAGES", "or set DATA.VAL_DIR")
-    repeat = data.REPEAT
+    parts = [(training, data.REPEAT)]
     if data.SHARP_DIR:
-        found = find(data.SHARP_DIR, "", "train", degrade, data.CACHE_MB)
+        found = find(data, "SHARP_DIR", "train", degrade)
         more = found.source()
         if data.SHARP_VAL_IMAGES:
             more, held = hold_out_of(found, data.SHARP_VAL_IMAGES, "DATA.SHARP_VAL_IMAGES")
             validation = MixedSource((validation, 1), (held, 1))
-        training, repeat = MixedSource((training, repeat), (more, data.SHARP_REPEAT)), 1
+        parts.append((more, data.SHARP_REPEAT))
     plan = stages(config)
-    crops = TrainingCrops(training, partial(patch_of, plan), seed, repeat, data.CANDIDATES)
+    crops = TrainingCrops(MixedSource(*parts), partial(patch_of, plan), seed, data.CANDIDATES)
     largest = max(stage.batch for stage in plan)
     if len(crops) < largest:
         raise MHNetError(
@@ -151,16 +151,17 @@ class Found:
         return [path.with_suffix("").as_posix() for path in clean]
 
 
-def find(root: str, targets: str, split: str | None, degrade: Degradation | None, cache_mb: int) -> Found:
-    """The images of a folder. Where photographs are degraded on the fly, the clean side of pairs serves too.
+def find(data: CfgNode, key: str, split: str | None, degrade: Degradation | None) -> Found:
+    """The images of a folder that a setting names. Where photographs are degraded on the fly, the clean side of pairs
+    serves too.
 
     Raises:
         MHNetError: there are none, or a pair does not fit.
     """
+    root, targets, cache_mb = data[key], data.get(key.replace("_DIR", "_TARGET_DIR"), ""), data.CACHE_MB
     if not Path(root).exists():
-        raise MHNetError(
-            f"There is no folder {root}: put training images there, as README.md shows, or set DATA.TRAIN_DIR"
-        )
+        way_out = "put training images there, as README.md shows, or " if key == "TRAIN_DIR" else ""
+        raise MHNetError(f"There is no folder {root}: {way_out}set DATA.{key}")
     if degrade and not targets and not is_pack(root) and not sides_if_any(root):
         photographs = images.find_images(Path(root), recursive=True)
         if not photographs:
