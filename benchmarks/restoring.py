@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--tile", default="auto")
     parser.add_argument("--seams", action="store_true", help="compare tiles with whole photos; needs --weights")
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 384], help="of the tiles (default: %(default)s)")
-    parser.add_argument("--tlc", action="store_true", help="with local statistics")
+    parser.add_argument("--tlc", action=argparse.BooleanOptionalAction, help="with local statistics or without")
     args = parser.parse_args()
     if args.seams and not args.weights:
         parser.error("--seams needs --weights: random ones show nothing of what tiles change")

@@ -29,9 +29,9 @@ from mhnet.data.split import hold_out
 from mhnet.errors import MHNetError, exits_cleanly
 from mhnet.evaluate import mean_of
 from mhnet.files import write_text
-from mhnet.restore.restorer import Restorer
+from mhnet.restore.restorer import Restorer, local_patch
 from mhnet.tasks import DEBLURRING, DERAINING
-from mhnet.weights import sha256
+from mhnet.weights import read, sha256
 from mhnet.weights_commands import describe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,6 +166,7 @@ def facts(name: str) -> str:
     about = describe(shipped.named(name))
     provenance = about["provenance"]
     config, arguments = provenance.get("config", {}), about["arguments"]
+    local = local_patch(read(shipped.named(name)))
     data, optim = config.get("DATA", {}), config.get("OPTIM", {})
     lines = {
         "network": f"{about['network']}, " + ", ".join(f"{key} {value}" for key, value in arguments.items()),
@@ -173,7 +174,9 @@ def facts(name: str) -> str:
         f"{about['gmacs']:.2f} GMACs at 256×256",
         "data": provenance.get("data"),
         "training": f"{provenance['step']:,} steps of {optim.get('BATCH_SIZE')} crops of {data.get('PATCH')}×"
-        f"{data.get('PATCH')}" if "step" in provenance else None,
+        f"{data.get('PATCH')}" + "".join(f", after epoch {epoch} {batch} of {patch}×{patch}"
+        for epoch, patch, batch in data.get("PROGRESSIVE", [])) if "step" in provenance else None,
+        "local statistics": f"on, as for patches of {local}" if local else "off",
         "validation": f"{provenance['validation_psnr']:.2f} dB (RGB) on "
         f"{data.get('VAL_IMAGES', 0) + data.get('SHARP_VAL_IMAGES', 0)} held-out images"
         if "validation_psnr" in provenance else None,

@@ -74,7 +74,8 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog
         "--tlc",
         choices=list(TLC),
         default="off",
-        help=f"local statistics at test time; with them, results go to RESULT_DIR/{TLC_FOLDER} (default: %(default)s)",
+        help=f"local statistics at test time; with them, results go to RESULT_DIR/{TLC_FOLDER} (default: %(default)s, "
+        "whatever the weights note)",
     )
     args = parser.parse_args(argv)
     allocator.keep_pages()

@@ -8,7 +8,8 @@
     restored = model(image)  # 1×3×H×W floats in [0, 1]
 
 Both designs are recognised by names and shapes, in files of ours and in the authors'. Sizes are free, since networks
-pad inside; in tiles, means over a whole image become means over a tile (docs/restoring.md).
+pad inside; in tiles, means over a whole image become means over a tile (docs/restoring.md). Local statistics stay off,
+whatever the weights note.
 """
 
 import copy

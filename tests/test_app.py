@@ -76,7 +76,7 @@ def test_advanced_settings_are_the_commands(client, tmp_path):
     for wrong, words in (
         ({"tile": "7"}, "A tile is"),
         ({"precision": "fp8"}, "no precision"),
-        ({"local_statistics": "x"}, "Local statistics are auto, on, off"),
+        ({"local_statistics": "x"}, "Local statistics are auto, on or off"),
         ({"task": "x"}, "no task"),
     ):
         with pytest.raises(Exception, match=words):

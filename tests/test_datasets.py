@@ -75,9 +75,18 @@ def test_of_several_candidates_the_one_with_most_detail_is_taken(tmp_path):
         for n in (1, 2, 4)
     ]  # fmt: skip
     assert means[0] < 0.75 < means[1] < means[2]
-    first = TrainingCrops(source, 48, 2)
-    again = TrainingCrops(source, 48, 2, candidates=1)
-    assert all(torch.equal(first[epoch, 0], again[epoch, 0]) for epoch in range(4))
+
+
+def test_candidates_of_pairs_are_aligned_and_the_first_is_that_of_one(mapped):
+    one, three = (TrainingCrops(mapped, 48, seed=3, candidates=n) for n in (1, 3))
+    chosen = 0
+    for epoch in range(30):
+        crop = three[epoch, 0]
+        assert torch.equal(crop[1], 255 - crop[0])
+        corners = [{int(drawn[0, channel].min()) for channel in (0, 1)} for drawn in (one[epoch, 0], crop)]
+        chosen += corners[0] == corners[1]
+        assert three[epoch, 2].shape == (2, 3, 48, 48)  # an image smaller than its patch
+    assert 0 < chosen < 30
 
 
 def test_small_images_are_padded_as_the_networks_pad():

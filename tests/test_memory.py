@@ -41,7 +41,9 @@ print(memory.needed(per_pixel, 640 * 640), field("VmHWM") - before)
         ("MHNet(width=16, n_feat=24, encoder_blocks=(1, 1, 2, 4), group_blocks=2)", True, False),
         ("MHNet(n_feat=40, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", False, False),
         ("MHNet(n_feat=40, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", False, True),
+        ("MHNet(n_feat=40, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", True, True),
         ("MHNetV4(width=16, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", False, False),
+        ("MHNetV4(width=16, encoder_blocks=(1, 1, 1, 1), group_blocks=1)", True, True),
     ],
 )
 def test_an_image_takes_what_was_foreseen(network, local, fused):

@@ -61,6 +61,19 @@ def test_a_folder_is_mirrored_and_its_originals_stay(tmp_path, photos, weights, 
     np.testing.assert_array_equal(images.read(tmp_path / "out" / "sub" / "c.png"), wanted)
 
 
+def test_local_statistics_are_as_noted_unless_an_option_says_otherwise(tmp_path):
+    network, weights = small_network(), tmp_path / "net.safetensors"
+    write(weights, Checkpoint(network.args, network.state_dict(), None, {"local_statistics": 24}))
+    images.write(tmp_path / "a.png", crops()[0])
+    for patch, options in ((24, []), (24, ["--tlc"]), (None, ["--no-tlc"])):
+        out, page = tmp_path / "out.png", tmp_path / "page.html"
+        words = ["-o", out, "--weights", weights, "--report", page, "--overwrite", *options]
+        assert restore(tmp_path / "a.png", *words) == 0
+        wanted = Restorer(small_network(), local_statistics=patch)(crops()[0])
+        np.testing.assert_array_equal(images.read(out), wanted)
+        assert ("on, as for patches of 24" in page.read_text()) == (patch == 24)
+
+
 def test_what_is_whole_is_skipped_and_what_is_not_is_made(tmp_path, photos, weights, capsys):
     out = tmp_path / "out"
     assert restore(photos, "-o", out, "--weights", weights) == 0

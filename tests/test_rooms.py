@@ -355,7 +355,7 @@ def test_weights_can_note_that_they_restore_better_with_local_statistics(tmp_pat
     wanted = {patch: Restorer(network, local_statistics=patch)(image) for patch in (None, 24, 32)}
     assert (wanted[24] != wanted[32]).any() and (wanted[24] != wanted[None]).any()
     for noted, by_choice in ((24, {None: 24, True: 24, False: None}), (None, {None: None, True: 32, False: None}),
-                             ("x", {None: None})):  # fmt: skip
+                             (True, {None: 32, False: None}), ("x", {None: None}), (0, {None: None})):  # fmt: skip
         provenance = {"config": {"DATA": {"PATCH": 32}}, "local_statistics": noted}
         write(path, Checkpoint(network.args, network.state_dict(), None, provenance))
         for choice, patch in by_choice.items():

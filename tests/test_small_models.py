@@ -27,7 +27,8 @@ def place(tmp_path, monkeypatch):
     network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
     with torch.no_grad():
         network.tail.weight *= 0.1
-    about = {"step": 7, "validation_psnr": 30.0, "config": {"DATA": {"PATCH": 96, "VAL_IMAGES": 12}}}
+    about = {"step": 7, "validation_psnr": 30.0, "local_statistics": True,
+             "config": {"DATA": {"PATCH": 96, "VAL_IMAGES": 12, "PROGRESSIVE": [[3, 128, 2]]}}}  # fmt: skip
     for name, task in shipped.NAMES.items():
         path = tmp_path / "pretrained" / f"{name}.safetensors"
         write(path, Checkpoint(network.args, network.state_dict(), task.name, about))
@@ -56,7 +57,8 @@ def test_one_command_writes_cards_page_and_pictures(place, monkeypatch, capsys):
     deblurring = ["GoPro, held back", "demo/photos, shake", "demo/photos, nothing to remove"]
     assert labels(page) == [*labels(card), *deblurring]
     assert "| GoPro, held back | `--gopro DIR` | 4 |" in page
-    assert "7 steps" in card
+    assert "7 steps of None crops of 96×96, after epoch 3 2 of 128×128" in card
+    assert "| local statistics | on, as for patches of 96 |" in card
     assert "30.00 dB (RGB) on 12 held-out images" in card
     for name in NAMES:
         assert (place / "fig" / f"{name}-failures.jpg").stat().st_size

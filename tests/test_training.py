@@ -293,6 +293,8 @@ def test_pairs_and_degraded_photographs_are_trained_on_together(tmp_path):
     path = settings(tmp_path / "training.yml", DATA=data, OPTIM={"EPOCHS": 2})
     config = load_config(DEBLURRING, path)
     training, validation = build_data(config)
+    assert training.candidates == 1
+    assert build_data(load_config(DEBLURRING, path, ["DATA.CANDIDATES", "3"]))[0].candidates == 3
     photographs = len(images.find_images(PHOTOS))
     assert len(training) == 2 * (6 - 2) + 3 * (photographs - 1)
     assert len(validation) == 2 + 1
@@ -300,7 +302,7 @@ def test_pairs_and_degraded_photographs_are_trained_on_together(tmp_path):
     pairs = {path.name: images.read(path) for path in (tmp_path / "pairs" / "input").iterdir()}
     known = [any(is_crop_of(one[0].numpy(), pair) for pair in pairs.values()) for one in both]
     assert known == [True] * 8 + [False] * (len(training) - 8)
-    with pytest.raises(MHNetError, match=r"no folder .*absent: set DATA\.SHARP_DIR"):
+    with pytest.raises(MHNetError, match=r"no folder .*absent: name another with DATA\.SHARP_DIR"):
         build_data(load_config(DEBLURRING, path, ["DATA.SHARP_DIR", str(tmp_path / "absent")]))
     assert train(config, DEBLURRING).is_file()
 

@@ -17,13 +17,12 @@ from mhnet.app.work import Cancelled, Progress, Settings, Workshop, find_clean, 
 from mhnet.errors import MHNetError
 from mhnet.metrics import Score
 
-LOCAL = {"auto": None, "on": True, "off": False}  # as clients name what Restorer.from_weights takes
-
 T = TypeVar("T")
 
 Files = Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
 """Uploads as Gradio describes them, each by its path."""
 
+_LOCAL = {"auto": None, "on": True, "off": False}  # as clients name what Restorer.from_weights takes
 _OFTEN = 0.1  # seconds between two words on progress
 
 
@@ -155,12 +154,12 @@ class Desk:
 
     def _settings(self, key: str, tile: str | int, precision: str, local: str) -> Settings:
         """Settings as a client gives them; MHNetError for what there is not."""
-        if key not in self.choices:
+        if not isinstance(key, str) or key not in self.choices:
             raise MHNetError(f"There is no task {key!r}: use one of {', '.join(self.choices)}.")
-        if local not in LOCAL:
-            raise MHNetError(f"Local statistics are {', '.join(LOCAL)}, not {local!r}.")
+        if not isinstance(local, str) or local not in _LOCAL:
+            raise MHNetError(f"Local statistics are auto, on or off, not {local!r}.")
         number = int(tile) if str(tile).isdecimal() else tile
-        return Settings(self.choices[key].weights, number, precision, LOCAL[local])  # pyright: ignore
+        return Settings(self.choices[key].weights, number, precision, _LOCAL[local])  # pyright: ignore
 
     def _entry(self, path: Path) -> dict[str, Any]:
         """A photo as the viewer wants it."""

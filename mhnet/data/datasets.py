@@ -172,10 +172,11 @@ class TrainingCrops(Dataset[Tensor]):
         patch = self.patch if isinstance(self.patch, int) else self.patch(epoch)
         random = np.random.default_rng((self.seed, epoch, index))
         height, width = self.source.size(index)
-        drawn = []
+        boxes: dict[Box, None] = {}  # in the order of drawing; in a small image they are all the same
         for _ in range(self.candidates):
             top, left = (int(random.integers(max(side - patch, 0) + 1)) for side in (height, width))
-            drawn.append(self.source.crop(index, (top, left, min(height, patch), min(width, patch))))
+            boxes[top, left, min(height, patch), min(width, patch)] = None
+        drawn = [self.source.crop(index, box) for box in boxes]
         chosen = max(drawn, key=lambda crops: detail(crops[-1])) if len(drawn) > 1 else drawn[0]
         crops = [pad_to(crop, patch) for crop in chosen]
         turns, flip = int(random.integers(4)), bool(random.integers(2))
@@ -261,7 +262,7 @@ def start_worker(_worker: int) -> None:
 
 
 def detail(image: np.ndarray) -> float:
-    """How much a blur would take from an image, uint8 H×W×3: the mean square of what 5×5 pixels' mean does not have."""
+    """How much a blur would take from an image, uint8 H×W×3: the mean squared difference to its 5×5 box blur."""
     return float(np.square(image - cv2.blur(image.astype(np.float32), (5, 5))).mean())
 
 

@@ -95,7 +95,7 @@ def as_built(module: nn.Module, build: Callable[[], nn.Module]) -> bool:
 
 
 def with_patch_of(module: nn.Module, template: nn.Module) -> None:
-    """Makes a template's means as local as a part's: which they are is no reason to leave it alone."""
+    """Gives a template's means the part's patch: local statistics alone do not make a part unknown."""
     patch = next((mean.patch for mean in module.modules() if isinstance(mean, SpatialMean)), None)
     for mean in template.modules():
         if isinstance(mean, SpatialMean):

@@ -153,7 +153,8 @@ class FusedNAFBlock(Fused):
 
 
 class FusedSCAB(Fused):
-    """A SCAB with the depthwise convolutions' biases moved behind the 1×1 ones and the attention folded into the last.
+    """A SCAB with the depthwise convolutions' biases moved behind the 1×1 ones and the attention, unless it is local,
+    folded into the last.
 
     The mean is taken before the last convolution, at half the channels, and one product makes the attention of it."""
 
@@ -240,8 +241,8 @@ class FusedCABG(Fused):
 
 
 class FusedDualAttention(Fused):
-    """Dual attention; both its factors, unless they are local, go to the other side of the last convolution, which is
-    linear."""
+    """Dual attention; the factors of places, and of channels unless they are local, go to the other side of the last
+    convolution, which is linear."""
 
     conv1: Tensor
     conv2: Tensor

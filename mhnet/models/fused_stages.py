@@ -147,8 +147,8 @@ def then(up: nn.Module, weight: Tensor) -> Tensor:
 
 
 class FusedFRSNetStep(nn.Module):
-    """A step that adds the encoder and decoder terms from half their size, with the fusion's weights folded into their
-    last convolution."""
+    """A step that adds the encoder and decoder terms from half their size, with the fusion's weights, unless they are
+    local, folded into their last convolution."""
 
     encoder: Tensor
     decoder: Tensor
@@ -184,13 +184,13 @@ class FusedFRSNetStep(nn.Module):
         corners = self.encoder.shape[1] // channels
         weights = [weight.unflatten(1, (corners, channels)) for weight in (self.encoder, self.decoder)]
         pooled = mean(x) + mean(e) @ weights[0].mean(1) + mean(d) @ weights[1].mean(1)
-        attend = [weight.flatten() for weight in self.attend(pooled.view(1, 1, -1))]
-        encoder, decoder = [(weight * a).flatten(1) for weight, a in zip(weights, attend[1:], strict=True)]
+        factors = [one.flatten() for one in self.attend(pooled.view(1, 1, -1))]
+        encoder, decoder = [(weight * a).flatten(1) for weight, a in zip(weights, factors[1:], strict=True)]
         scale = len(x) // len(e)
         for rows in stripes(x, 2):
             low = slice(rows.start // scale, rows.stop // scale)
             y = (flat(e[low]) @ encoder).addmm_(flat(d[low]), decoder)
-            x[rows].mul_(attend[0])
+            x[rows].mul_(factors[0])
             if scale == 2:
                 add_shuffled(x[rows], y)
             else:

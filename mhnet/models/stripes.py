@@ -11,6 +11,8 @@ from torch import Tensor
 
 STRIPE_BYTES = 4 << 20
 """About what one stripe of a map takes."""
+ROWS_AT_ONCE = 64
+"""Rows that windows move over in one product, whose work grows with their square."""
 
 
 def pixels(maps: Tensor) -> Tensor:
@@ -109,22 +111,23 @@ def window_means(x: Tensor, window: int, bounds: list[slice]) -> Iterator[Tensor
     """`mhnet.models.local.sliding_mean` of H×W×C, stripe by stripe: for each of the bounds, which follow one another
     from the first row to the last, rows×W×C, or rows×1×C where the window is as wide as the map."""
     height, width, channels = x.shape
-    rows, columns = min(window, height), min(window, width)
-    left = (columns - 1) // 2
-    first, total = 0, x[:rows].sum(0, keepdim=True)  # of the window that begins with the first row
+    tall, wide = min(window, height), min(window, width)
+    left = (wide - 1) // 2
+    first, total = 0, x[:tall].sum(0, keepdim=True)  # of the window that starts with the first row
     for stripe in bounds:
-        begins = [min(max(row - (rows - 1) // 2, 0), height - rows) for row in range(stripe.start, stripe.stop)]
-        moved = begins[-1] - first
-        sums = total.expand(len(begins), -1, -1)
-        if moved:  # a row comes in and one goes out with each step, and a window has made some of the steps
-            steps = x[first + rows : first + rows + moved] - x[first : first + moved]
-            made = torch.arange(first, begins[-1]) < torch.tensor(begins)[:, None]
-            made = made.to(x.device, x.dtype)
-            sums = torch.addmm(total.flatten(1), made, steps.flatten(1)).view(-1, width, channels)
-            first, total = first + moved, sums[-1:]
-        inside = along_row(sums, columns).div_(rows * columns)
-        if columns < width:
-            means = x.new_empty(len(begins), width, channels)
+        sums = x.new_empty(stripe.stop - stripe.start, width, channels)
+        for top in range(stripe.start, stripe.stop, ROWS_AT_ONCE):
+            rows = range(top, min(top + ROWS_AT_ONCE, stripe.stop))
+            starts = [min(max(row - (tall - 1) // 2, 0), height - tall) for row in rows]
+            # a row comes in and one goes out with each step of the window
+            steps = x[first + tall : starts[-1] + tall] - x[first : starts[-1]]
+            taken = torch.arange(first, starts[-1]) < torch.tensor(starts)[:, None]
+            out = sums[top - stripe.start : rows.stop - stripe.start]
+            torch.addmm(total.flatten(1), taken.to(x.device, x.dtype), steps.flatten(1), out=out.flatten(1))
+            first, total = starts[-1], out[-1:]
+        inside = along_row(sums, wide).div_(tall * wide)
+        if wide < width:
+            means = x.new_empty(len(sums), width, channels)
             end = left + inside.shape[1]
             means[:, :left], means[:, left:end], means[:, end:] = inside[:, :1], inside, inside[:, -1:]
             inside = means

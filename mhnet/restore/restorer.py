@@ -107,9 +107,12 @@ class Restorer:
     def from_weights(
         cls, path: str | Path, device: torch.device | str = "cpu", local_statistics: bool | None = None, **options: Any
     ) -> "Restorer":
-        """A restorer from a checkpoint, a file or the name of one that ships; `options` are the class's own.
+        """A restorer from a checkpoint; `options` are the class's own.
 
-        Local statistics: on, off, or, with None, as is noted with the weights (`local_patch`).
+        Args:
+            path: a file, or the name of weights that ship.
+            device: as above.
+            local_statistics: on, off, or with None as is noted with the weights (`local_patch`).
 
         Raises:
             WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
@@ -294,15 +297,19 @@ class Restorer:
 def local_patch(checkpoint: Checkpoint, wanted: bool | None = None) -> int | None:
     """The patch that local statistics follow; None for global means.
 
+    Weights that restore better with them note that in `checkpoint.provenance["local_statistics"]`: a patch, or true for
+    the one that they were trained on.
+
     Args:
-        wanted: local statistics or not; None: if `checkpoint.provenance["local_statistics"]`, a patch, says that these
-            weights restore better with them. Where it does not, the patch is the one that they were trained on, or 256,
-            the paper's, where that is not noted either.
+        wanted: None: as is noted, which is global means where nothing is. False: global means. True: the noted patch,
+            or else the one of training, or else 256, the paper's.
     """
     noted = checkpoint.provenance.get("local_statistics")
-    if not isinstance(noted, int) or noted < 1:
-        noted = None
-    return (noted or training_patch(checkpoint)) if wanted else noted if wanted is None else None
+    if isinstance(noted, bool) or not isinstance(noted, int) or noted < 1:
+        noted = training_patch(checkpoint) if noted is True else None
+    if wanted is None:
+        return noted
+    return (noted or training_patch(checkpoint)) if wanted else None
 
 
 def training_patch(checkpoint: Checkpoint) -> int:

@@ -155,13 +155,18 @@ def find(data: CfgNode, key: str, split: str | None, degrade: Degradation | None
     """The images of a folder that a setting names. Where photographs are degraded on the fly, the clean side of pairs
     serves too.
 
+    Args:
+        key: the setting: "TRAIN_DIR", "VAL_DIR" or "SHARP_DIR"; clean images may have a folder of their own, which
+            "TRAIN_TARGET_DIR" and so on name.
+        split: of a data set with several that is meant, such as "train".
+
     Raises:
         MHNetError: there are none, or a pair does not fit.
     """
     root, targets, cache_mb = data[key], data.get(key.replace("_DIR", "_TARGET_DIR"), ""), data.CACHE_MB
     if not Path(root).exists():
-        way_out = "put training images there, as README.md shows, or " if key == "TRAIN_DIR" else ""
-        raise MHNetError(f"There is no folder {root}: {way_out}set DATA.{key}")
+        way_out = "put training images there, as README.md shows, or set" if key == "TRAIN_DIR" else "name another with"
+        raise MHNetError(f"There is no folder {root}: {way_out} DATA.{key}")
     if degrade and not targets and not is_pack(root) and not sides_if_any(root):
         photographs = images.find_images(Path(root), recursive=True)
         if not photographs:
