@@ -29,7 +29,8 @@ from mhnet.data.split import hold_out
 from mhnet.errors import MHNetError, exits_cleanly
 from mhnet.evaluate import mean_of
 from mhnet.files import write_text
-from mhnet.restore.restorer import Restorer, local_patch
+from mhnet.restore.noted import local_patch
+from mhnet.restore.restorer import Restorer
 from mhnet.tasks import DEBLURRING, DERAINING
 from mhnet.weights import read, sha256
 from mhnet.weights_commands import describe

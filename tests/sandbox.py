@@ -37,7 +37,8 @@ BEFORE = {  # what a page's Python takes for granted
     "docs/weights.md": IMAGES,
     "mhnet/pretrained/derain-small.md": IMAGES,
     "mhnet/pretrained/deblur-small.md": IMAGES,
-    "docs/restoring.md": "import numpy as np, os; image = np.zeros((20, 30, 3), np.uint8); os.remove('clear.mp4')",
+    "docs/restoring.md": "import numpy as np; image = np.zeros((20, 30, 3), np.uint8); "
+    "__import__('pathlib').Path('clear.mp4').unlink(missing_ok=True)",
 }
 
 

@@ -176,7 +176,11 @@ def test_options_that_are_mentioned_exist(page):
 @cache
 def options_in_the_code() -> set[str]:
     files = [path for folder in ("mhnet", "benchmarks", "fig") for path in (ROOT / folder).rglob("*.py")]
-    return {option for path in files for option in re.findall(r'"(--[a-z_-]+)"', path.read_text(encoding="utf-8"))}
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    both = {
+        f"--no-{name}" for text in texts for name in re.findall(r'"--([a-z_-]+)", action=argparse.BooleanOpt', text)
+    }
+    return both.union(*(re.findall(r'"(--[a-z_-]+)"', text) for text in texts))
 
 
 @pytest.fixture(scope="module")

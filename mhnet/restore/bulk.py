@@ -25,9 +25,10 @@ from mhnet import __version__, allocator
 from mhnet.errors import MHNetError
 from mhnet.restore import bulk_steps, places
 from mhnet.restore.bulk_steps import Item, unpacked
+from mhnet.restore.noted import local_patch
 from mhnet.restore.places import HERE, Store
 from mhnet.restore.precision import Precision
-from mhnet.restore.restorer import Restorer, Tile, local_patch
+from mhnet.restore.restorer import Restorer, Tile
 from mhnet.weights import Checkpoint
 
 Step = Callable[[pyarrow.Table], Iterator[pyarrow.Table]]

@@ -17,9 +17,10 @@ from mhnet.errors import MHNetError
 from mhnet.models import MHNet, MHNetV4, use_local_statistics
 from mhnet.models.fuse import FusedNetwork, fuse
 from mhnet.restore import memory, tiles
+from mhnet.restore.noted import local_patch
 from mhnet.restore.precision import Precision, choose_precision, computing_in
 from mhnet.shipped import resolved
-from mhnet.weights import Checkpoint, read, sha256
+from mhnet.weights import read, sha256
 
 Tile = int | Literal["auto", "off"]
 AnyImage = TypeVar("AnyImage", np.ndarray, Tensor, Image.Image)
@@ -292,30 +293,3 @@ class Restorer:
         if sentence not in self.last.notes:
             self.last.notes.append(sentence)
             warnings.warn(sentence, RestoreWarning, stacklevel=2)
-
-
-def local_patch(checkpoint: Checkpoint, wanted: bool | None = None) -> int | None:
-    """The patch that local statistics follow; None for global means.
-
-    Weights that restore better with them note that in `checkpoint.provenance["local_statistics"]`: a patch, or true for
-    the one that they were trained on.
-
-    Args:
-        wanted: None: as is noted, which is global means where nothing is. False: global means. True: the noted patch,
-            or else the one of training, or else 256, the paper's.
-    """
-    noted = checkpoint.provenance.get("local_statistics")
-    if isinstance(noted, bool) or not isinstance(noted, int) or noted < 1:
-        noted = training_patch(checkpoint) if noted is True else None
-    if wanted is None:
-        return noted
-    return (noted or training_patch(checkpoint)) if wanted else None
-
-
-def training_patch(checkpoint: Checkpoint) -> int:
-    """The side of the patches that the weights were trained on; 256, the paper's, where that is not noted."""
-    try:
-        patch = checkpoint.provenance["config"]["DATA"]["PATCH"]
-    except (KeyError, TypeError):
-        return 256
-    return patch if isinstance(patch, int) and patch > 0 else 256

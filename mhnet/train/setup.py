@@ -163,7 +163,7 @@ def find(data: CfgNode, key: str, split: str | None, degrade: Degradation | None
     Raises:
         MHNetError: there are none, or a pair does not fit.
     """
-    root, targets, cache_mb = data[key], data.get(key.replace("_DIR", "_TARGET_DIR"), ""), data.CACHE_MB
+    root, targets = getattr(data, key), getattr(data, key.replace("_DIR", "_TARGET_DIR"), "")
     if not Path(root).exists():
         way_out = "put training images there, as README.md shows, or set" if key == "TRAIN_DIR" else "name another with"
         raise MHNetError(f"There is no folder {root}: {way_out} DATA.{key}")
@@ -171,8 +171,8 @@ def find(data: CfgNode, key: str, split: str | None, degrade: Degradation | None
         photographs = images.find_images(Path(root), recursive=True)
         if not photographs:
             raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
-        return Found(root, photographs, ImageFiles(cache_mb), degrade)
-    pairs, store = open_pairs(root, split, targets, cache_mb)
+        return Found(root, photographs, ImageFiles(data.CACHE_MB), degrade)
+    pairs, store = open_pairs(root, split, targets, data.CACHE_MB)
     if isinstance(store, ImageFiles):
         check_pairs(pairs)
     return Found(root, list(dict.fromkeys(pair.target for pair in pairs)) if degrade else pairs, store, degrade)
