@@ -23,6 +23,11 @@ def loader() -> spandrel.ModelLoader:
     return spandrel.ModelLoader(registry=registry)
 
 
+def assert_alike(one: torch.Tensor, other: torch.Tensor) -> None:
+    """Up to rounding: weights that a loader left elsewhere in memory are multiplied in another order on some CPUs."""
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("case", [V1, V4], ids=["v1", "v4"])
 @pytest.mark.parametrize("file", ["ours.safetensors", "ours.pth", "released.pth", "params.pth", "resuming.safetensors"])
 def test_files_of_every_kind_are_recognised_and_restore(tmp_path, loader, case, file):
@@ -39,7 +44,7 @@ def test_files_of_every_kind_are_recognised_and_restore(tmp_path, loader, case, 
     assert model.architecture.id == {MHNet: "MHNet", MHNetV4: "MHNetV4"}[type(network)]
     image = case.input()[:1, :, :37, :50]
     with torch.inference_mode():
-        assert torch.equal(model(image), network(image).clamp(0, 1))
+        assert_alike(model(image), network(image).clamp(0, 1))
 
 
 def test_what_spandrel_tells_of_a_model_is_so(loader):
@@ -52,7 +57,7 @@ def test_what_spandrel_tells_of_a_model_is_so(loader):
     image = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         exact = load(path)(image).clamp(0, 1)
-    assert torch.equal(model(image), exact)
+    assert_alike(model(image), exact)
     for dtype, tolerance in [(torch.float16, 0.01), (torch.bfloat16, 0.05)]:
         half = model.to(dtype)(image.to(dtype))
         assert half.dtype == dtype

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,7 +196,9 @@ def test_of_pairs_only_the_clean_side_is_degraded(tmp_path):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", DATA={"DEGRADE": "blur"})
     training, validation = build_data(load_config(DEBLURRING, path))
-    paths = [path for data in (training, validation) for path in data.source.paths]  # type: ignore[attr-defined]
+    both: list[Any] = [training.source, validation.source]
+    sources = {source for source, _ in both[0].places} | {both[1]}
+    paths = [path for source in sources for path in source.paths]
     assert {path.parent.name for path in paths} == {"target"}
     assert len(paths) == len(set(paths)) == 6
 
