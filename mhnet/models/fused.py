@@ -3,13 +3,14 @@
 Weights of 1×1 convolutions lie here as inputs × outputs, so that pixels × inputs multiply them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mhnet.models.layers import LayerNorm2d, NAFBlock, full_precision
+from mhnet.models.local import SpatialMean
 from mhnet.models.mhnet import CABG, SCAB, DualAttention
 from mhnet.models.stripes import (
     conv_over,
@@ -91,6 +92,24 @@ def start(x: Tensor, out: Tensor, rows: slice) -> Tensor:
     return flat(out[rows])
 
 
+def attend(
+    x: Tensor, pool: SpatialMean, bounds: list[slice], attention: Callable[[Tensor], Tensor], weight: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What a 1×1 convolution of H×W×C under an attention over channels multiplies, stripe by stripe: rows×W×C and
+    inputs × outputs. The weights hold the attention where its means are global, else the rows do.
+
+    Args:
+        attention: … × C means → … × C factors.
+    """
+    window = pool.window(*x.shape[:2])
+    if window is None:
+        weight = attention(mean(x))[:, None] * weight
+        yield from ((x[rows], weight) for rows in bounds)
+        return
+    for rows, means in zip(bounds, window_means(x, window, bounds), strict=True):
+        yield x[rows] * attention(means), weight
+
+
 class FusedNAFBlock(Fused):
     """A NAFBlock with β, γ and, unless it is local, the channel attention folded into the convolutions before them."""
 
@@ -132,24 +151,15 @@ class FusedNAFBlock(Fused):
         gated = self.room(x) if room is None else room
         for rows, y in conv_over(x, widen, self.depthwise, self.depthwise_bias, 2 * channels):
             gate(y, gated[rows, :, :-1])
-        wide, narrow = scratch(x, 2 * channels), flat(with_ones(x[: stripes(x)[0].stop], channels))
         bounds = stripes(x)
-        for rows, (attended, weight3) in zip(bounds, self.attend(gated, bounds), strict=True):
-            y = start(x, out, rows).addmm_(flat(attended), weight3)
+        wide, narrow = scratch(x, 2 * channels), flat(with_ones(x[: bounds[0].stop], channels))
+        attended = attend(gated, self.pool, bounds, lambda means: means @ self.sca, self.weight3)
+        for rows, (factor, weight3) in zip(bounds, attended, strict=True):
+            y = start(x, out, rows).addmm_(flat(factor), weight3)
             t = torch.mm(normalise(y, self.norm2), self.weight4, out=wide[: len(y)]).add_(self.bias4)
             gate(t, narrow[: len(y), :-1])
             y.addmm_(narrow[: len(y)], self.weight5)
         return out
-
-    def attend(self, gated: Tensor, bounds: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each stripe what the third convolution multiplies, and its weights; one of them holds the attention."""
-        window = self.pool.window(*gated.shape[:2])
-        if window is None:
-            weight3 = (mean(gated) @ self.sca)[:, None] * self.weight3
-            yield from ((gated[rows], weight3) for rows in bounds)
-            return
-        for rows, means in zip(bounds, window_means(gated, window, bounds), strict=True):
-            yield gated[rows] * (means @ self.sca), self.weight3
 
 
 class FusedSCAB(Fused):
@@ -273,22 +283,13 @@ class FusedDualAttention(Fused):
             torch.amax(y, 2, out=extremes[rows][..., 0])
             torch.mean(y, 2, out=extremes[rows][..., 1])
         place = flat(pixels(F.conv2d(maps(extremes), self.spatial, padding=2)).sigmoid_())
-        width, bounds = x.shape[1], stripes(x)
-        for rows, (attended, by_channel) in zip(bounds, self.attend(body, bounds), strict=True):
-            t = (flat(body[rows]) @ self.by_place).mul_(place[rows.start * width : rows.stop * width])
-            start(x, out, rows).addmm_(flat(attended), by_channel).add_(t)
-        return out
-
-    def attend(self, body: Tensor, bounds: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each stripe what the last convolution multiplies, and its weights; one of them holds the attention."""
 
         def attention(means: Tensor) -> Tensor:
             return ((means @ self.squeeze).relu() @ self.excite).sigmoid()
 
-        window = self.pool.window(*body.shape[:2])
-        if window is None:
-            by_channel = attention(mean(body))[:, None] * self.by_channel
-            yield from ((body[rows], by_channel) for rows in bounds)
-            return
-        for rows, means in zip(bounds, window_means(body, window, bounds), strict=True):
-            yield body[rows] * attention(means), self.by_channel
+        width, bounds = x.shape[1], stripes(x)
+        attended = attend(body, self.pool, bounds, attention, self.by_channel)
+        for rows, (factor, by_channel) in zip(bounds, attended, strict=True):
+            t = (flat(body[rows]) @ self.by_place).mul_(place[rows.start * width : rows.stop * width])
+            start(x, out, rows).addmm_(flat(factor), by_channel).add_(t)
+        return out
