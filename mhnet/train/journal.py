@@ -42,8 +42,9 @@ class Journal:
             name = starts[0].get("run", name) if progress.step and starts else name
             start = {"run": name} | describe_environment() | here | {"device": str(accelerator.device)}
             write_text(folder / "run.json", json.dumps([*starts, start], indent=2) + "\n")
-            for leftover in folder.glob(".*-*model_*.safetensors"):  # of a process that was killed while it wrote
-                leftover.unlink(missing_ok=True)
+            for leftover in (".[0-9]*-*", ".tmp??????"):  # of a process that was killed while it wrote: ours, and
+                for file in folder.glob(leftover):  # those of safetensors from 0.8 on
+                    file.unlink(missing_ok=True)
         wandb = {"dir": str(folder), "id": name, "resume": "allow"}
         options: dict[str, Any] = {"tensorboard": {"purge_step": progress.step + 1}, "wandb": wandb}
         accelerator.init_trackers(config.TRAINING.WANDB_PROJECT or "tensorboard", init_kwargs=options)
