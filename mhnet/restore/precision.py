@@ -1,11 +1,13 @@
 """In how many bits to compute.
 
-fp32 is what weights are trained and scored in. In bf16 and fp16, convolutions compute by autocast in 16 bits while
+fp32 is what weights are trained and scored in; on a CUDA GPU, convolutions then do not round their inputs to
+TensorFloat-32 (10 bits), which PyTorch lets them do by default. In bf16 and fp16, convolutions compute by autocast in 16 bits while
 norms and attention stay in fp32 (`mhnet.models.layers.full_precision`); results that are not finite are computed again
 in fp32.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -37,5 +39,19 @@ def choose_precision(name: Precision, device: torch.device) -> Precision:
 def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Within it, a network computes in that precision."""
     if precision == "fp32":
-        return nullcontext()
+        return _all_bits() if device.type == "cuda" else nullcontext()
     return torch.autocast(device.type, _HALVES[precision])
+
+
+@contextmanager
+def _all_bits() -> Iterator[None]:
+    """Within it, CUDA computes fp32 in fp32."""
+    kinds = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [kind.allow_tf32 for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.allow_tf32 = False
+        yield
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.allow_tf32 = value

@@ -1,0 +1,110 @@
+"""The same results on every device that is here: the CPU, and a CUDA GPU where there is one."""
+
+import csv
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from reference import LOCAL, PLAIN
+from small import PHOTOS, make_pairs, settings
+from test_tiles import small_network
+
+from mhnet import images, metrics
+from mhnet.models import use_local_statistics
+from mhnet.restore import memory
+from mhnet.restore.precision import computing_in
+from mhnet.restore.restorer import Restorer
+from mhnet.tasks import DEBLURRING
+from mhnet.train.config import load_config
+from mhnet.train.dry_run import dry_run
+from mhnet.train.trainer import train
+from mhnet.weights import read
+
+DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available()]
+PHOTO = images.read(PHOTOS / "roman-colosseum.jpg")
+
+
+@pytest.mark.parametrize("case", PLAIN + LOCAL, ids=lambda case: case.file)
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_authors_networks_compute_the_same(device, case):
+    network = case.network().to(device).to(memory_format=torch.channels_last).eval()
+    if case.patch:
+        use_local_statistics(network, case.patch)
+    with torch.inference_mode(), computing_in("fp32", torch.device(device)):
+        restored = network(case.input().to(device))
+    torch.testing.assert_close(restored.cpu(), torch.from_numpy(case.expected()["output"]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["derain-small", "deblur-small"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_photo_is_restored_alike(device, name):
+    wanted = Restorer.from_weights(name, "cpu", precision="fp32", fuse=False)(PHOTO)
+    restored = {p: Restorer.from_weights(name, device, precision=p)(PHOTO) for p in ("fp32", "bf16", "auto")}
+    apart = np.abs(restored["fp32"].astype(int) - wanted)
+    assert apart.max() <= 1 and (apart > 0).mean() < 1e-3
+    assert metrics.score(restored["auto"], wanted, DEBLURRING.protocol).psnr > 55
+    assert metrics.score(restored["bf16"], wanted, DEBLURRING.protocol).psnr > 40
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_tiles_and_batches_are_restored_alike(device):
+    network = small_network()
+    whole = Restorer(network, device, precision="fp32", tile="off")(PHOTO)
+    tiled = Restorer(network, device, precision="fp32", tile=160)
+    apart = tiled(PHOTO).astype(int) - whole
+    assert tiled.last.count > 1
+    assert np.abs(apart).mean() < 0.5
+    batch = torch.from_numpy(np.stack([PHOTO, PHOTO[:, ::-1]])).permute(0, 3, 1, 2).to(device) / 255
+    restored = Restorer(network, device, precision="fp32")(batch)
+    assert restored.device.type == device
+    levels = (restored[0] * 255).round().permute(1, 2, 0).cpu().numpy()
+    assert np.abs(levels - whole).max() <= 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_memory_is_foreseen(device):
+    network = small_network().to(device)
+    assert memory.free(torch.device(device)) > 1 << 28
+    assert 100 < memory.bytes_per_pixel(network, torch.device(device)) < 50_000
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"), [*itertools.product(DEVICES, ["fp32", "bf16"]), *[("cuda", "fp16")] * (len(DEVICES) > 1)]
+)
+def test_a_run_goes_on_as_if_never_stopped(tmp_path, device, precision, capsys):
+    make_pairs(tmp_path / "pairs")
+    run = {"DEVICE": device, "PRECISION": precision, "VAL_EVERY": 3, "WANDB_PROJECT": ""}
+    path = settings(
+        tmp_path / "training.yml",
+        OPTIM={"EPOCHS": 6, "EMA": 0.9, "GRAD_CLIP": 1.0, "OPTIMIZER": "adamw", "LR_INITIAL": 2e-3},
+        TRAINING=run,
+    )
+    dry_run(load_config(DEBLURRING, path), DEBLURRING)
+    assert "peak memory" in capsys.readouterr().out
+    whole = train(load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "whole")]), DEBLURRING)
+    one_epoch = ["TRAINING.SAVE_DIR", str(tmp_path / "parts"), "TRAINING.MAX_MINUTES", "1e-4"]
+    for _ in range(6):
+        parts = train(load_config(DEBLURRING, path, one_epoch), DEBLURRING)
+    scores = []
+    for best in (whole, parts):
+        rows = list(csv.DictReader((best.parent / "metrics.csv").open()))
+        assert [row["step"] for row in rows] == [str(2 * epoch) for epoch in range(1, 7)]
+        assert float(rows[-1]["train_psnr"]) > float(rows[0]["train_psnr"]) + 1
+        scores.append([float(row["train_psnr"]) for row in rows])
+    np.testing.assert_allclose(*scores, atol=0.02 if precision == "fp32" else 0.2)
+    restored = Restorer(read(parts).network(), device)(PHOTO)
+    assert restored.shape == PHOTO.shape
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_gradients_are_those_of_the_cpu(device):
+    gradients = []
+    for where in ("cpu", device):
+        network = small_network().to(where).to(memory_format=torch.channels_last).train()
+        crop = torch.from_numpy(PHOTO[:96, :96].copy()).permute(2, 0, 1)[None].to(where) / 255
+        with computing_in("fp32", torch.device(where)):
+            (network(crop).restored - crop).square().mean().backward()
+        gradients.append({name: p.grad.cpu() for name, p in network.named_parameters() if p.grad is not None})
+    for name, wanted in gradients[0].items():
+        assert (gradients[1][name] - wanted).norm() <= 1e-3 * wanted.norm() + 1e-9, name
