@@ -20,7 +20,7 @@ from mhnet.models.stripes import (
     maps,
     mean,
     pixels,
-    scratch,
+    product,
     stripes,
     window_means,
     with_ones,
@@ -135,7 +135,7 @@ class FusedNAFBlock(Fused):
             depthwise=block.conv2.weight, depthwise_bias=vector(block.conv2.bias),
             sca=sca,
             weight3=affine(block.conv3) * beta,
-            weight4=matrix(block.conv4), bias4=vector(block.conv4.bias),
+            weight4=block.conv4.weight, bias4=vector(block.conv4.bias),
             weight5=affine(block.conv5) * gamma,
         )  # fmt: skip
 
@@ -152,13 +152,13 @@ class FusedNAFBlock(Fused):
         for rows, y in conv_over(x, widen, self.depthwise, self.depthwise_bias, 2 * channels):
             gate(y, gated[rows, :, :-1])
         bounds = stripes(x)
-        wide, narrow = scratch(x, 2 * channels), flat(with_ones(x[: bounds[0].stop], channels))
+        narrow = with_ones(x[: bounds[0].stop], channels)
         attended = attend(gated, self.pool, bounds, lambda means: means @ self.sca, self.weight3)
         for rows, (factor, weight3) in zip(bounds, attended, strict=True):
-            y = start(x, out, rows).addmm_(flat(factor), weight3)
-            t = torch.mm(normalise(y, self.norm2), self.weight4, out=wide[: len(y)]).add_(self.bias4)
-            gate(t, narrow[: len(y), :-1])
-            y.addmm_(narrow[: len(y)], self.weight5)
+            start(x, out, rows).addmm_(flat(factor), weight3)
+            y, gated_again = out[rows], narrow[: rows.stop - rows.start]
+            gate(product(normalise(y, self.norm2), self.weight4, self.bias4), gated_again[..., :-1])
+            flat(y).addmm_(flat(gated_again), self.weight5)
         return out
 
 
@@ -178,14 +178,15 @@ class FusedSCAB(Fused):
     def __init__(self, block: SCAB):
         super().__init__()
         self.pool = block.pool
-        weight1, weight2 = matrix(block.pointwise1), affine(block.pointwise2)
+        weight2 = affine(block.pointwise2)
         weight2[-1] += vector(block.depthwise2.bias) @ weight2[:-1]
         attention = weight2 @ matrix(block.sca)
         attention[-1] += vector(block.sca.bias)
         self.keep(
             block.sca.weight,
             depthwise1=block.depthwise1.weight,
-            weight1=weight1, bias1=vector(block.depthwise1.bias) @ weight1 + vector(block.pointwise1.bias),
+            weight1=block.pointwise1.weight,
+            bias1=vector(block.depthwise1.bias) @ matrix(block.pointwise1) + vector(block.pointwise1.bias),
             depthwise2=block.depthwise2.weight, weight2=weight2, attention=attention,
         )  # fmt: skip
 
@@ -194,18 +195,18 @@ class FusedSCAB(Fused):
 
     def update(self, x: Tensor, out: Tensor, room: Tensor | None = None) -> Tensor:
         channels = x.shape[-1]
-        wide = scratch(x, channels)
 
         def narrow(rows: slice, gated: Tensor) -> None:
-            y = flat(conv_rows(x, rows, self.depthwise1, channels))
-            gate(torch.mm(y, self.weight1, out=wide[: len(y)]).add_(self.bias1), flat(gated))
+            gate(product(conv_rows(x, rows, self.depthwise1, channels), self.weight1, self.bias1), gated)
 
         half = self.room(x) if room is None else room
+        window, bounds, total = self.pool.window(*x.shape[:2]), stripes(x), half.new_zeros(half.shape[-1])
         for rows, y in conv_over(x, narrow, self.depthwise2, groups=channels // 2):
             half[rows, :, :-1] = y
-        window, bounds = self.pool.window(*x.shape[:2]), stripes(x)
+            if window is None:
+                total += flat(half[rows]).sum(0)  # while the stripe is in the cache
         if window is None:
-            weight = self.weight2 * (mean(half) @ self.attention)
+            weight = self.weight2 * (total / len(flat(half)) @ self.attention)
             for rows in bounds:
                 start(x, out, rows).addmm_(flat(half[rows]), weight)
             return out
