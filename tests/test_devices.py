@@ -36,6 +36,14 @@ def test_the_authors_networks_compute_the_same(device, case):
     torch.testing.assert_close(restored.cpu(), torch.from_numpy(case.expected()["output"]), rtol=0, atol=1e-5)
 
 
+def test_fp32_on_cuda_is_fp32():
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    with pytest.raises(KeyError), computing_in("fp32", torch.device("cuda")):
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+        raise KeyError
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+
+
 @pytest.mark.parametrize("name", ["derain-small", "deblur-small"])
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_photo_is_restored_alike(device, name):
@@ -83,7 +91,7 @@ def test_a_run_goes_on_as_if_never_stopped(tmp_path, device, precision, capsys):
     dry_run(load_config(DEBLURRING, path), DEBLURRING)
     assert "peak memory" in capsys.readouterr().out
     whole = train(load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "whole")]), DEBLURRING)
-    one_epoch = ["TRAINING.SAVE_DIR", str(tmp_path / "parts"), "TRAINING.MAX_MINUTES", "1e-4"]
+    parts, one_epoch = whole, ["TRAINING.SAVE_DIR", str(tmp_path / "parts"), "TRAINING.MAX_MINUTES", "1e-4"]
     for _ in range(6):
         parts = train(load_config(DEBLURRING, path, one_epoch), DEBLURRING)
     scores = []

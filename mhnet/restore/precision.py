@@ -1,14 +1,14 @@
 """In how many bits to compute.
 
 fp32 is what weights are trained and scored in; on a CUDA GPU, convolutions then do not round their inputs to
-TensorFloat-32 (10 bits), which PyTorch lets them do by default. In bf16 and fp16, convolutions compute by autocast in 16 bits while
-norms and attention stay in fp32 (`mhnet.models.layers.full_precision`); results that are not finite are computed again
-in fp32.
+TensorFloat-32 (10 bits), which PyTorch lets them do by default. In bf16 and fp16, convolutions compute by autocast in
+16 bits while norms and attention stay in fp32 (`mhnet.models.layers.full_precision`); results that are not finite are
+computed again in fp32.
 """
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -46,7 +46,7 @@ def computing_in(precision: Precision, device: torch.device) -> AbstractContextM
 @contextmanager
 def _all_bits() -> Iterator[None]:
     """Within it, CUDA computes fp32 in fp32."""
-    kinds = torch.backends.cudnn, torch.backends.cuda.matmul
+    kinds: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [kind.allow_tf32 for kind in kinds]
     try:
         for kind in kinds:
