@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -173,3 +174,25 @@ def test_a_full_disk_leaves_the_checkpoints_before_whole(tmp_path):
     moved = load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "elsewhere"), "TRAINING.VAL_EVERY", "1"])
     again = read(train(moved, DEBLURRING).parent / LATEST)
     same(again, read(train(load_config(DEBLURRING, path, ["TRAINING.VAL_EVERY", "1"]), DEBLURRING).parent / LATEST))
+
+
+CRASHING = """
+import sys
+from mhnet.tasks import DEBLURRING
+from mhnet.train import trainer
+from mhnet.train.config import load_config
+
+def out_of_memory(job, step):
+    raise RuntimeError("CUDA out of memory")
+
+trainer.take_step = out_of_memory
+trainer.train(load_config(DEBLURRING, sys.argv[1]), DEBLURRING)
+"""
+
+
+def test_an_error_ends_the_program_and_its_loaders(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", DATA={"WORKERS": 2})
+    done = subprocess.run([sys.executable, "-c", CRASHING, path], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("RuntimeError: CUDA out of memory")

@@ -1,5 +1,8 @@
 """What a run is built from, by its settings: data, network, optimiser, schedule."""
 
+import atexit
+import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -225,6 +228,8 @@ def loaders(
 
     They draw from no generator of the process: how often they are started does not change what it draws.
     """
+    atexit.unregister(end_loaders)
+    atexit.register(end_loaders)  # runs before multiprocessing waits, because it is registered later
     workers, ahead = config.DATA.WORKERS, config.DATA.PREFETCH
     common = {
         "pin_memory": accelerator.device.type == "cuda",
@@ -241,3 +246,13 @@ def loaders(
     )
     mine = Subset(validation, range(accelerator.process_index, len(validation), accelerator.num_processes))
     return crops, DataLoader(mine, 1, num_workers=min(workers, len(mine)), **common)
+
+
+def end_loaders() -> None:
+    """Ends the loader processes that are left when the program ends, as after an error: they leave it to the main
+    process to heed SIGTERM (`start_worker`), and it would wait for them for ever."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would report them as killed
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
