@@ -31,6 +31,7 @@ from mhnet.models import MHNet
 from mhnet.models.cost import gmacs
 from mhnet.models.fuse import fuse
 from mhnet.restore import restorer
+from mhnet.restore.precision import computing_in
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PLOT = ROOT / "docs" / "performance.md", ROOT / "fig" / "performance.png"
@@ -87,9 +88,9 @@ def serve(form: str, kept: str, height: int, width: int, device: str) -> None:
     run, image = build(form, (height, width), device), torch.rand(1, 3, height, width, device=device)
     if device == "cpu" and form == "ours":
         image = image.contiguous(memory_format=torch.channels_last)
-    loaded = memory("VmRSS", reset=True)
+    loaded = memory("VmRSS", reset=True) if device == "cpu" else torch.cuda.memory_allocated()
     print("ready", flush=True)
-    with torch.inference_mode():
+    with torch.inference_mode(), computing_in("fp32", torch.device(device)):
         for _ in sys.stdin:
             start = time.perf_counter()
             run(image)
@@ -97,7 +98,8 @@ def serve(form: str, kept: str, height: int, width: int, device: str) -> None:
                 torch.cuda.synchronize()
             if form == "ours" and height * width > restorer.LARGE:
                 allocator.give_back()
-            print(time.perf_counter() - start, memory("VmHWM") - loaded, flush=True)
+            peak = memory("VmHWM") if device == "cpu" else torch.cuda.max_memory_allocated()
+            print(time.perf_counter() - start, peak - loaded, flush=True)
 
 
 def memory(what: str, reset: bool = False) -> int:
@@ -158,15 +160,18 @@ def alternately(
     return measured
 
 
-def product_rate() -> float:
+def product_rate(device: str) -> float:
     """Multiplications and additions a second in large matrix products, the best of twenty."""
-    a = torch.rand(2048, 2048)
+    size = 2048 if device == "cpu" else 8192
+    a = torch.rand(size, size, device=device)
     product, times = torch.empty_like(a), []
     for _ in range(20):
         start = time.perf_counter()
         torch.mm(a, a, out=product)
+        if device == "cuda":
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return 2 * 2048**3 / min(times)
+    return 2 * size**3 / min(times)
 
 
 def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], device: str) -> tuple[str, Measured]:
@@ -174,7 +179,7 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
     columns = [*COLUMNS, *((form, "kept") for form in also)]
     if device != "cpu":
         columns = [PUBLISHED, ("ours", "system")]
-    rate = product_rate()
+    rate, digits = product_rate(device), 2 if device == "cpu" else 4
     where = f"{torch.get_num_threads()} threads of {cpu_name()}" if device == "cpu" else torch.cuda.get_device_name()
     lines = [f"MHNet deblurring, fp32, {where}; PyTorch {torch.__version__}; medians (range) of "
              f"{runs} runs, at most {LARGE_RUNS} from {LARGE / 1e6} megapixels on; a large "
@@ -192,7 +197,7 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
             faster = "1" if form == "published" and kept == "system" else f"{ratios[0]:.2f} ×"
             if form == "ours":
                 faster += f" ({ratios[1]:.2f} × at the same setting)"
-            spread = f"{median:.2f} ({min(times):.2f} to {max(times):.2f})"
+            spread = f"{median:.{digits}f} ({min(times):.{digits}f} to {max(times):.{digits}f})"
             lines.append(f"| {size[1]}×{size[0]} | {form} | {kept} | {spread} | {faster} | {work / median / rate:.0%} "
                          f"| {peak / 1e9:.2f} GB |")  # fmt: skip
             print(lines[-1], flush=True)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mhnet.allocator import keep_pages
 from mhnet.models import MHNet, use_checkpointing
+from mhnet.restore.precision import computing_in
 from mhnet.train.losses import psnr_loss
 
 BEGIN, END = "<!-- training step: begin -->", "<!-- training step: end -->"
@@ -114,7 +115,8 @@ def difference(batch: int, size: int, device: str) -> float:
     gradients: list[list[Tensor]] = []
     for name in ("published", "ours"):
         network, step = make_step(KINDS[name], batch, size, device)
-        step()
+        with computing_in("fp32", torch.device(device)):
+            step()
         gradients.append([p.grad for p in network.parameters() if p.grad is not None])
     return max(((ours - own).norm() / own.norm()).item() for own, ours in zip(*gradients, strict=True))
 
