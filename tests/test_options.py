@@ -339,7 +339,7 @@ def test_the_presets_load(task):
     """And say nothing that the recipe of training.yml says already."""
     recipe = load_config(task, ROOT / task.folder / "training.yml")
     found = sorted(path.name for path in (ROOT / task.folder).glob("training_*.yml"))
-    assert found == ["training_nafnet.yml", "training_small.yml"]
+    assert found == ["training_nafnet.yml", "training_small.yml", "training_small_gpu.yml"]
     for name in found:
         path = ROOT / task.folder / name
         config = load_config(task, path)
