@@ -1,4 +1,4 @@
-"""Draw fig/demo.jpg: two of the rainy photographs that `make demo` restored, with their scores.
+"""Draw fig/demo.jpg: two rainy photographs and a shaken one that `make demo` restored, with their scores.
 
 python fig/demo.py
 """
@@ -8,23 +8,27 @@ from pathlib import Path
 
 from mhnet import images, metrics, sheets
 from mhnet.errors import MHNetError, exits_cleanly
-from mhnet.tasks import DERAINING
+from mhnet.tasks import DEBLURRING, DERAINING
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE.parent / "demo"
-SHOWN = ("oakland-zoo-otters", "roman-colosseum")
+SHOWN = (
+    ("rainy", "oakland-zoo-otters", DERAINING),
+    ("rainy", "roman-colosseum", DERAINING),
+    ("shaken", "chelsea", DEBLURRING),
+)
 
 
 @exits_cleanly
 def main() -> None:
     rows, captions = [], []
-    for name in SHOWN:
-        restored = DEMO / "out" / "rainy" / f"{name}.png"
+    for folder, name, task in SHOWN:
+        restored = DEMO / "out" / folder / f"{name}.png"
         if not restored.is_file():
             raise MHNetError(f"There is no {restored}: run 'make demo' first")
-        paths = (DEMO / "rainy" / f"{name}.jpg", restored, DEMO / "photos" / "test" / f"{name}.jpg")
+        paths = (DEMO / folder / f"{name}.jpg", restored, DEMO / "photos" / "test" / f"{name}.jpg")
         pictures = [images.read(path) for path in paths]
-        scores = [metrics.score(picture, pictures[2], DERAINING.protocol) for picture in pictures[:2]]
+        scores = [metrics.score(picture, pictures[2], task.protocol) for picture in pictures[:2]]
         rows.append(("", pictures))
         captions.append([f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in scores] + [""])
     headers = ["before", "restored by MHNet", "clean"]
