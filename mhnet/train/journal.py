@@ -1,6 +1,7 @@
 """What a run leaves beside its checkpoints: settings, starts, table, curves, TensorBoard and W&B."""
 
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -17,6 +18,11 @@ from mhnet.files import replacing, write_text
 from mhnet.train.environment import describe_environment
 from mhnet.train.log import Row, write_table
 from mhnet.train.state import Progress
+
+HALF_WRITTEN = re.compile(
+    r"\.\d+-(config\.yml|run\.json|metrics\.csv|curves\.png|\w*model_\w+\.safetensors)|\.tmp\w{6}", re.ASCII
+)
+"""Files of a process that was killed while it wrote: those of `replacing`, and those of safetensors from 0.8 on."""
 
 
 class Journal:
@@ -42,9 +48,9 @@ class Journal:
             name = starts[0].get("run", name) if progress.step and starts else name
             start = {"run": name} | describe_environment() | here | {"device": str(accelerator.device)}
             write_text(folder / "run.json", json.dumps([*starts, start], indent=2) + "\n")
-            for leftover in (".[0-9]*-*", ".tmp??????"):  # of a process that was killed while it wrote: ours, and
-                for file in folder.glob(leftover):  # those of safetensors from 0.8 on
-                    file.unlink(missing_ok=True)
+            for path in folder.iterdir():
+                if HALF_WRITTEN.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
         wandb = {"dir": str(folder), "id": name, "resume": "allow"}
         options: dict[str, Any] = {"tensorboard": {"purge_step": progress.step + 1}, "wandb": wandb}
         accelerator.init_trackers(config.TRAINING.WANDB_PROJECT or "tensorboard", init_kwargs=options)
