@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 
 from mhnet import images
 
 PHOTOS = Path(__file__).parent / "data" / "photos"
 ROOT = Path(__file__).parent.parent
+DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available()]
 NETWORK = {"WIDTH": 8, "N_FEAT": 8, "ENCODER_BLOCKS": [1, 1, 1, 1], "GROUP_BLOCKS": 1}
 
 

@@ -6,12 +6,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from reference import LOCAL, PLAIN
-from small import PHOTOS, make_pairs, settings
+from small import DEVICES, PHOTOS, make_pairs, settings
 from test_tiles import small_network
 
 from mhnet import images, metrics
-from mhnet.models import use_local_statistics
 from mhnet.restore import memory
 from mhnet.restore.precision import computing_in
 from mhnet.restore.restorer import Restorer
@@ -21,19 +19,7 @@ from mhnet.train.dry_run import dry_run
 from mhnet.train.trainer import train
 from mhnet.weights import read
 
-DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available()]
 PHOTO = images.read(PHOTOS / "roman-colosseum.jpg")
-
-
-@pytest.mark.parametrize("case", PLAIN + LOCAL, ids=lambda case: case.file)
-@pytest.mark.parametrize("device", DEVICES)
-def test_the_authors_networks_compute_the_same(device, case):
-    network = case.network().to(device).to(memory_format=torch.channels_last).eval()
-    if case.patch:
-        use_local_statistics(network, case.patch)
-    with torch.inference_mode(), computing_in("fp32", torch.device(device)):
-        restored = network(case.input().to(device))
-    torch.testing.assert_close(restored.cpu(), torch.from_numpy(case.expected()["output"]), rtol=0, atol=1e-5)
 
 
 def test_fp32_on_cuda_is_fp32():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from reference import LOCAL, PLAIN, Case, published_args, published_parameters
 from seeded import seeded_image
+from small import DEVICES
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,6 +17,7 @@ from mhnet.models.layers import NAFBlock
 from mhnet.models.local import SpatialMean, sliding_mean
 from mhnet.models.mhnet import CASNetStep
 from mhnet.published import build, published_name
+from mhnet.restore.precision import computing_in
 from mhnet.train.losses import psnr_loss
 
 SMALL = {"encoder_blocks": (1, 1, 1, 2), "group_blocks": 2}
@@ -31,17 +33,20 @@ def restore(network: torch.nn.Module, image: Tensor) -> Tensor:
         return network(image)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("case", PLAIN + LOCAL, ids=lambda case: case.file)
-def test_agrees_with_the_authors_network(case: Case, layout: torch.memory_format):
-    network = case.network().to(memory_format=layout)
+def test_agrees_with_the_authors_network(case: Case, layout: torch.memory_format, device: str):
+    network = case.network().to(device).to(memory_format=layout)
     use_local_statistics(network, case.patch)
-    image, expected = case.input().contiguous(memory_format=layout), case.expected()
-    torch.testing.assert_close(restore(network, image), torch.from_numpy(expected["output"]), rtol=0, atol=1e-5)
-    if "stage1" in expected:
-        with torch.no_grad():
-            stage1 = image + network.get_submodule("context.head")(network.context(image)[1][-1])
-        torch.testing.assert_close(stage1, torch.from_numpy(expected["stage1"]), rtol=0, atol=1e-5)
+    image, expected = case.input().to(device).contiguous(memory_format=layout), case.expected()
+    with computing_in("fp32", torch.device(device)):
+        restored = restore(network, image).cpu()
+        torch.testing.assert_close(restored, torch.from_numpy(expected["output"]), rtol=0, atol=1e-5)
+        if "stage1" in expected:
+            with torch.no_grad():
+                stage1 = image + network.get_submodule("context.head")(network.context(image)[1][-1])
+            torch.testing.assert_close(stage1.cpu(), torch.from_numpy(expected["stage1"]), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
