@@ -1,6 +1,7 @@
 """The blocks of a fused network: see `mhnet.models.fuse`. Each is made from the part whose function it computes.
 
-Weights of 1×1 convolutions lie here as inputs × outputs, so that pixels × inputs multiply them.
+Weights of 1×1 convolutions lie here as inputs × outputs, so that pixels × inputs multiply them, but where `product`
+takes them as they are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
