@@ -3,7 +3,7 @@
 from typing import Any
 
 from mhnet import models
-from mhnet.tasks import DEBLURRING
+from mhnet.core.tasks import DEBLURRING
 
 
 class MHNet(models.MHNet):

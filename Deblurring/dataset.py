@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from mhnet.core.tasks import DEBLURRING
 from mhnet.data.datasets import TrainingCrops, ValidationImages
-from mhnet.tasks import DEBLURRING
 from mhnet.train.config import load_config
 from mhnet.train.setup import build_data
 

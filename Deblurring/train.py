@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from mhnet.rooms import train_command
-from mhnet.tasks import DEBLURRING
+from mhnet.cli.rooms import train_command
+from mhnet.core.tasks import DEBLURRING
 
 if __name__ == "__main__":
     sys.exit(train_command(DEBLURRING, Path(__file__).resolve().parent))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mhnet import models
-from mhnet.tasks import DERAINING
+from mhnet.core.tasks import DERAINING
 
 
 class MHNet(models.MHNet):

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from mhnet.rooms import evaluate_command
-from mhnet.tasks import DERAINING
+from mhnet.cli.rooms import evaluate_command
+from mhnet.core.tasks import DERAINING
 
 if __name__ == "__main__":
     sys.exit(evaluate_command(DERAINING, Path(__file__).resolve().parent))

@@ -26,10 +26,10 @@ import torch
 from published import as_published
 from torch import Tensor, nn
 
-from mhnet import allocator
+from mhnet.core import allocator
+from mhnet.inference.fuse import fuse
 from mhnet.models import MHNet
 from mhnet.models.cost import gmacs
-from mhnet.models.fuse import fuse
 from mhnet.restore import restorer
 from mhnet.restore.precision import computing_in
 

@@ -5,8 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from mhnet.models.layers import LayerNorm2d, NAFBlock
-from mhnet.models.mhnet import SCAB, CASNetStep
+from mhnet.models.mhnet import SCAB, CASNetStep, LayerNorm2d, NAFBlock
 
 
 class PublishedLayerNorm(LayerNorm2d):
@@ -35,7 +34,11 @@ class PublishedSCAB(SCAB):
 
 
 class PublishedStep(CASNetStep):
-    terms = CASNetStep.terms_as_published
+    """Upsamples before it convolves."""
+
+    def forward(self, x: Tensor, encoded: Tensor, decoded: Tensor) -> Tensor:
+        x = self.group(self.norm(x))
+        return x + self.encoder_term(encoded) + self.decoder_term(decoded)
 
 
 PUBLISHED: dict[type[nn.Module], type[nn.Module]] = {

@@ -19,17 +19,18 @@ import cv2
 import numpy as np
 import torch
 
-from mhnet import images
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import write_checkpoint
 from mhnet.data.degrade import rain
+from mhnet.images import rgb
 from mhnet.models import MHNet
 from mhnet.restore import tiles
 from mhnet.restore.restorer import Restorer
-from mhnet.weights import Checkpoint, write
 
 PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
 CHILD = """
 import resource, sys
-from mhnet.cli import main
+from mhnet.cli.main import main
 status = main(sys.argv[1:])
 unit = 1 if sys.platform == "darwin" else 1024
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, file=sys.stderr)
@@ -43,7 +44,7 @@ def random_weights(folder: Path) -> Path:
     network = MHNet(n_feat=40)
     with torch.no_grad():
         network.tail.weight *= 0.02
-    write(folder / "random.safetensors", Checkpoint(network.args, network.state_dict(), "deraining"))
+    write_checkpoint(folder / "random.safetensors", Checkpoint(network.args, network.state_dict(), "deraining"))
     return folder / "random.safetensors"
 
 
@@ -52,8 +53,8 @@ def large(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         width, height = args.size
-        photo = images.read(args.photos[0] if args.photos else PHOTOS / "train" / "sea-of-lanterns.jpg")
-        images.write(folder / "large.png", cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC))
+        photo = rgb.read(args.photos[0] if args.photos else PHOTOS / "train" / "sea-of-lanterns.jpg")
+        rgb.write(folder / "large.png", cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC))
         weights = args.weights or random_weights(folder)
         words = ["restore", folder / "large.png", "-o", folder / "out.png", "--weights", weights, "--device", "cpu"]
         words += ["--tile", args.tile, "--json"]
@@ -75,8 +76,8 @@ def seams(args: argparse.Namespace) -> None:
               "mean step at edges: tiles, whole", "mean step of the difference: at edges, everywhere"]  # fmt: skip
     print(f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|")
     restorer = Restorer.from_weights(args.weights, local_statistics=args.tlc)
-    for path in args.photos or images.find_images(PHOTOS / "test"):
-        photo = images.read(path)
+    for path in args.photos or rgb.find_images(PHOTOS / "test"):
+        photo = rgb.read(path)
         if not args.photos:
             photo = rain(photo, np.random.default_rng(0), severity=(0.5, 0.5))
         restorer.tile = "off"

@@ -22,18 +22,19 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from mhnet import images, metrics, sheets, shipped
+from mhnet.checkpoints import bundled
+from mhnet.checkpoints.files import read_checkpoint, sha256
+from mhnet.cli.weights import describe
+from mhnet.core.errors import MHNetError, exits_cleanly
+from mhnet.core.files import write_text
+from mhnet.core.tasks import DEBLURRING, DERAINING
 from mhnet.data.make import degrade_folder
 from mhnet.data.pairs import Pair, find_pairs
 from mhnet.data.split import hold_out
-from mhnet.errors import MHNetError, exits_cleanly
-from mhnet.evaluate import mean_of
-from mhnet.files import write_text
-from mhnet.restore.noted import local_patch
+from mhnet.evaluation import protocols, sheets
+from mhnet.evaluation.scoring import mean_of
+from mhnet.images import rgb
 from mhnet.restore.restorer import Restorer
-from mhnet.tasks import DEBLURRING, DERAINING
-from mhnet.weights import read, sha256
-from mhnet.weights_commands import describe
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO, PAGE, FIGURES = ROOT / "demo" / "photos", ROOT / "docs" / "small-models.md", ROOT / "fig"
@@ -50,8 +51,8 @@ class Result(NamedTuple):
 
     name: str
     pictures: tuple[np.ndarray, np.ndarray, np.ndarray]
-    before: metrics.Score
-    after: metrics.Score
+    before: protocols.Score
+    after: protocols.Score
 
 
 class Row(NamedTuple):
@@ -66,9 +67,9 @@ def restored(pairs: Iterable[Pair], restorer: Restorer, protocol: str) -> list[R
     """Restores and scores pairs, one after the other."""
     results = []
     for pair in tqdm(list(pairs), "restoring", unit="image", leave=False, disable=None):
-        degraded, clean = images.read(pair.degraded), images.read(pair.target)
+        degraded, clean = rgb.read(pair.degraded), rgb.read(pair.target)
         image = restorer(degraded)
-        scores = (metrics.score(one, clean, protocol) for one in (degraded, image))
+        scores = (protocols.score(one, clean, protocol) for one in (degraded, image))
         results.append(Result(pair.name, (degraded, image, clean), *scores))
     return results
 
@@ -92,7 +93,7 @@ def on_photographs(name: str, photos: Path, restorer: Restorer, protocol: str) -
             made = Path(place) / word
             degrade_folder(photos, made, kind, severity=severity, seed=SEED)
             results[word] = restored(find_pairs(made), restorer, protocol)
-    found = images.find_images(photos, recursive=True)
+    found = rgb.find_images(photos, recursive=True)
     results["nothing to remove"] = restored([Pair(path, path, path.stem) for path in found], restorer, protocol)
     return results
 
@@ -106,7 +107,7 @@ def held_back(gopro: Path) -> list[Pair]:
 
 def measure(name: str, args: argparse.Namespace) -> list[Row]:
     """The rows of a network's table; with --write, its failures are drawn as well."""
-    task, restorer, rows = shipped.NAMES[name], Restorer.from_weights(name), []
+    task, restorer, rows = bundled.NAMES[name], Restorer.from_weights(name), []
     if args.photos:
         by_damage = on_photographs(name, args.photos, restorer, task.protocol)
         rows += [row(f"{len(by)} photographs, {word}", "--photos DIR", by) for word, by in by_damage.items()]
@@ -152,22 +153,22 @@ def furthest(restored: np.ndarray, clean: np.ndarray) -> tuple[slice, slice]:
 
 def table(name: str, rows: list[Row], earlier: str) -> str:
     """The scores as Markdown, with those rows of an earlier table of the same weights that are not measured anew."""
-    mark = f"Weights of sha256 {sha256(shipped.named(name))[:12]}"
+    mark = f"Weights of sha256 {sha256(bundled.named(name))[:12]}"
     lines = {}
     if mark in earlier:
         lines = {line.split(" | ")[0]: line for line in earlier.splitlines() if "DIR`" in line or "--demo`" in line}
     lines |= {f"| {one.label}": f"| {one.label} | `{one.option}` | {' | '.join(one.cells)} |" for one in rows}
     head = ["| set | option | images | degraded | restored | gain, dB |", "|---|---|---:|---|---|---:|"]
     ordered = sorted(lines.values(), key=lambda line: "--demo`" in line)
-    return "\n".join([f"{mark}; PSNR in dB / SSIM by `{shipped.NAMES[name].protocol}`.", "", *head, *ordered])
+    return "\n".join([f"{mark}; PSNR in dB / SSIM by `{bundled.NAMES[name].protocol}`.", "", *head, *ordered])
 
 
 def facts(name: str) -> str:
     """What the file of weights says of itself, as Markdown."""
-    about = describe(shipped.named(name))
+    about = describe(bundled.named(name))
     provenance = about["provenance"]
     config, arguments = provenance.get("config", {}), about["arguments"]
-    local = local_patch(read(shipped.named(name)))
+    local = read_checkpoint(bundled.named(name)).local_patch()
     data, optim = config.get("DATA", {}), config.get("OPTIM", {})
     lines = {
         "network": f"{about['network']}, " + ", ".join(f"{key} {value}" for key, value in arguments.items()),
@@ -218,7 +219,7 @@ def write_between(path: Path, mark: str, text: str) -> None:
 
 def write(name: str, rows: list[Row]) -> None:
     """Writes the table, the facts and the picture into the network's card, and the table into docs/small-models.md."""
-    card = shipped.FOLDER / f"{name}.md"
+    card = bundled.FOLDER / f"{name}.md"
     text = table(name, rows, between(card, "scores"))
     write_between(card, "scores", text)
     write_between(card, "facts", facts(name))
@@ -236,9 +237,9 @@ def main() -> None:
     parser.add_argument("--gt-rain", type=Path, metavar="DIR", help="pairs of real rain")
     parser.add_argument("--write", action="store_true", help="write cards, page and pictures")
     args = parser.parse_args()
-    for name in args.names or shipped.shipping():
-        if name not in shipped.NAMES:
-            raise MHNetError(f"Nothing ships under the name {name}: use one of {', '.join(shipped.NAMES)}")
+    for name in args.names or bundled.shipping():
+        if name not in bundled.NAMES:
+            raise MHNetError(f"Nothing ships under the name {name}: use one of {', '.join(bundled.NAMES)}")
         rows = measure(name, args)
         print(f"{name}\n\n{table(name, rows, '')}\n")
         if args.write:

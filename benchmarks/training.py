@@ -19,7 +19,7 @@ import torch
 from published import as_published
 from torch import Tensor, nn
 
-from mhnet.allocator import keep_pages
+from mhnet.core.allocator import keep_pages
 from mhnet.models import MHNet, use_checkpointing
 from mhnet.restore.precision import computing_in
 from mhnet.train.losses import psnr_loss

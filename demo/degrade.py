@@ -10,8 +10,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mhnet import images
 from mhnet.data.make import RECORD, degrade_folder
+from mhnet.images import rgb
 
 DEMO = Path(__file__).resolve().parent
 PHOTOS = DEMO / "photos" / "test"
@@ -23,8 +23,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             made = Path(place)
             degrade_folder(PHOTOS, made, kind, severity=severity, seed=seed)
-            for path in images.find_images(made / "input"):
-                images.write(DEMO / folder / f"{path.stem}.jpg", images.read(path))
+            for path in rgb.find_images(made / "input"):
+                rgb.write(DEMO / folder / f"{path.stem}.jpg", rgb.read(path))
             shutil.copyfile(made / RECORD, DEMO / folder / RECORD)
 
 

@@ -10,14 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from mhnet import images, sheets, shipped
-from mhnet.errors import MHNetError, exits_cleanly
+from mhnet.checkpoints import bundled
+from mhnet.core.errors import MHNetError, exits_cleanly
+from mhnet.core.tasks import DEBLURRING, DERAINING, Task
+from mhnet.evaluation import sheets
+from mhnet.images import rgb
 from mhnet.restore import results
 from mhnet.restore.folders import restore_all
 from mhnet.restore.page import Entry, write_page
 from mhnet.restore.plan import plan
 from mhnet.restore.restorer import Restorer
-from mhnet.tasks import DEBLURRING, DERAINING, Task
 
 DEMO = Path(__file__).resolve().parent
 PHOTOS = DEMO / "photos" / "test"
@@ -68,7 +70,7 @@ def write_sheet(path: Path, entries: Sequence[Entry]) -> None:
     rows, captions = [], []
     for entry in entries:
         assert entry.target and entry.scores
-        rows.append(("", [images.read(one) for one in (entry.before, entry.after, entry.target)]))
+        rows.append(("", [rgb.read(one) for one in (entry.before, entry.after, entry.target)]))
         captions.append([f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in (entry.scores.before, entry.scores.after)])
     sheets.before_after(rows, ["before", "restored by MHNet", "clean"], [[*line, ""] for line in captions], path)
 
@@ -78,16 +80,16 @@ def main() -> int:
     start = time.perf_counter()
     everything: list[Entry] = []
     for damage in DAMAGES:
-        if damage.task not in shipped.shipping().values():
+        if damage.task not in bundled.shipping().values():
             print(f"{damage.name}: no weights for {damage.task.name} ship with this version, so that is left out\n")
             continue
-        weights = shipped.for_task(damage.task)
+        weights = bundled.for_task(damage.task)
         entries = restored(damage, weights)
         print(table(damage, weights, entries) + "\n")
         everything += [replace(entry, name=f"{damage.folder}/{entry.name}") for entry in entries]
     sheet, page = OUT / "before_after.png", OUT / "index.html"
     write_sheet(sheet, everything)
-    about = {"weights": ", ".join(shipped.shipping()), "device": "cpu"}
+    about = {"weights": ", ".join(bundled.shipping()), "device": "cpu"}
     write_page(page, everything, "What make demo restored", about=about)
     print(f"done in {time.perf_counter() - start:.0f} seconds on the CPU; look at")
     print(f"  {page}  in a browser: a slider over every picture")

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mhnet import images, sheets
+from mhnet.core.errors import MHNetError, exits_cleanly
 from mhnet.data.degrade import rain
 from mhnet.data.pairs import Pair
-from mhnet.errors import MHNetError, exits_cleanly
-from mhnet.evaluate import Evaluation, evaluate_pairs
+from mhnet.evaluation import sheets
+from mhnet.evaluation.scoring import Evaluation, evaluate_pairs
+from mhnet.images import rgb
 
 DEMO = Path(__file__).resolve().parent
 ROOM = DEMO.parent / "Deraining"
@@ -25,12 +26,12 @@ SEVERITIES = (0.3, 0.45, 0.6, 0.75)
 
 def make_test_set(folder: Path) -> list[Path]:
     """Writes the test photographs, and the same in the rain, as a set with `input` and `target`."""
-    photos = images.find_images(DEMO / "photos" / "test")
+    photos = rgb.find_images(DEMO / "photos" / "test")
     for seed, (photo, severity) in enumerate(zip(photos, SEVERITIES, strict=True)):
-        clean = images.read(photo)
+        clean = rgb.read(photo)
         rainy = rain(clean, np.random.default_rng(seed), severity=(severity, severity))
-        images.write(folder / "target" / f"{photo.stem}.png", clean)
-        images.write(folder / "input" / f"{photo.stem}.png", rainy)
+        rgb.write(folder / "target" / f"{photo.stem}.png", clean)
+        rgb.write(folder / "input" / f"{photo.stem}.png", rainy)
     return photos
 
 
@@ -68,7 +69,7 @@ def main() -> int:
         for folder in folders[:2]
     ]
     print("\n" + show(*scores))
-    rows = [(name, [images.read(folder / f"{name}.png") for folder in folders]) for name in names]
+    rows = [(name, [rgb.read(folder / f"{name}.png") for folder in folders]) for name in names]
     captions = [
         [f"{row.psnr:.2f} dB / {row.ssim:.3f}" for row in pair] + [""]
         for pair in zip(*(score.rows for score in scores), strict=True)

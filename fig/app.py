@@ -13,7 +13,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from mhnet.app.server import Options, serving
-from mhnet.errors import MHNetError, exits_cleanly
+from mhnet.core.errors import MHNetError, exits_cleanly
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = "button[data-name=oakland-zoo-otters]"

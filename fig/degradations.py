@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mhnet import images
 from mhnet.data.degrade import DEGRADATIONS
-from mhnet.metrics import score
+from mhnet.evaluation.protocols import score
+from mhnet.images import rgb
 
 HERE = Path(__file__).resolve().parent
 PHOTOS = HERE.parent / "demo" / "photos"
@@ -43,7 +43,7 @@ def sheet(name: str) -> Image.Image:
     page = Image.new("RGB", (width, len(ROWS[name]) * (CELL[1] + CAPTION)), "white")
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(15)
     for row, (photo, corner) in enumerate(ROWS[name]):
-        sharp = images.read(next(PHOTOS.glob(f"*/{photo}.jpg")))
+        sharp = rgb.read(next(PHOTOS.glob(f"*/{photo}.jpg")))
         if corner:
             sharp = sharp[corner[1] : corner[1] + CELL[1], corner[0] : corner[0] + CELL[0]]
         cells = [(sharp, f"{photo}{', 1:1' if corner else ''}")]

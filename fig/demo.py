@@ -6,9 +6,10 @@ python fig/demo.py
 import sys
 from pathlib import Path
 
-from mhnet import images, metrics, sheets
-from mhnet.errors import MHNetError, exits_cleanly
-from mhnet.tasks import DEBLURRING, DERAINING
+from mhnet.core.errors import MHNetError, exits_cleanly
+from mhnet.core.tasks import DEBLURRING, DERAINING
+from mhnet.evaluation import protocols, sheets
+from mhnet.images import rgb
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE.parent / "demo"
@@ -27,8 +28,8 @@ def main() -> None:
         if not restored.is_file():
             raise MHNetError(f"There is no {restored}: run 'make demo' first")
         paths = (DEMO / folder / f"{name}.jpg", restored, DEMO / "photos" / "test" / f"{name}.jpg")
-        pictures = [images.read(path) for path in paths]
-        scores = [metrics.score(picture, pictures[2], task.protocol) for picture in pictures[:2]]
+        pictures = [rgb.read(path) for path in paths]
+        scores = [protocols.score(picture, pictures[2], task.protocol) for picture in pictures[:2]]
         rows.append(("", pictures))
         captions.append([f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in scores] + [""])
     headers = ["before", "restored by MHNet", "clean"]

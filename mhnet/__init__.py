@@ -6,25 +6,19 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from mhnet import hub
-    from mhnet.models import MHNet, MHNetV4
-    from mhnet.weights import load
+from mhnet.core.version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["MHNet", "MHNetV4", "__version__", "hub", "load"]
+if TYPE_CHECKING:
+    from mhnet.checkpoints import hub, spandrel
+    from mhnet.checkpoints.networks import MHNet, MHNetV4, load
+
+__all__ = ["MHNet", "MHNetV4", "__version__", "hub", "load", "spandrel"]
 
 
 def __getattr__(name: str) -> Any:
     """Imports PyTorch only once something that needs it is asked for, so that `mhnet --help` stays quick."""
-    if name == "load":
-        from mhnet.weights import load
-
-        return load
-    if name == "hub":
-        return importlib.import_module("mhnet.hub")
-    if name in ("MHNet", "MHNetV4"):
-        from mhnet import models
-
-        return getattr(models, name)
+    if name in ("hub", "spandrel"):
+        return importlib.import_module(f"mhnet.checkpoints.{name}")
+    if name in __all__:
+        return getattr(importlib.import_module("mhnet.checkpoints.networks"), name)
     raise AttributeError(f"module 'mhnet' has no attribute {name!r}")

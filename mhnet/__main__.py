@@ -2,6 +2,6 @@
 
 import sys
 
-from mhnet.cli import main
+from mhnet.cli.main import main
 
 sys.exit(main())

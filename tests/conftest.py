@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mhnet import allocator
+from mhnet.core import allocator
 
 os.environ[allocator.VARIABLE] = "0"  # what a command would keep, the tests after it would hold
 

@@ -23,7 +23,7 @@ def ask(path: str, words: list[str]) -> int:
 
 def wait(path: str) -> None:
     """Imports what takes long, then answers requests until it is ended."""
-    import mhnet.evaluate
+    import mhnet.evaluation.scoring
     import mhnet.restore.folders
     import mhnet.restore.restorer
     import mhnet.train.trainer  # noqa: F401

@@ -9,8 +9,8 @@ import torch
 from seeded import seeded_image, seeded_state
 from torch import Tensor
 
+from mhnet.checkpoints.released import Args, build, from_published, recognise
 from mhnet.models import MHNet, MHNetV4
-from mhnet.published import Args, build, from_published, recognise
 
 FOLDER = Path(__file__).parent / "data" / "reference"
 
@@ -64,7 +64,7 @@ def network_of(published: dict[str, Tensor]) -> MHNet | MHNetV4:
     args = recognise(published)
     assert args is not None
     network = build(args)
-    network.load_state_dict(from_published(published, args))
+    network.load_state_dict(from_published(published, args, network.state_dict()))
     return network.eval()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms
 from small import PHOTOS
 
-from mhnet.pictures import Metadata, Picture
+from mhnet.images.pictures import Metadata, Picture
 
 RNG = np.random.default_rng(0)
 PHOTO = np.asarray(Image.open(PHOTOS / "lake-sherburne.jpg").convert("RGB"))[:64, :96]

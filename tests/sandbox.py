@@ -18,9 +18,10 @@ import yaml
 from pages import Block
 from small import NETWORK, PHOTOS, ROOT, crops, make_pairs
 
-from mhnet import images
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import write_checkpoint
+from mhnet.images import rgb
 from mhnet.models import MHNet
-from mhnet.weights import Checkpoint, write
 
 ASK = f'exec "{sys.executable}" -S -E "{Path(__file__).with_name("forks.py")}" "$FORKS"'
 PYTHON = f"""#!/bin/sh
@@ -35,8 +36,8 @@ IMAGES = "import torch; images = torch.rand(1, 3, 20, 30)"
 BEFORE = {  # what a page's Python takes for granted
     "README.md": IMAGES,
     "docs/weights.md": IMAGES,
-    "mhnet/pretrained/derain-small.md": IMAGES,
-    "mhnet/pretrained/deblur-small.md": IMAGES,
+    "mhnet/checkpoints/pretrained/derain-small.md": IMAGES,
+    "mhnet/checkpoints/pretrained/deblur-small.md": IMAGES,
     "docs/restoring.md": "import numpy as np; image = np.zeros((20, 30, 3), np.uint8); "
     "__import__('pathlib').Path('clear.mp4').unlink(missing_ok=True)",
 }
@@ -155,7 +156,7 @@ def _photographs(folder: Path) -> None:
 
     shutil.copytree(PHOTOS, folder / "photographs")
     for name, crop in zip(("photo.jpg", "a.jpg", "holiday/b.jpg", "holiday/day 2/a.jpg"), crops(), strict=False):
-        images.write(folder / name, crop)
+        rgb.write(folder / name, crop)
     with av.open(str(folder / "clip.mp4"), "w") as container:
         stream = container.add_stream("libx264", Fraction(30))
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
@@ -172,4 +173,4 @@ def _weights(folder: Path) -> None:
         network.tail.weight *= 0.02
     checkpoint = Checkpoint(network.args, network.state_dict(), None, {"config": {"DATA": {"PATCH": 48}}})
     for name in ("model_best.safetensors", "mine.safetensors", "model_deblurring.pth", "model_deraining.pth"):
-        write(folder / name, checkpoint)
+        write_checkpoint(folder / name, checkpoint)

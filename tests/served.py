@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import numpy as np
 from small import PHOTOS
 
-from mhnet import images
 from mhnet.app.server import Options, serving
 from mhnet.app.work import Limits
-from mhnet.cli import main
+from mhnet.cli.main import main
+from mhnet.images import rgb
 
 LIMITS = Limits(bytes=2_000_000, pixels=250_000, files=4)
 
@@ -68,9 +68,9 @@ def _folders() -> list[Path]:
 
 def photo(path: Path, height: int = 48, width: int = 64) -> Path:
     """A photograph with streaks, as a file."""
-    pixels = images.read(images.find_images(PHOTOS)[0])[:height, :width].copy()
+    pixels = rgb.read(rgb.find_images(PHOTOS)[0])[:height, :width].copy()
     pixels[np.random.default_rng(0).random((height, width)) < 0.05] = 230
-    images.write(path, pixels)
+    rgb.write(path, pixels)
     return path
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from small import ROOT
 
-from mhnet import allocator
+from mhnet.core import allocator
 
 GLIBC = pytest.mark.skipif(allocator._glibc() is None, reason="needs glibc")
 
@@ -42,7 +42,8 @@ def printed(code: str, **environment: str) -> str:
 
 @GLIBC
 def test_an_import_leaves_the_allocator_alone():
-    code = "import mhnet.cli, mhnet.rooms, mhnet.allocator, mhnet.models; print(mhnet.allocator.kept(), faults())"
+    code = "import mhnet.cli.main, mhnet.cli.rooms, mhnet.models; from mhnet.core import allocator; "
+    code += "print(allocator.kept(), faults())"
     kept, faults = printed(FAULTS + code).split()
     assert kept == "False"
     assert int(faults) > 1000  # 256 MB afresh

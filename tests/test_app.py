@@ -18,9 +18,10 @@ from samples import deep, saved
 from served import LIMITS, Page, by_command, photo, served, until
 from small import PHOTOS, ROOT
 
-from mhnet import images, metrics, pictures
-from mhnet.cli import main
-from mhnet.errors import MHNetError
+from mhnet.cli.main import main
+from mhnet.core.errors import MHNetError
+from mhnet.evaluation import protocols
+from mhnet.images import pictures, rgb
 
 pytest.importorskip("gradio")
 from gradio_client import Client, handle_file
@@ -52,7 +53,7 @@ def restored(client: Client, *paths: Path, **options):
 
 
 def test_results_equal_the_commands_byte_by_byte(client, tmp_path):
-    rows = images.read(photo(tmp_path / "8.png"))
+    rows = rgb.read(photo(tmp_path / "8.png"))
     pictures.write(tmp_path / "16.png", pictures.Picture(deep(rows), deep(rows)[..., 0]))
     sources = [photo(tmp_path / "a.jpg"), tmp_path / "16.png", saved(tmp_path / "b.tif", Image.fromarray(rows))]
     files, facts, problems = restored(client, *sources)
@@ -85,9 +86,9 @@ def test_advanced_settings_are_the_commands(client, tmp_path):
 
 def test_a_clean_photo_gives_scores_with_their_protocol(client, tmp_path):
     source, clean = photo(tmp_path / "a.png"), tmp_path / "other.png"
-    images.write(clean, images.read(images.find_images(PHOTOS)[0])[:48, :64])
+    rgb.write(clean, rgb.read(rgb.find_images(PHOTOS)[0])[:48, :64])
     files, (fact,), _ = restored(client, source, clean=[handle_file(clean)])
-    wanted = metrics.score(images.read(files[0]), images.read(clean), "rain_y_matlab")
+    wanted = protocols.score(rgb.read(files[0]), rgb.read(clean), "rain_y_matlab")
     assert fact["scores"]["protocol"] == "rain_y_matlab"
     assert fact["scores"]["after"] == {"psnr": round(wanted.psnr, 2), "ssim": round(wanted.ssim, 4)}
     assert fact["scores"]["before"]["psnr"] < wanted.psnr
@@ -113,7 +114,7 @@ def test_hostile_files_are_told_in_a_sentence_and_stop_no_other(client, page, tm
 
 def test_what_is_too_large_or_too_many_is_refused(client, page, tmp_path):
     wide = tmp_path / "wide.png"
-    images.write(wide, np.zeros((500, 502, 3), np.uint8))
+    rgb.write(wide, np.zeros((500, 502, 3), np.uint8))
     assert restored(client, wide)[2] == ["wide.png has 0.251 megapixels; up to 0.25 are taken."]
     many = [photo(tmp_path / f"{i}.png", 32, 32) for i in range(LIMITS.files + 1)]
     files, _, (problem,) = restored(client, *many)
@@ -320,7 +321,7 @@ def hook(event, args):
     if host not in (None, "127.0.0.1", "localhost", "::1") and isinstance(host, (str, bytes)):
         print("OUTSIDE", event, args, flush=True)
 sys.addaudithook(hook)
-from mhnet.cli import main
+from mhnet.cli.main import main
 sys.exit(main(["app", "--no-browser", "--port", "0", "--device", "cpu"]))
 """
 
@@ -344,5 +345,5 @@ def test_the_command_speaks_to_nobody_else_and_leaves_nothing(tmp_path):
 
 
 def test_gradio_is_imported_by_nobody_else():
-    code = "import sys; from mhnet.cli import parser; parser().format_help(); assert 'gradio' not in sys.modules"
+    code = "import sys; from mhnet.cli.main import parser; parser().format_help(); assert 'gradio' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -19,14 +19,15 @@ from small import crops
 from test_restore_command import names, restore
 from test_tiles import small_network
 
-from mhnet import images, pictures
-from mhnet.cli import main
-from mhnet.errors import MHNetError
-from mhnet.pictures import Metadata
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import read_checkpoint, write_checkpoint
+from mhnet.cli.main import main
+from mhnet.core.errors import MHNetError
+from mhnet.images import pictures, rgb
+from mhnet.images.pictures import Metadata
 from mhnet.restore import bulk_steps, places
 from mhnet.restore.places import HERE, Store
 from mhnet.restore.restorer import Restorer
-from mhnet.weights import Checkpoint, read, write
 
 pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -58,7 +59,7 @@ def cluster() -> Iterator[Mapping[str, float]]:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     network, path = small_network(), tmp_path_factory.mktemp("weights") / "net.safetensors"
-    write(path, Checkpoint(network.args, network.state_dict(), "deraining"))
+    write_checkpoint(path, Checkpoint(network.args, network.state_dict(), "deraining"))
     return path
 
 
@@ -71,7 +72,7 @@ def many(tmp_path_factory) -> Path:
     (folder / "kinds" / os.fsdecode(b"no \xff utf8.png")).write_bytes((folder / "kinds" / "a.png").read_bytes())
     for i in range(COUNT - len(KINDS) - 1):
         top, left = divmod(i * 7, photo.shape[1] - 32)
-        images.write(folder / f"day {i % 5}" / f"{i}.png", photo[top : top + 32, left : left + 32])
+        rgb.write(folder / f"day {i % 5}" / f"{i}.png", photo[top : top + 32, left : left + 32])
     (folder / "empty.png").write_bytes(b"")
     (folder / "day 1" / "text.png").write_text("not an image")
     (folder / "day 2" / "cut.png").write_bytes((folder / "day 2" / "2.png").read_bytes()[:500])
@@ -135,7 +136,7 @@ def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(tmp_path, m
     assert said.startswith("interrupted: ") and "the same command goes on from here" in said
     first = results(out)
     assert 100 <= len(first) < COUNT
-    assert all(images.size(many / name) == pictures.read(out / name).pixels.shape[:2] for name in first)
+    assert all(rgb.size(many / name) == pictures.read(out / name).pixels.shape[:2] for name in first)
     stamps = {name: (out / name).stat().st_mtime_ns for name in first}
 
     (out / "day 0" / ".123-15.png").write_bytes(b"what a killed process leaves")
@@ -187,7 +188,7 @@ def test_stores_give_and_take_files_and_small_ones_are_computed_at_once(tmp_path
         places.put(store, f"out/sub/{name}", data)
     plan = plan_stored(store, ["in"], store, "out")
     done: list[Item] = []
-    bulk.restore_bulk(bulk.planned(plan.pairs), bulk.Computing(read(weights)), bulk.shares(cluster, workers=1, batch=4),
+    bulk.restore_bulk(bulk.planned(plan.pairs), bulk.Computing(read_checkpoint(weights)), bulk.shares(cluster, workers=1, batch=4),
                       done.append, inputs=store, results=store, check=True)  # fmt: skip
     told = {item.source: item for item in done}
     assert len(done) == len(told) == len(KINDS) + 1
@@ -209,10 +210,10 @@ def test_an_image_that_ends_its_process_each_time_fails_alone(tmp_path, weights,
             os._exit(1)
 
     for i in range(6):
-        images.write(tmp_path / "in" / f"{i}.png", np.full((16, 16, 3), 255 if i == 2 else 20 * i, np.uint8))
+        rgb.write(tmp_path / "in" / f"{i}.png", np.full((16, 16, 3), 255 if i == 2 else 20 * i, np.uint8))
     done: list[Item] = []
     plan = plan_bulk([str(tmp_path / "in")], str(tmp_path / "out"))
-    computing = Deadly(read(weights), fuse=False)
+    computing = Deadly(read_checkpoint(weights), fuse=False)
     bulk.restore_bulk(bulk.planned(plan.pairs), computing, bulk.shares(cluster, workers=1, batch=3), done.append)
     assert names(tmp_path / "out") == ["0.png", "1.png", "3.png", "4.png", "5.png"]
     reasons = {item.number: item.reason for item in done if item.status == "failed"}
@@ -221,7 +222,7 @@ def test_an_image_that_ends_its_process_each_time_fails_alone(tmp_path, weights,
 
 def test_a_full_disk_ends_the_run(tmp_path, monkeypatch):
     def full(store: Store, path: str, picture: object) -> None:
-        raise images.ImageError(f"{path} cannot be written") from OSError(28, "No space left on device")
+        raise rgb.ImageError(f"{path} cannot be written") from OSError(28, "No space left on device")
 
     monkeypatch.setattr(places, "write", full)
     monkeypatch.setattr(
@@ -230,7 +231,7 @@ def test_a_full_disk_ends_the_run(tmp_path, monkeypatch):
     tried = bulk_steps.write(bulk_steps.packed([Item(1, "b.png", "out/b.png", picture())]), results=HERE)
     done: list[Item] = []
     plan = bulk.planned([("a.png", "out/a.png"), ("b.png", "out/b.png"), ("c.png", "out/c.png")])
-    bulk.restore_bulk(plan, bulk.Computing(read("derain-small")), bulk.shares({}), done.append)
+    bulk.restore_bulk(plan, bulk.Computing(read_checkpoint("derain-small")), bulk.shares({}), done.append)
     assert [item.status for item in done] == ["failed"] * 3
     assert [item.reason for item in done] == [
         "out/b.png cannot be written",
@@ -304,7 +305,7 @@ def test_stores_are_planned_like_folders():
 
 
 def test_mistakes_are_one_sentence_each(tmp_path, weights, capsys, monkeypatch):
-    images.write(tmp_path / "in" / "a.png", crops()[0])
+    rgb.write(tmp_path / "in" / "a.png", crops()[0])
     given, ray = [tmp_path / "in", "-o", tmp_path / "out", "--weights", weights], ["--engine", "ray"]
     for words, said in [
         ([*given, *ray, "--targets", tmp_path], "--targets does not go with --engine ray"),
@@ -322,7 +323,7 @@ def test_mistakes_are_one_sentence_each(tmp_path, weights, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         restore(*given, *ray, "--workers", 0)
     capsys.readouterr()
-    monkeypatch.delitem(sys.modules, "mhnet.bulk_command")
+    monkeypatch.delitem(sys.modules, "mhnet.cli.main.bulk")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert restore(*given, *ray) == 1
     assert "pip install 'mhnet[ray]'" in capsys.readouterr().err
@@ -330,7 +331,5 @@ def test_mistakes_are_one_sentence_each(tmp_path, weights, capsys, monkeypatch):
 
 
 def test_ray_is_imported_by_its_engine_alone():
-    code = (
-        "import sys; from mhnet.cli import parser; parser(); assert not {'ray', 'pyarrow', 'torch'} & set(sys.modules)"
-    )
+    code = "import sys; from mhnet.cli.main import parser; parser(); assert not {'ray', 'pyarrow', 'torch'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

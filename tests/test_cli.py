@@ -15,13 +15,16 @@ import torch
 from packaging.requirements import Requirement
 from small import ROOT, make_pairs, settings
 
-from mhnet import colours, doctor, shipped
-from mhnet.cli import main, parser
+from mhnet.checkpoints import bundled
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import sha256, write_checkpoint
+from mhnet.cli import checkup
+from mhnet.cli.main import main, parser
+from mhnet.cli.train_test import room_of
+from mhnet.core import terminal
+from mhnet.core.tasks import DEBLURRING, DERAINING
 from mhnet.models import MHNet, MHNetArgs, MHNetV4, MHNetV4Args
 from mhnet.models.cost import gmacs
-from mhnet.room_commands import room_of
-from mhnet.tasks import DEBLURRING, DERAINING
-from mhnet.weights import Checkpoint, sha256, write
 
 
 def commands(of: argparse.ArgumentParser, name: str = "mhnet") -> dict[str, argparse.ArgumentParser]:
@@ -46,7 +49,9 @@ def mhnet(*words: object, cwd: Path = ROOT, **environment: str) -> subprocess.Co
 def weights(tmp_path) -> Path:
     args = MHNetArgs(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
     about = {"step": 12, "config": {"DATA": {"PATCH": 96}}, "psnr": 31.5}
-    write(path := tmp_path / "small.safetensors", Checkpoint(args, MHNet(args=args).state_dict(), "deraining", about))
+    write_checkpoint(
+        path := tmp_path / "small.safetensors", Checkpoint(args, MHNet(args=args).state_dict(), "deraining", about)
+    )
     return path
 
 
@@ -82,7 +87,7 @@ def test_wrong_usage_is_2_and_a_refusal_is_1():
 def test_the_help_of_any_command_imports_nothing_heavy():
     code = """
 import sys
-from mhnet.cli import main
+from mhnet.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit:
@@ -102,13 +107,13 @@ class Terminal(io.StringIO):
 def test_colours_are_for_terminals_that_want_them(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert colours.paint("word", "red", Terminal()) == "\033[31mword\033[0m"
-    assert colours.paint("word", "red", io.StringIO()) == "word"
+    assert terminal.paint("word", "red", Terminal()) == "\033[31mword\033[0m"
+    assert terminal.paint("word", "red", io.StringIO()) == "word"
     monkeypatch.setenv("TERM", "dumb")
-    assert colours.paint("word", "red", Terminal()) == "word"
+    assert terminal.paint("word", "red", Terminal()) == "word"
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert colours.paint("word", "red", Terminal()) == "word"
+    assert terminal.paint("word", "red", Terminal()) == "word"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no pseudo-terminals there")
@@ -183,7 +188,7 @@ def test_operations_are_counted_as_the_readme_says(network, published):
 
 
 def test_info_knows_the_weights_that_ship_by_name(weights, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
     assert main(["info", "derain-small"]) == 1
     assert "ship" in capsys.readouterr().err
     shutil.copy(weights, tmp_path / "derain-small.safetensors")
@@ -208,7 +213,7 @@ def test_doctor_finds_everything_here(capsys):
 def test_doctor_fails_where_something_needed_is_broken(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "yacs", None)
     monkeypatch.setitem(sys.modules, "lpips", None)
-    monkeypatch.setattr(doctor.images, "write", lambda path, image: Path(path).write_bytes(b""))
+    monkeypatch.setattr(checkup.rgb, "write", lambda path, image: Path(path).write_bytes(b""))
     assert main(["doctor", "--json"]) == 1
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert found["yacs"]["state"] == "broken" and "pip install --upgrade 'yacs" in found["yacs"]["remedy"]
@@ -217,9 +222,9 @@ def test_doctor_fails_where_something_needed_is_broken(monkeypatch, capsys):
 
 
 def test_doctor_knows_old_and_absent_packages():
-    state, detail = doctor._package(Requirement("numpy>=1000"))
-    assert state == doctor.BROKEN and ">=1000 is needed" in detail
-    assert doctor._package(Requirement("no-such-package-here"))[0] == doctor.MISSING
+    state, detail = checkup._package(Requirement("numpy>=1000"))
+    assert state == checkup.BROKEN and ">=1000 is needed" in detail
+    assert checkup._package(Requirement("no-such-package-here"))[0] == checkup.MISSING
 
 
 def test_doctor_tells_a_device_that_computes_wrongly(monkeypatch):
@@ -227,10 +232,10 @@ def test_doctor_tells_a_device_that_computes_wrongly(monkeypatch):
     image = torch.rand(1, 3, 32, 32)
     with torch.inference_mode():
         right = network(image)
-    assert doctor._device(torch.device("cpu"), network, image, right).state == doctor.OK
+    assert checkup._device(torch.device("cpu"), network, image, right).state == checkup.OK
     for wrong in (right + 0.1, right * float("nan")):
-        assert doctor._device(torch.device("cpu"), network, image, wrong).state == doctor.BROKEN
-    assert doctor._device(torch.device("cuda:99"), network, image, right).state == doctor.BROKEN
+        assert checkup._device(torch.device("cpu"), network, image, wrong).state == checkup.BROKEN
+    assert checkup._device(torch.device("cuda:99"), network, image, right).state == checkup.BROKEN
 
 
 def test_the_room_is_the_one_here_or_below_or_the_clones(tmp_path):

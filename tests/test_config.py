@@ -7,8 +7,8 @@ import yaml
 from small import PHOTOS, ROOT, make_pairs, settings
 from yacs.config import CfgNode
 
+from mhnet.core.tasks import DEBLURRING, DERAINING, TASKS
 from mhnet.models import MHNetArgs, MHNetV4Args
-from mhnet.tasks import DEBLURRING, DERAINING, TASKS
 from mhnet.train.config import ConfigError, as_dict, defaults, load_config, network_args
 from mhnet.train.setup import build_data
 from mhnet.train.trainer import train

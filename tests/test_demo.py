@@ -10,11 +10,13 @@ import pytest
 import torch
 from small import ROOT
 
-from mhnet import images, shipped
+from mhnet.checkpoints import bundled
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import write_checkpoint
 from mhnet.data.make import RECORD, degrade_folder
-from mhnet.metrics import psnr
+from mhnet.evaluation.protocols import psnr
+from mhnet.images import rgb
 from mhnet.models import MHNet
-from mhnet.weights import Checkpoint, write
 
 
 def loaded(name: str) -> ModuleType:
@@ -31,12 +33,12 @@ def demo(tmp_path, monkeypatch) -> ModuleType:
     """The demo with two photographs of each kind, made small, and nothing that ships yet."""
     module = loaded("demo")
     for folder in ("rainy", "shaken", "photos/test"):
-        for path in images.find_images(ROOT / "demo" / folder)[:2]:
-            images.write(tmp_path / folder / path.name, images.read(path)[:40, :60])
+        for path in rgb.find_images(ROOT / "demo" / folder)[:2]:
+            rgb.write(tmp_path / folder / path.name, rgb.read(path)[:40, :60])
     monkeypatch.setattr(module, "DEMO", tmp_path)
     monkeypatch.setattr(module, "PHOTOS", tmp_path / "photos" / "test")
     monkeypatch.setattr(module, "OUT", tmp_path / "out")
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "pretrained")
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "pretrained")
     return module
 
 
@@ -44,7 +46,7 @@ def ship(name: str) -> None:
     network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
     with torch.no_grad():
         network.tail.weight *= 0.1
-    write(shipped.FOLDER / f"{name}.safetensors", Checkpoint(network.args, network.state_dict()))
+    write_checkpoint(bundled.FOLDER / f"{name}.safetensors", Checkpoint(network.args, network.state_dict()))
 
 
 def test_it_restores_what_weights_ship_for_and_says_what_it_leaves_out(demo, capsys):
@@ -76,4 +78,4 @@ def test_its_photographs_are_what_its_script_makes(tmp_path):
         assert records[0].pop("images")["chelsea"] == records[1].pop("images")["chelsea"]
         assert records[0] == records[1]
         made, there = tmp_path / folder / "input" / "chelsea.png", ROOT / "demo" / folder / "chelsea.jpg"
-        assert psnr(images.read(there), images.read(made)) > 35  # JPEG takes a little away
+        assert psnr(rgb.read(there), rgb.read(made)) > 35  # JPEG takes a little away

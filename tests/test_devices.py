@@ -9,17 +9,18 @@ import torch
 from small import DEVICES, PHOTOS, make_pairs, settings
 from test_tiles import small_network
 
-from mhnet import images, metrics
+import mhnet
+from mhnet.core.tasks import DEBLURRING
+from mhnet.evaluation import protocols
+from mhnet.images import rgb
 from mhnet.restore import memory
 from mhnet.restore.precision import computing_in
 from mhnet.restore.restorer import Restorer
-from mhnet.tasks import DEBLURRING
 from mhnet.train.config import load_config
 from mhnet.train.dry_run import dry_run
 from mhnet.train.trainer import train
-from mhnet.weights import read
 
-PHOTO = images.read(PHOTOS / "roman-colosseum.jpg")
+PHOTO = rgb.read(PHOTOS / "roman-colosseum.jpg")
 
 
 def test_fp32_on_cuda_is_fp32():
@@ -37,8 +38,8 @@ def test_a_photo_is_restored_alike(device, name):
     restored = {p: Restorer.from_weights(name, device, precision=p)(PHOTO) for p in ("fp32", "bf16", "auto")}
     apart = np.abs(restored["fp32"].astype(int) - wanted)
     assert apart.max() <= 1 and (apart > 0).mean() < 1e-3
-    assert metrics.score(restored["auto"], wanted, DEBLURRING.protocol).psnr > 55
-    assert metrics.score(restored["bf16"], wanted, DEBLURRING.protocol).psnr > 40
+    assert protocols.score(restored["auto"], wanted, DEBLURRING.protocol).psnr > 55
+    assert protocols.score(restored["bf16"], wanted, DEBLURRING.protocol).psnr > 40
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -87,7 +88,7 @@ def test_a_run_goes_on_as_if_never_stopped(tmp_path, device, precision, capsys):
         assert float(rows[-1]["train_psnr"]) > float(rows[0]["train_psnr"]) + 1
         scores.append([float(row["train_psnr"]) for row in rows])
     np.testing.assert_allclose(*scores, atol=0.02 if precision == "fp32" else 0.2)
-    restored = Restorer(read(parts).network(), device)(PHOTO)
+    restored = Restorer(mhnet.load(parts), device)(PHOTO)
     assert restored.shape == PHOTO.shape
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mhnet import cli, evaluate, images, metrics
-from mhnet.errors import MHNetError, exits_cleanly
-from mhnet.evaluate import Evaluation, Row, evaluate_folder
+from mhnet.cli.main import main
+from mhnet.core.errors import MHNetError, exits_cleanly
+from mhnet.evaluation import protocols, scoring
+from mhnet.evaluation.scoring import Evaluation, Row, evaluate_folder
+from mhnet.images import rgb
 
 RNG = np.random.default_rng(0)
 
@@ -24,8 +26,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Twenty small results and their clean images."""
     for number in range(1, 21):
         clean = RNG.integers(0, 256, (16, 20, 3), dtype=np.uint8)
-        images.write(tmp_path / "clean" / f"norain-{number}.png", clean)
-        images.write(tmp_path / "results" / f"rain-{number}.png", np.clip(clean, number, 250))
+        rgb.write(tmp_path / "clean" / f"norain-{number}.png", clean)
+        rgb.write(tmp_path / "results" / f"rain-{number}.png", np.clip(clean, number, 250))
     return tmp_path / "results", tmp_path / "clean"
 
 
@@ -37,8 +39,8 @@ def test_scores_pairs_by_name(folders: tuple[Path, Path], processes: int) -> Non
     assert [row.name for row in evaluation.rows] == [f"rain-{number}" for number in range(1, 21)]
     for row in evaluation.rows:
         number = row.name.removeprefix("rain-")
-        pair = images.read(results / f"{row.name}.png"), images.read(clean / f"norain-{number}.png")
-        assert row[1:3] == pytest.approx(metrics.score(*pair, "gopro_rgb_matlab"))
+        pair = rgb.read(results / f"{row.name}.png"), rgb.read(clean / f"norain-{number}.png")
+        assert row[1:3] == pytest.approx(protocols.score(*pair, "gopro_rgb_matlab"))
     assert evaluation.mean.psnr == pytest.approx(np.mean([row.psnr for row in evaluation.rows]))
     assert evaluation.mean.ssim == pytest.approx(np.mean([row.ssim for row in evaluation.rows]))
 
@@ -50,7 +52,7 @@ def test_what_is_broken_is_named_and_the_rest_scored(
     results, clean = folders
     whole = (results / "rain-2.png").read_bytes()
     (results / "rain-2.png").write_bytes(whole[:-100])
-    images.write(results / "rain-3.png", np.zeros((16, 21, 3), np.uint8))
+    rgb.write(results / "rain-3.png", np.zeros((16, 21, 3), np.uint8))
     (results / "rain-4.png").unlink()
     evaluation = evaluate_folder(results, clean, "y_float", processes=processes)
     assert [name for name, _ in evaluation.failures] == ["rain-2", "rain-3"]
@@ -59,7 +61,7 @@ def test_what_is_broken_is_named_and_the_rest_scored(
     assert [path.name for path in evaluation.unrestored] == ["norain-4.png"]
 
     words = ["evaluate", results, clean, "--protocol", "y_float", "--csv", tmp_path / "scores.csv"]
-    assert cli.main([*map(str, words), "--processes", str(processes)]) == 1
+    assert main([*map(str, words), "--processes", str(processes)]) == 1
     out, err = capsys.readouterr()
     assert "| 17 of 20 |" in out and "y_float" in out
     assert "not scored: rain-2: " in err and "norain-4.png" in err and "Traceback" not in err
@@ -103,7 +105,7 @@ def test_mistakes_are_told_before_anything_is_read(folders: tuple[Path, Path]) -
     results, clean = folders
     with pytest.raises(MHNetError, match="no protocol 'psnr'"):
         evaluate_folder(results, clean, "psnr")
-    images.write(results / "stray.png", np.zeros((4, 4, 3), np.uint8))
+    rgb.write(results / "stray.png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(MHNetError, match=r"stray\.png"):
         evaluate_folder(results, clean, "y_float")
 
@@ -113,7 +115,7 @@ def test_mistakes_are_told_before_anything_is_read(folders: tuple[Path, Path]) -
 def test_a_killed_process_is_a_sentence_and_leaves_no_other(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
-    monkeypatch.setattr(evaluate, "_start_process", partial(os._exit, 1))
+    monkeypatch.setattr(scoring, "_start_process", partial(os._exit, 1))
     with pytest.raises(MHNetError, match="stopped, perhaps for want of memory"):
         evaluate_folder(*folders, "y_float", processes=processes)
     assert multiprocessing.active_children() == []
@@ -159,7 +161,7 @@ def test_the_folder_of_a_set_stands_for_its_clean_side(folders: tuple[Path, Path
     results, clean = folders
     (tmp_path / "set").mkdir()
     clean.rename(tmp_path / "set" / "target")
-    images.write(tmp_path / "set" / "input" / "rain-1.png", np.zeros((16, 20, 3), np.uint8))
+    rgb.write(tmp_path / "set" / "input" / "rain-1.png", np.zeros((16, 20, 3), np.uint8))
     direct = evaluate_folder(results, tmp_path / "set" / "target", "y_float", processes=1)
     assert evaluate_folder(results, tmp_path / "set", "y_float", processes=1).rows == direct.rows
     with pytest.raises(MHNetError, match="compared with itself"):

@@ -11,10 +11,12 @@ import torch
 from small import PHOTOS, ROOT
 from torch import Tensor
 
-from mhnet import export, images
-from mhnet.cli import main
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import sha256, write_checkpoint
+from mhnet.cli.main import main
+from mhnet.images import rgb
+from mhnet.inference import export
 from mhnet.models import MHNet, MHNetV4
-from mhnet.weights import Checkpoint, sha256, write
 
 TINY = {"width": 8, "encoder_blocks": (1, 1, 1, 1), "group_blocks": 1}
 SUFFIXES = {name: form.suffix for name, form in export.FORMATS.items()}
@@ -40,12 +42,12 @@ def network(kind: Callable[..., MHNet | MHNetV4]) -> MHNet | MHNetV4:
 def weights(folder: Path, kind: Callable[..., MHNet | MHNetV4] = MHNet) -> Path:
     made = network(kind)
     path = folder / "weights.safetensors"
-    write(path, Checkpoint(made.args, made.state_dict(), "deraining", {"step": 7}))
+    write_checkpoint(path, Checkpoint(made.args, made.state_dict(), "deraining", {"step": 7}))
     return path
 
 
 def photo(height: int, width: int) -> Tensor:
-    pixels = torch.from_numpy(images.read(images.find_images(PHOTOS)[0])[:height, :width].copy())
+    pixels = torch.from_numpy(rgb.read(rgb.find_images(PHOTOS)[0])[:height, :width].copy())
     return pixels.permute(2, 0, 1)[None].float() / 255
 
 
@@ -87,11 +89,11 @@ def test_photographs_of_any_size_come_out_alike(tmp_path, name, kind, capfd, mon
         for size in [(64, 64), (57, 91), (17, 40)]:
             torch.testing.assert_close(run(photo(*size)), expected(photo(*size)), rtol=0, atol=1e-5)
     monkeypatch.chdir(tmp_path)
-    images.write(Path("photo.png"), images.read(images.find_images(PHOTOS)[0])[:50, :70])
+    rgb.write(Path("photo.png"), rgb.read(rgb.find_images(PHOTOS)[0])[:50, :70])
     exec(code_of_the_page(out.name), {"image": photo(50, 70)})
     if name != "torch":
         pixels = (expected(photo(50, 70))[0].clamp(0, 1) * 255).round().permute(1, 2, 0)
-        assert abs(images.read(Path("restored.png")).astype(int) - pixels.detach().int().numpy()).max() <= 1
+        assert abs(rgb.read(Path("restored.png")).astype(int) - pixels.detach().int().numpy()).max() <= 1
     about = description(name, out)
     assert (about["task"], about["sha256"]) == ("deraining", sha256(source))
     assert json.loads(about["mhnet"])["provenance"] == {"step": 7}

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hostile import Hostile, draw, whole_files
 
-from mhnet import images, pictures
-from mhnet.images import ImageError
-from mhnet.pictures import Picture
+from mhnet.images import pictures, rgb
+from mhnet.images.pictures import Picture
+from mhnet.images.rgb import ImageError
 
 CASES = int(os.environ.get("MHNET_FUZZ", "200"))
 SEED = int(os.environ.get("MHNET_FUZZ_SEED", "0"))
@@ -44,8 +44,8 @@ def attempt(act, path: Path):
 def check(case: Hostile, out: Path) -> None:
     before = fingerprint(case.path)
     found = attempt(pictures.read, case.path)
-    eight = attempt(images.read, case.path)
-    size = attempt(images.size, case.path)
+    eight = attempt(rgb.read, case.path)
+    size = attempt(rgb.size, case.path)
     if case.good is not None:
         assert (found is not None) == case.good
     if found is not None:

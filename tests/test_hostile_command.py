@@ -21,11 +21,12 @@ from samples import PHOTO
 from small import ROOT
 from test_hostile import CASES, SEED, attempt
 
-from mhnet import images, pictures
-from mhnet.cli import main
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import write_checkpoint
+from mhnet.cli.main import main
+from mhnet.images import pictures, rgb
+from mhnet.images.pictures import Picture
 from mhnet.models import MHNet, MHNetArgs
-from mhnet.pictures import Picture
-from mhnet.weights import Checkpoint, write
 
 FILES = 10  # in one call of the command
 GOOD = ("colour.jpg", "deep.tif", "alpha.png")
@@ -36,7 +37,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits as on 
 def weights(tmp_path_factory) -> Path:
     args = MHNetArgs(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    write(path, Checkpoint(args, MHNet(args=args).state_dict(), "deraining"))
+    write_checkpoint(path, Checkpoint(args, MHNet(args=args).state_dict(), "deraining"))
     return path
 
 
@@ -99,7 +100,7 @@ def test_good_files_are_restored_among_bad_ones(tmp_path: Path, weights: Path, c
     for one in outcomes.values():
         if one["result"]:
             assert Path(one["result"]).is_relative_to(out)
-            assert pictures.read(one["result"]).pixels.shape[:2] == images.size(one["source"])
+            assert pictures.read(one["result"]).pixels.shape[:2] == rgb.size(one["source"])
     written = {str(path) for path in out.rglob("*") if path.is_file()}
     assert written == {one["result"] for one in outcomes.values() if one["result"]}
 

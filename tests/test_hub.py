@@ -14,10 +14,12 @@ from safetensors.torch import load
 from test_weights import released
 
 import mhnet
-from mhnet import hub
-from mhnet.models import MHNet, MHNetV4, RestorationNetwork
-from mhnet.published import to_published
-from mhnet.weights import Checkpoint, WeightsError, read, write
+from mhnet.checkpoints import hub
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import WeightsError, read_checkpoint, write_checkpoint
+from mhnet.checkpoints.networks import MHNet, MHNetV4, Pretrained
+from mhnet.checkpoints.released import to_published
+from mhnet.models import RestorationNetwork
 
 KINDS = [MHNet, MHNetV4]
 
@@ -51,7 +53,7 @@ def test_a_network_comes_back_from_a_folder_and_is_what_it_was(tmp_path, kind):
 def test_what_is_saved_is_a_checkpoint_like_any_other(tmp_path):
     network = small()
     network.save_pretrained(tmp_path, task="deblurring")
-    assert read(tmp_path / "model.safetensors").task == "deblurring"
+    assert read_checkpoint(tmp_path / "model.safetensors").task == "deblurring"
     assert same(mhnet.load(tmp_path / "model.safetensors"), network)
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config.pop("architecture"), config.pop("task")) == ("mhnet", "deblurring")
@@ -62,7 +64,7 @@ def test_a_checkpoint_keeps_where_it_comes_from_but_not_what_only_resuming_needs
     network = small()
     first = Checkpoint(network.args, network.state_dict(), "deraining", {"step": 7}, {"m": torch.ones(2)}, {"epoch": 1})
     hub.save_pretrained(first, tmp_path)
-    again = read(tmp_path / "model.safetensors")
+    again = read_checkpoint(tmp_path / "model.safetensors")
     assert (again.task, again.provenance, again.training, again.progress) == ("deraining", {"step": 7}, {}, {})
     assert '"step": 7' in (tmp_path / "README.md").read_text()
 
@@ -86,7 +88,7 @@ def test_the_card_says_what_is_known_and_a_card_that_is_there_stays(tmp_path):
 def test_any_file_of_weights_in_a_folder_is_read(tmp_path, name):
     network = small()
     if name.endswith("safetensors"):
-        write(tmp_path / name, Checkpoint(network.args, network.state_dict()))
+        write_checkpoint(tmp_path / name, Checkpoint(network.args, network.state_dict()))
     else:
         released(tmp_path / name, to_published(network.state_dict(), network.args))
     again = MHNet.from_pretrained(tmp_path).state_dict()
@@ -102,7 +104,7 @@ def test_a_wrong_class_folder_or_network_is_a_sentence(tmp_path):
     network.save_pretrained(tmp_path / "v1")
     with pytest.raises(WeightsError, match=r"holds an MHNet, no MHNetV4: use mhnet\.MHNet\.from_pretrained"):
         MHNetV4.from_pretrained(tmp_path / "v1")
-    assert isinstance(RestorationNetwork.from_pretrained(tmp_path / "v1"), MHNet)
+    assert isinstance(Pretrained.from_pretrained(tmp_path / "v1"), MHNet)
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError, match="holds no file of weights"):
         MHNet.from_pretrained(tmp_path / "empty")
@@ -132,7 +134,7 @@ def test_a_repository_of_the_hub_is_asked_for_its_weights(tmp_path, monkeypatch,
             raise EntryNotFoundError(f"404: {filename}")
         return str(tmp_path / filename)
 
-    for place in ("mhnet.hub", "huggingface_hub.hub_mixin"):
+    for place in ("mhnet.checkpoints.hub", "huggingface_hub.hub_mixin"):
         monkeypatch.setattr(f"{place}.hf_hub_download", download)
     again = MHNet.from_pretrained("somebody/net", revision="v2").state_dict()
     assert all(torch.equal(again[name], tensor) for name, tensor in network.state_dict().items())

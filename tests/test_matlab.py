@@ -11,7 +11,8 @@ import pytest
 from small import ROOT, crops
 from test_metrics import DATA, EXPECTED, luma_halves
 
-from mhnet import evaluate, images, metrics, report
+from mhnet.evaluation import protocols, scoring, tables
+from mhnet.images import rgb
 
 ROOMS = {"Deraining": "rain_y_matlab", "Deblurring": "gopro_rgb_matlab"}
 OCTAVE = shutil.which("octave-cli")
@@ -44,17 +45,17 @@ def make_folders(root: Path, below: str) -> tuple[Path, Path]:
         shutil.copytree(DATA / "input", results / "a-set")
         shutil.copytree(DATA / "target", clean / "A_Set")
     else:
-        images.write(clean / "stray.png", crops()[0])
+        rgb.write(clean / "stray.png", crops()[0])
     random = np.random.default_rng(0)
     for i, photo in enumerate(crops(61)):
         photo = photo[: 61 - 7 * i]
         noisy = np.clip(photo + random.normal(0, 8 * i, photo.shape), 0, 255).astype(np.uint8)
-        images.write(results / below / f"rain-{2 * i}_x2.png", noisy)
-        images.write(clean / below / f"norain-{2 * i}.png", photo)
-    images.write(results / below / "rain-10_x3.png", crops(61)[5][:26] // 2)
+        rgb.write(results / below / f"rain-{2 * i}_x2.png", noisy)
+        rgb.write(clean / below / f"norain-{2 * i}.png", photo)
+    rgb.write(results / below / "rain-10_x3.png", crops(61)[5][:26] // 2)
     halves = np.tile(luma_halves().reshape(2, 97, 3), (12, 1, 1))
-    images.write(results / below / "12.PNG", halves)
-    images.write(clean / below / "norain-12.png", np.roll(halves, 1, axis=1))
+    rgb.write(results / below / "12.PNG", halves)
+    rgb.write(clean / below / "norain-12.png", np.roll(halves, 1, axis=1))
     return results, clean
 
 
@@ -64,9 +65,9 @@ def test_octave_and_python_print_one_table(room: str, protocol: str, below: str,
     results, clean = make_folders(tmp_path, below)
     done = octave(room, results, clean, tmp_path / "octave.csv")
     assert done.returncode == 0, done.stderr
-    evaluation = evaluate.evaluate_folder(results, clean, protocol)
-    assert done.stdout == report.format_table([evaluation]) + "\n"
-    report.to_csv([evaluation], tmp_path / "python.csv")
+    evaluation = scoring.evaluate_folder(results, clean, protocol)
+    assert done.stdout == tables.format_table([evaluation]) + "\n"
+    tables.to_csv([evaluation], tmp_path / "python.csv")
     theirs, ours = lines(tmp_path / "octave.csv"), lines(tmp_path / "python.csv")
     assert list(theirs) == list(ours) and len(ours) == (8 if below == "." else 11)
     for name, line in ours.items():
@@ -89,7 +90,7 @@ def test_luma_is_that_of_octaves_image_package(tmp_path: Path) -> None:
     code = f"pkg load image; y = rgb2ycbcr(imread('{photo}')); dlmwrite('{out}', y(:, :, 1))"
     done = subprocess.run([OCTAVE or "octave-cli", "--eval", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(metrics.matlab_y(images.read(photo)), np.loadtxt(out, delimiter=","))
+    np.testing.assert_array_equal(protocols.matlab_y(rgb.read(photo)), np.loadtxt(out, delimiter=","))
 
 
 def test_octave_takes_several_sets_and_names_what_is_broken(tmp_path: Path) -> None:
@@ -101,8 +102,8 @@ def test_octave_takes_several_sets_and_names_what_is_broken(tmp_path: Path) -> N
     targets = "{" + ", ".join([repr(str(DATA / "target"))] * 2) + "}"
     done = octave("Deraining", cells, targets, tmp_path / "scores.csv")
     assert done.returncode == 1
-    sets = [evaluate.evaluate_folder(tmp_path / name, DATA / "target", "rain_y_matlab") for name in ("one", "two")]
-    table = report.format_table(sets)
+    sets = [scoring.evaluate_folder(tmp_path / name, DATA / "target", "rain_y_matlab") for name in ("one", "two")]
+    table = tables.format_table(sets)
     assert done.stdout.startswith(table + "\n") and "| 1 of 3 |" in table and "mean of 2 sets" in table
     assert "not scored: chelsea-blur" in done.stdout and "nothing was restored for 1 clean" in done.stdout
     assert lines(tmp_path / "scores.csv")["chelsea-blur"]["failure"]
@@ -112,7 +113,7 @@ def test_octave_takes_several_sets_and_names_what_is_broken(tmp_path: Path) -> N
 def test_octave_refuses_what_python_refuses(room: str, tmp_path: Path) -> None:
     shutil.copytree(DATA / "input", tmp_path / "results")
     (tmp_path / "empty").mkdir()
-    images.write(tmp_path / "results" / "stray.png", crops()[0])
+    rgb.write(tmp_path / "results" / "stray.png", crops()[0])
     for words, said in [
         ([tmp_path / "absent", DATA / "target"], "There is no folder"),
         ([tmp_path / "empty", DATA / "target"], "There are no images in"),

@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image, PngImagePlugin
 from samples import PHOTO, deep, exif, picture, png, profile, saved
 
-from mhnet import images, pictures
-from mhnet.pictures import Metadata
+from mhnet.images import pictures, rgb
+from mhnet.images.pictures import Metadata
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6">Glacier</rdf:Description></x:xmpmeta>'
 CAPTION = b"\x1c\x02\x78\x00\x07Glacier"  # IPTC-IIM, record 2, field 120
@@ -49,7 +49,7 @@ def test_orientation_is_applied_once(tmp_path: Path, kind: str, orientation: int
     expected = flips[orientation](pixels)
     read = pictures.read(source)
     np.testing.assert_allclose(read.pixels, expected, atol=25 if kind == "jpg" else 0)
-    assert images.size(source) == expected.shape[:2] == images.read(source).shape[:2]
+    assert rgb.size(source) == expected.shape[:2] == rgb.read(source).shape[:2]
     for extension in (".jpg", ".png", ".tif", ".webp"):
         result = tmp_path / f"result{extension}"
         pictures.write(result, read)
@@ -169,6 +169,6 @@ def test_fields_that_lie_on_top_of_each_other_take_no_memory(tmp_path: Path) -> 
     data = b"II*\0" + struct.pack("<IH", 8, 5001) + struct.pack("<HHII", 0x8769, 4, 1, 8) + entries + bytes(4)
     source = saved(tmp_path / "a.png", Image.fromarray(PHOTO), exif=b"Exif\0\0" + data)
     read = pictures.read(source)
-    for extension in images.IMAGE_EXTENSIONS:
+    for extension in rgb.IMAGE_EXTENSIONS:
         pictures.write(tmp_path / f"b{extension}", read)
     assert (tmp_path / "b.tif").stat().st_size < 1e6

@@ -12,16 +12,17 @@ from launch import command, finish
 from small import ROOT, make_pairs, settings
 from torch.optim import Adam
 
-from mhnet import images
-from mhnet.errors import MHNetError
-from mhnet.models.layers import LayerNorm2d
-from mhnet.rooms import train_command
-from mhnet.tasks import DEBLURRING, TASKS
+from mhnet.checkpoints.files import WeightsError, read_checkpoint
+from mhnet.checkpoints.networks import load
+from mhnet.cli.rooms import train_command
+from mhnet.core.errors import MHNetError
+from mhnet.core.tasks import DEBLURRING, TASKS
+from mhnet.images import rgb
+from mhnet.models.mhnet import LayerNorm2d
 from mhnet.train.config import ConfigError, load_config, stage_of, stages
 from mhnet.train.job import prepare
 from mhnet.train.state import BEST, LATEST
 from mhnet.train.trainer import take_step, train
-from mhnet.weights import WeightsError, load, read
 
 
 def job(tmp_path, **sections):
@@ -74,7 +75,7 @@ def test_the_average_is_what_is_kept(tmp_path):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", OPTIM={"EMA": 0.5, "EPOCHS": 2})
     folder = train(load_config(DEBLURRING, path), DEBLURRING).parent
-    latest, best = read(folder / LATEST), read(folder / BEST)
+    latest, best = read_checkpoint(folder / LATEST), read_checkpoint(folder / BEST)
     for name, tensor in best.state.items():
         assert torch.equal(tensor, latest.training[f"average.module.{name}"])
 
@@ -87,7 +88,7 @@ def test_half_precision_keeps_norms_attention_and_losses_in_full(tmp_path):
     plain, made.loss = made.loss, noting(made.loss, seen["loss"])
     inside = torch.nn.functional.layer_norm
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mhnet.models.layers.F.layer_norm", noting(inside, seen["norm"]))
+        patch.setattr("mhnet.models.mhnet.F.layer_norm", noting(inside, seen["norm"]))
         patch.setattr(network.context.attention, "weights", noting(network.context.attention.weights, seen["softmax"]))
         take_step(made, first_step(made))
     assert seen == {"convolution": {torch.bfloat16}, "softmax": {torch.float32}, "norm": {torch.float32},
@@ -112,7 +113,7 @@ def test_half_precision_trains(tmp_path):
     optim = {"OPTIMIZER": "adamw", "EPOCHS": 12, "LR_INITIAL": 2e-3, "BATCH_SIZE": 2, "GRAD_CLIP": 0.1}
     path = settings(tmp_path / "training.yml", OPTIM=optim, TRAINING={"PRECISION": "bf16", "VAL_EVERY": 12})
     train(load_config(DEBLURRING, path), DEBLURRING)
-    rows = read(tmp_path / "run" / LATEST).progress["progress"]["history"]
+    rows = read_checkpoint(tmp_path / "run" / LATEST).progress["progress"]["history"]
     assert rows[-1]["train_psnr"] > rows[0]["train_psnr"] + 3
 
 
@@ -142,7 +143,7 @@ def test_a_step_that_overflows_lowers_the_scale_and_changes_nothing(tmp_path, mo
     made.run.save(tmp_path, "deblurring", {"config": {}}, [])
     other = torch.amp.GradScaler("cpu")
     plain.run.scaler, plain.run.average = other, made.run.average
-    plain.run.resume(read(tmp_path / LATEST), tmp_path / LATEST, "deblurring", {})
+    plain.run.resume(read_checkpoint(tmp_path / LATEST), tmp_path / LATEST, "deblurring", {})
     assert other.get_scale() == 1024.0
 
 
@@ -159,7 +160,7 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_shown(tmp_path, capsy
     monkeypatch.setattr("mhnet.train.job.combined", sometimes_nan)
     folder = train(load_config(DEBLURRING, path), DEBLURRING).parent
     assert "3 steps skipped" in capsys.readouterr().out
-    latest = read(folder / LATEST)  # whose reading refuses weights that are not finite
+    latest = read_checkpoint(folder / LATEST)  # whose reading refuses weights that are not finite
     assert [row["skipped"] for row in latest.progress["progress"]["history"]] == [2, 3, 3]
     assert latest.progress["progress"]["step"] == 12
     steps = {name: int(tensor) for name, tensor in latest.training.items() if name.endswith(".step")}
@@ -172,7 +173,7 @@ def test_too_many_skipped_steps_in_a_row_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("mhnet.train.job.combined", lambda *_: lambda restored, _target: restored.mean() / 0)
     with pytest.raises(MHNetError, match=r"5 steps in a row, up to step 5, .*lower OPTIM\.LR_INITIAL"):
         train(load_config(DEBLURRING, path), DEBLURRING)
-    assert read(tmp_path / "run" / LATEST).provenance["step"] == 4
+    assert read_checkpoint(tmp_path / "run" / LATEST).provenance["step"] == 4
 
 
 def test_progressive_training_changes_crops_and_batches_by_epoch(tmp_path, capsys):
@@ -186,7 +187,7 @@ def test_progressive_training_changes_crops_and_batches_by_epoch(tmp_path, capsy
     for epoch, (patch, batch, steps) in enumerate([(32, 4, 2), (48, 2, 4), (48, 2, 4), (64, 1, 8)]):
         made.shares.epoch = epoch
         assert [tuple(crops.shape) for crops in made.batches] == [(batch, 2, 3, patch, patch)] * steps
-    rows = read(train(config, DEBLURRING).parent / LATEST).progress["progress"]["history"]
+    rows = read_checkpoint(train(config, DEBLURRING).parent / LATEST).progress["progress"]["history"]
     assert [row["step"] for row in rows] == [2, 6, 10, 18]
     assert rows[-1]["lr"] < 1e-4  # the cosine ends with the last step
     for wrong in ([1, 2, 3], [[5, 48, 2]], [[2, 48, 2], [1, 64, 1]], [[1, 48]], [[1, 48, 0]], "no"):
@@ -241,7 +242,7 @@ def test_choosing_by_a_test_set_has_to_be_asked_for(tmp_path, capsys):
         load_config(DEBLURRING, path, ["DATA.SELECT_BY_TEST_SET", "true"])
     best = train(load_config(DEBLURRING, path, [*named, "DATA.SELECT_BY_TEST_SET", "true"]), DEBLURRING)
     assert "6 validation images of a test set, which chooses the weights" in capsys.readouterr().out
-    assert read(best).provenance["config"]["DATA"]["SELECT_BY_TEST_SET"] is True
+    assert read_checkpoint(best).provenance["config"]["DATA"]["SELECT_BY_TEST_SET"] is True
 
 
 def test_another_runs_folder_is_refused_before_its_first_checkpoint_too(tmp_path, monkeypatch):
@@ -293,7 +294,7 @@ def test_tensorboard_shows_scalars_and_the_same_images_every_time(tmp_path):
     pictures = []
     for number, event in enumerate(shown):
         (tmp_path / f"{number}.png").write_bytes(event.encoded_image_string)
-        pictures.append(images.read(tmp_path / f"{number}.png"))
+        pictures.append(rgb.read(tmp_path / f"{number}.png"))
     width = pictures[0].shape[1] // 3
     assert all((one[:, :width] == pictures[0][:, :width]).all() for one in pictures)  # degraded
     assert all((one[:, 2 * width :] == pictures[0][:, 2 * width :]).all() for one in pictures)  # target
@@ -331,7 +332,7 @@ def test_every_start_of_a_run_is_noted(tmp_path):
     assert starts[0]["run"] == starts[1]["run"]
     assert starts[0]["packages"]["torch"] == version("torch")
     assert {"command", "revision", "python", "device", "processes"} <= set(starts[0])
-    assert read(folder / BEST).provenance["revision"] == starts[0]["revision"]
+    assert read_checkpoint(folder / BEST).provenance["revision"] == starts[0]["revision"]
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)

@@ -17,9 +17,9 @@ from pages import PAGES, Block, blocks, commands, inline_commands
 from sandbox import Outcome, lay_out, python, run
 from small import ROOT
 
-from mhnet import rooms
-from mhnet.cli import parser
-from mhnet.tasks import TASKS
+from mhnet.cli import rooms
+from mhnet.cli.main import parser
+from mhnet.core.tasks import TASKS
 from mhnet.train.config import load_config
 
 ROOMS = {task.folder: task for task in TASKS.values()}

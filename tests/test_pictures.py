@@ -11,18 +11,18 @@ from PIL import Image
 from samples import ALPHA, HEIGHT, PHOTO, RNG, WIDTH, deep, exif, picture, png, profile, saved
 from small import PHOTOS
 
-from mhnet import images, pictures
-from mhnet.images import ImageError
-from mhnet.pictures import Picture
+from mhnet.images import pictures, rgb
+from mhnet.images.pictures import Picture
+from mhnet.images.rgb import ImageError
 
 LOSSLESS = [".bmp", ".png", ".tif", ".tiff", ".webp"]
 
 
 def test_every_photo_is_as_other_decoders_see_it(tmp_path: Path) -> None:
-    for source in images.find_images(PHOTOS):
+    for source in rgb.find_images(PHOTOS):
         photo = Image.open(source)
         np.testing.assert_array_equal(pictures.read(source).pixels, np.asarray(photo))
-        np.testing.assert_array_equal(pictures.read(source).pixels, images.read(source))
+        np.testing.assert_array_equal(pictures.read(source).pixels, rgb.read(source))
         for extension in LOSSLESS:
             path = saved(tmp_path / f"a{extension}", photo, **({"lossless": True} if extension == ".webp" else {}))
             np.testing.assert_array_equal(pictures.read(path).pixels, np.asarray(photo))
@@ -188,7 +188,7 @@ def test_16_bit_tiffs_of_other_programs(tmp_path: Path, layout: str, endian: str
     if found.alpha is not None:
         np.testing.assert_array_equal(found.alpha, alpha)
     eight = np.round(pixels / 257).astype(np.uint8)
-    np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), np.broadcast_to(eight, PHOTO.shape))
+    np.testing.assert_array_equal(rgb.read(tmp_path / "a.tif"), np.broadcast_to(eight, PHOTO.shape))
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -219,7 +219,7 @@ def test_several_frames_are_refused(tmp_path: Path, kind: str) -> None:
     path = saved(tmp_path / f"a.{kind}", frames[0], save_all=True, append_images=frames[1:])
     with pytest.raises(ImageError, match=rf"a\.{kind} has 3 (frames|pages).*files of their own"):
         pictures.read(path)
-    assert images.read(path).shape == PHOTO.shape
+    assert rgb.read(path).shape == PHOTO.shape
 
 
 def test_previews_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_previews_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
 def test_other_numbers_are_refused_in_a_sentence(tmp_path: Path, channels: int, dtype: type) -> None:
     values = np.full((20, 30, channels), np.nan if np.issubdtype(dtype, np.floating) else 7).astype(dtype)
     tifffile.imwrite(tmp_path / "a.tif", values.squeeze(), photometric="rgb" if channels == 3 else "minisblack")
-    for read in (pictures.read, images.read):
+    for read in (pictures.read, rgb.read):
         with pytest.raises(ImageError, match=r"a\.tif is damaged or of a rare kind \(its samples have \d+ bits"):
             read(tmp_path / "a.tif")
 
@@ -268,7 +268,7 @@ def test_tiffs_whose_header_promises_too_much(tmp_path: Path, bits: int) -> None
         if whole:
             np.testing.assert_array_equal(pictures.read(path).pixels, pixels)
         else:
-            for read in (pictures.read, images.read):
+            for read in (pictures.read, rgb.read):
                 with pytest.raises(ImageError, match="truncated"):
                     read(path)
 
@@ -276,7 +276,7 @@ def test_tiffs_whose_header_promises_too_much(tmp_path: Path, bits: int) -> None
 def test_sides_that_are_absurd_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(np.zeros((1, (1 << 20) + 1), np.uint8), 0, 8))
-    for act in (pictures.read, images.read, images.size):
+    for act in (pictures.read, rgb.read, rgb.size):
         with pytest.raises(ImageError, match=r"has 1×1048577 pixels, more than .* a side"):
             act(path)
 

@@ -12,12 +12,13 @@ import torch
 from launch import command, finish, start
 from small import ROOT, make_pairs, settings
 
-from mhnet.errors import MHNetError
-from mhnet.tasks import DEBLURRING
+from mhnet.checkpoints.files import read_checkpoint
+from mhnet.checkpoints.networks import load
+from mhnet.core.errors import MHNetError
+from mhnet.core.tasks import DEBLURRING
 from mhnet.train.config import load_config
 from mhnet.train.processes import make_accelerator
 from mhnet.train.state import BEST, LATEST
-from mhnet.weights import load, read
 
 VALIDATE = """
 import sys, torch
@@ -73,7 +74,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 6})
     finish(command(path, tmp_path / "whole"))
     finish(command(path, tmp_path / "parts", "TRAINING.MAX_MINUTES", "1e-4"))
-    assert read(tmp_path / "parts" / LATEST).provenance["epoch"] == 1
+    assert read_checkpoint(tmp_path / "parts" / LATEST).provenance["epoch"] == 1
     assert "resuming after epoch 1, step 2" in finish(command(path, tmp_path / "parts", processes=2))
     losses = [[float(row["train_psnr"]) for row in table(tmp_path / name)] for name in ("whole", "parts")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)

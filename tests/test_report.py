@@ -16,10 +16,12 @@ import pytest
 from small import PHOTOS, ROOT
 from test_metrics import DATA, EXPECTED
 
-from mhnet import cli, images, perceptual, report, sheets
-from mhnet.errors import MHNetError
-from mhnet.evaluate import Evaluation, Failure, Row, evaluate_folder
-from mhnet.tasks import TASKS, known_set
+from mhnet.cli.main import main
+from mhnet.core.errors import MHNetError
+from mhnet.core.tasks import TASKS, known_set
+from mhnet.evaluation import lpips, sheets, tables
+from mhnet.evaluation.scoring import Evaluation, Failure, Row, evaluate_folder
+from mhnet.images import rgb
 
 INPUT, TARGET = str(DATA / "input"), str(DATA / "target")
 
@@ -33,7 +35,7 @@ def rain_sets() -> list[Evaluation]:
 
 def test_table_of_several_sets() -> None:
     sets = rain_sets()
-    assert report.format_table(sets).splitlines() == [
+    assert tables.format_table(sets).splitlines() == [
         "| set            | protocol      | images | PSNR (dB) |   SSIM |",
         "|----------------|---------------|-------:|----------:|-------:|",
         "| Test100        | rain_y_matlab |      2 |     31.00 | 0.9200 |",
@@ -41,38 +43,38 @@ def test_table_of_several_sets() -> None:
         "| mean of 2 sets | rain_y_matlab |        |     33.00 | 0.9450 |",
     ]
     sets[1].protocol = "y_float"
-    assert "mean" not in report.format_table(sets)
+    assert "mean" not in tables.format_table(sets)
     sets[1].protocol, sets[1].method = "rain_y_matlab", "MHNet (TLC)"
-    assert "mean" not in report.format_table(sets) and "| Rain100L | MHNet (TLC) |" in report.format_table(sets)
+    assert "mean" not in tables.format_table(sets) and "| Rain100L | MHNet (TLC) |" in tables.format_table(sets)
 
 
 def test_identical_images_are_listed() -> None:
     evaluation = Evaluation("Test100", "y_float", [Row("a", math.inf, 1.0), Row("b", 30.0, 0.5)])
     note = "Test100: left out of the mean PSNR because they equal the clean: a"
-    assert report.format_table([evaluation]).endswith(note)
-    assert "equal to the clean, not in the mean PSNR: a" in report.latex([evaluation])
+    assert tables.format_table([evaluation]).endswith(note)
+    assert "equal to the clean, not in the mean PSNR: a" in tables.latex([evaluation])
     alone = Evaluation("x", "y_float", [Row("a", math.inf, 1.0)])
-    assert json.loads(report.to_json([alone]))["sets"][0]["psnr"] is None
+    assert json.loads(tables.to_json([alone]))["sets"][0]["psnr"] is None
 
 
 def test_the_papers_figures_stand_beside_ours_and_are_said_to_be_quoted() -> None:
     sets = rain_sets()
     for one in sets:
         one.known = known_set(one.name)
-    header, _, test100, rain100l, mean = report.format_table(sets).splitlines()
+    header, _, test100, rain100l, mean = tables.format_table(sets).splitlines()
     assert header.endswith("| MHNet's paper (quoted) |     difference |")
     assert test100.endswith("|          31.19 / 0.903 | -0.19 / +0.017 |")
     assert rain100l.endswith("|          39.47 / 0.984 | -4.47 / -0.014 |")
     assert "|          35.33 / 0.944 | -2.33 / +0.00" in mean
-    quoted = json.loads(report.to_json(sets))["sets"][0]["published"]
+    quoted = json.loads(tables.to_json(sets))["sets"][0]["published"]
     assert quoted == {"psnr": 31.19, "ssim": 0.903, "quoted_from": "arXiv 2302.09554v1"}
     # Without an SSIM in the paper; by another protocol; for the degraded images.
     gopro = Evaluation("GoPro", "gopro_rgb_matlab", [Row("1", 33.0, 0.96)], known=known_set("GoPro"))
-    assert report.format_table([gopro]).endswith("|              33.19 / – |  -0.19 / – |")
+    assert tables.format_table([gopro]).endswith("|              33.19 / – |  -0.19 / – |")
     gopro.protocol = "rgb_channel_mean"
-    assert "quoted" not in report.format_table([gopro])
+    assert "quoted" not in tables.format_table([gopro])
     gopro.protocol, gopro.method = "gopro_rgb_matlab", "input"
-    assert "quoted" not in report.format_table([gopro])
+    assert "quoted" not in tables.format_table([gopro])
 
 
 def test_the_readme_quotes_the_same_figures() -> None:
@@ -93,7 +95,7 @@ def test_a_latex_row_says_what_it_is_and_what_speaks_against_it() -> None:
     sets = rain_sets()
     sets[1].known = known_set("Rain100L")
     sets[1].method = sets[0].method = "Our_net & 50%"
-    what, columns, *doubts, row = report.latex(sets).splitlines()
+    what, columns, *doubts, row = tables.latex(sets).splitlines()
     assert what.startswith("% PSNR (dB) & SSIM by rain_y_matlab: rounded luma") and "OpenCV" in what
     assert columns == "% Test100 (2 images) | Rain100L (1 images) | unweighted mean of 2 sets"
     assert [doubt.partition(": ")[2] for doubt in doubts] == [
@@ -102,13 +104,13 @@ def test_a_latex_row_says_what_it_is_and_what_speaks_against_it() -> None:
     ]
     assert row == r"Our\_net \& 50\% & 31.00 & 0.920 & 35.00 & 0.970 & 33.00 & 0.945 \\"
     whole = Evaluation("mine", "y_float", [Row("1", 30.0, 0.9)])
-    assert len(report.latex([whole]).splitlines()) == 3
+    assert len(tables.latex([whole]).splitlines()) == 3
 
 
 def test_evaluate_prints_and_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--protocol", "rain_y_matlab", "y_float", "--set", "Rain100L", "mine", "--inputs", INPUT, INPUT]
     out = tmp_path / "report"
-    assert cli.main(["evaluate", INPUT, TARGET, INPUT, TARGET, *words, "--report", str(out)]) == 0
+    assert main(["evaluate", INPUT, TARGET, INPUT, TARGET, *words, "--report", str(out)]) == 0
     shown, warned = capsys.readouterr()
     assert warned == "warning: Rain100L has 3 images here, the set Rain100L has 100\n"
     table, latex = (out / "summary.md").read_text(), (out / "summary.tex").read_text()
@@ -138,13 +140,13 @@ def test_evaluate_prints_and_writes_what_it_says(tmp_path: Path, capsys: pytest.
     ],
 )
 def test_mistakes_are_one_sentence(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["evaluate", *words]) == 1
+    assert main(["evaluate", *words]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error and error.count("\n") == 1
 
 
 def test_an_error_map_is_black_where_nothing_differs_and_white_where_much_does() -> None:
-    photo = images.read(images.find_images(PHOTOS)[0])[:64, :64] // 2
+    photo = rgb.read(rgb.find_images(PHOTOS)[0])[:64, :64] // 2
     other = photo.copy()
     other[:32, :, 1] += sheets.ERROR_RANGE
     drawn = sheets.error_map(other, photo)
@@ -157,10 +159,10 @@ def test_an_error_map_is_black_where_nothing_differs_and_white_where_much_does()
 def test_a_sheet_shows_the_worst_and_the_best_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, shown: list[str]
 ) -> None:
-    photo = images.read(images.find_images(PHOTOS)[0])[:40, :60]
+    photo = rgb.read(rgb.find_images(PHOTOS)[0])[:40, :60]
     for level, name in enumerate("edcba"):
         for folder, change in (("target", 0), ("results", 4 * level), ("inputs", 50)):
-            images.write(tmp_path / folder / f"{name}.png", np.maximum(photo, change))
+            rgb.write(tmp_path / folder / f"{name}.png", np.maximum(photo, change))
     results, target = tmp_path / "results", tmp_path / "target"
     evaluation = evaluate_folder(results, target, "gopro_rgb_matlab", inputs_dir=tmp_path / "inputs")
     titles: list[str] = []
@@ -168,17 +170,17 @@ def test_a_sheet_shows_the_worst_and_the_best_once(
     def noted(rows: Any, headers: Any, captions: Any, path: Path) -> None:
         for title, pictures in rows:
             titles.append(title)
-            wanted = [images.read(tmp_path / kind / f"{title[-1]}.png") for kind in ("inputs", "results", "target")]
+            wanted = [rgb.read(tmp_path / kind / f"{title[-1]}.png") for kind in ("inputs", "results", "target")]
             assert all((a == b).all() for a, b in zip(pictures, wanted, strict=False)) and len(pictures) == 4
         assert headers[:3] == ["input", "result", "target"] and "gopro_rgb_matlab" in captions[0][1]
         sheets_drawn(rows, headers, captions, path)
 
     sheets_drawn = sheets.before_after
     monkeypatch.setattr(sheets, "before_after", noted)
-    report.worst_and_best(evaluation, tmp_path / "sheet.jpg", count)
+    tables.worst_and_best(evaluation, tmp_path / "sheet.jpg", count)
     drawn = [re.sub(r"(\w)\w+ (\d): ", r"\1\2 ", title) for title in titles]
     assert drawn == (shown if count == 2 else [*shown, "b1 e", "b2 d"])
-    assert images.size(tmp_path / "sheet.jpg")[1] == 1760
+    assert rgb.size(tmp_path / "sheet.jpg")[1] == 1760
 
 
 def test_without_lpips_or_its_weights_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,10 +189,10 @@ def test_without_lpips_or_its_weights_there_is_a_sentence(monkeypatch: pytest.Mo
 
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(MHNetError, match=r"pip install 'mhnet\[lpips\]'"):
-        perceptual.load_lpips()
+        lpips.load_lpips()
     monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=offline))
     with pytest.raises(MHNetError, match=r"not known.*alexnet-owt-7be5be79\.pth into .*checkpoints"):
-        perceptual.load_lpips()
+        lpips.load_lpips()
 
 
 def test_lpips_stands_in_tables_and_files(
@@ -200,12 +202,12 @@ def test_lpips_stands_in_tables_and_files(
     lpips = pytest.importorskip("lpips")
     real = lpips.LPIPS
     monkeypatch.setattr(lpips, "LPIPS", lambda **options: real(pnet_rand=True, **options))
-    distance = perceptual.load_lpips()
-    photo = images.read(DATA / "target" / "chelsea-blur.png")
+    distance = lpips.load_lpips()
+    photo = rgb.read(DATA / "target" / "chelsea-blur.png")
     assert distance(photo, photo) == 0 < distance(photo, photo[::-1].copy())
     with pytest.raises(MHNetError, match="30×40"):
         distance(photo[:30, :40], photo[:30, :40])
     words = ["evaluate", INPUT, TARGET, "--protocol", "y_float", "--lpips", "--csv", str(tmp_path / "scores.csv")]
-    assert cli.main(words) == 0
+    assert main(words) == 0
     figures = [float(row["lpips"]) for row in csv.DictReader((tmp_path / "scores.csv").open())]
     assert f"{np.mean(figures):.4f} |" in capsys.readouterr().out and min(figures) > 0

@@ -15,13 +15,15 @@ import pytest
 from small import PHOTOS, crops, make_pairs
 from test_tiles import small_network
 
-from mhnet import images, pictures, shipped
-from mhnet.cli import main
-from mhnet.errors import MHNetError
-from mhnet.pictures import Picture
+from mhnet.checkpoints import bundled
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import write_checkpoint
+from mhnet.cli.main import main
+from mhnet.core.errors import MHNetError
+from mhnet.images import pictures, rgb
+from mhnet.images.pictures import Picture
 from mhnet.restore.plan import plan
 from mhnet.restore.restorer import Restorer
-from mhnet.weights import Checkpoint, write
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="permissions and signals of Linux")
 
@@ -29,7 +31,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="permissions and sign
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     network, path = small_network(), tmp_path_factory.mktemp("weights") / "net.safetensors"
-    write(path, Checkpoint(network.args, network.state_dict(), "deraining"))
+    write_checkpoint(path, Checkpoint(network.args, network.state_dict(), "deraining"))
     return path
 
 
@@ -37,9 +39,9 @@ def weights(tmp_path_factory) -> Path:
 def photos(tmp_path: Path) -> Path:
     """A folder of small photos with subfolders, and files that are none."""
     for name, crop in zip(["a.png", "b.jpg", "sub/c.png", "sub/deep/d.webp"], crops(), strict=False):
-        images.write(tmp_path / "in" / name, crop)
+        rgb.write(tmp_path / "in" / name, crop)
     (tmp_path / "in" / "notes.txt").write_text("not an image")
-    images.write(tmp_path / "in" / ".hidden.png", crops()[0])
+    rgb.write(tmp_path / "in" / ".hidden.png", crops()[0])
     return tmp_path / "in"
 
 
@@ -57,20 +59,20 @@ def test_a_folder_is_mirrored_and_its_originals_stay(tmp_path, photos, weights, 
     assert names(tmp_path / "out") == ["a.png", "b.jpg", "sub/c.png", "sub/deep/d.webp"]
     assert "4 restored" in capsys.readouterr().out
     assert {name: (photos / name).read_bytes() for name in names(photos)} == before
-    wanted = Restorer.from_weights(weights)(images.read(photos / "sub" / "c.png"))
-    np.testing.assert_array_equal(images.read(tmp_path / "out" / "sub" / "c.png"), wanted)
+    wanted = Restorer.from_weights(weights)(rgb.read(photos / "sub" / "c.png"))
+    np.testing.assert_array_equal(rgb.read(tmp_path / "out" / "sub" / "c.png"), wanted)
 
 
 def test_local_statistics_are_as_noted_unless_an_option_says_otherwise(tmp_path):
     network, weights = small_network(), tmp_path / "net.safetensors"
-    write(weights, Checkpoint(network.args, network.state_dict(), None, {"local_statistics": 24}))
-    images.write(tmp_path / "a.png", crops()[0])
+    write_checkpoint(weights, Checkpoint(network.args, network.state_dict(), None, {"local_statistics": 24}))
+    rgb.write(tmp_path / "a.png", crops()[0])
     for patch, options in ((24, []), (24, ["--tlc"]), (None, ["--no-tlc"])):
         out, page = tmp_path / "out.png", tmp_path / "page.html"
         words = ["-o", out, "--weights", weights, "--report", page, "--overwrite", *options]
         assert restore(tmp_path / "a.png", *words) == 0
         wanted = Restorer(small_network(), local_statistics=patch)(crops()[0])
-        np.testing.assert_array_equal(images.read(out), wanted)
+        np.testing.assert_array_equal(rgb.read(out), wanted)
         assert ("on, as for patches of 24" in page.read_text()) == (patch == 24)
 
 
@@ -78,20 +80,20 @@ def test_what_is_whole_is_skipped_and_what_is_not_is_made(tmp_path, photos, weig
     out = tmp_path / "out"
     assert restore(photos, "-o", out, "--weights", weights) == 0
     whole = (out / "sub" / "c.png").read_bytes()
-    images.write(out / "a.png", crops()[5])  # whole, whoever made it
+    rgb.write(out / "a.png", crops()[5])  # whole, whoever made it
     (out / "b.jpg").write_bytes((out / "b.jpg").read_bytes()[:900])  # cut short by something else
-    images.write(out / "sub" / "c.png", crops(40)[0])  # of another image
+    rgb.write(out / "sub" / "c.png", crops(40)[0])  # of another image
     capsys.readouterr()
     assert restore(photos, "-o", out, "--weights", weights, "--json") == 0
     told = {Path(line["source"]).name: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
     assert {name: line["status"] for name, line in told.items()} == {
         "a.png": "skipped", "b.jpg": "restored", "c.png": "restored", "d.webp": "skipped"}  # fmt: skip
     assert set(told["a.png"]) == {"source", "result", "status", "seconds", "tile", "reason", "notes"}
-    np.testing.assert_array_equal(images.read(out / "a.png"), crops()[5])
+    np.testing.assert_array_equal(rgb.read(out / "a.png"), crops()[5])
     assert (out / "sub" / "c.png").read_bytes() == whole
     assert restore(photos, "-o", out, "--weights", weights, "--overwrite", "--quiet") == 0
     assert capsys.readouterr().out == ""
-    assert (images.read(out / "a.png") != crops()[5]).any()
+    assert (rgb.read(out / "a.png") != crops()[5]).any()
 
 
 def test_bad_files_are_told_at_the_end_and_the_rest_is_done(tmp_path, photos, weights, capsys):
@@ -131,7 +133,7 @@ def test_where_results_go(photos, weights, monkeypatch, words, files):
     before = set(names(photos))
     assert restore(*words, "--weights", weights) == 0
     assert sorted(set(names(photos)) - before) == files
-    assert all(images.read(photos / name).shape == (72, 72, 3) for name in files)
+    assert all(rgb.read(photos / name).shape == (72, 72, 3) for name in files)
 
 
 def test_a_folder_of_results_within_the_inputs_is_left_alone(photos, weights):
@@ -166,18 +168,18 @@ def test_originals_are_never_replaced(tmp_path, photos, weights, capsys, way):
 
 
 def test_two_inputs_for_one_result_are_refused_before_any_work(tmp_path, photos, weights, capsys):
-    images.write(photos / "a.jpg", crops()[3])
+    rgb.write(photos / "a.jpg", crops()[3])
     assert restore(photos, "-o", tmp_path / "out", "--weights", weights, "--format", "png") == 1
     assert "would both become" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    images.write(photos / "sub" / "a.png", crops()[3])
+    rgb.write(photos / "sub" / "a.png", crops()[3])
     assert restore(photos / "a.png", photos / "sub" / "a.png", "-o", tmp_path / "out", "--weights", weights) == 1
     assert "would both become" in capsys.readouterr().err
     assert len(plan([str(photos / "a.png")] * 2, tmp_path / "out")) == 1  # twice the same is once
 
 
 def test_mistakes_are_one_sentence_each(tmp_path, photos, weights, capsys, monkeypatch):
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
     (tmp_path / "empty").mkdir()
     given = ["--weights", weights]
     for words, said in [
@@ -207,7 +209,7 @@ def test_mistakes_are_one_sentence_each(tmp_path, photos, weights, capsys, monke
 def test_weights_of_another_task_are_used_with_a_warning(tmp_path, photos, weights, capsys, monkeypatch):
     assert restore(photos / "a.png", "-o", tmp_path / "x.png", "--weights", weights, "--task", "deblur") == 0
     assert "was trained for deraining, not for deblurring" in capsys.readouterr().err
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
     shutil.copy(weights, tmp_path / "derain-small.safetensors")
     assert restore(photos / "a.png", "-o", tmp_path / "y.png", "--task", "derain") == 0
     assert capsys.readouterr().err == ""
@@ -257,7 +259,7 @@ def test_strange_names(tmp_path, weights, capsys):
     folder = tmp_path / "in"
     strange = ["with space.png", "line\nbreak.png", "[1].png", "-o.png", "ünï.png", os.fsdecode(b"raw\xff.png")]
     for name in strange:
-        images.write(folder / name, crops()[0])
+        rgb.write(folder / name, crops()[0])
     (folder / "circle").symlink_to(folder)
     assert restore(folder, "-o", tmp_path / "out", "--weights", weights, "--json") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(strange)
@@ -297,9 +299,9 @@ def test_a_full_disk_stops_the_work(tmp_path, photos, weights, capsys, monkeypat
 
 @linux
 def test_an_interrupted_folder_goes_on_where_it_was(tmp_path, weights):
-    photo, count = images.read(PHOTOS / "lake-sherburne.jpg"), 30  # more than a busy machine does before it looks
+    photo, count = rgb.read(PHOTOS / "lake-sherburne.jpg"), 30  # more than a busy machine does before it looks
     for i in range(count):
-        images.write(tmp_path / "in" / f"{i}.png", np.roll(photo, i))
+        rgb.write(tmp_path / "in" / f"{i}.png", np.roll(photo, i))
     words = [sys.executable, "-m", "mhnet", "restore", "in", "-o", "out", "--weights", weights, "--json"]
     running = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "out").glob("[0-9]*.png")) and running.poll() is None:

@@ -8,15 +8,18 @@ from small import PHOTOS
 from test_tiles import small_network
 from torch import Tensor, nn
 
-from mhnet import images, shipped
-from mhnet.errors import MHNetError
+from mhnet.checkpoints import bundled
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import WeightsError, write_checkpoint
+from mhnet.checkpoints.networks import load
+from mhnet.core.errors import MHNetError
+from mhnet.images import rgb
 from mhnet.models import MHNet
 from mhnet.restore import memory
 from mhnet.restore.precision import PRECISIONS, choose_precision, computing_in
 from mhnet.restore.restorer import Restorer, RestoreWarning
-from mhnet.weights import Checkpoint, WeightsError, load, write
 
-PHOTO = images.read(PHOTOS / "roman-colosseum.jpg")[:100, :150]
+PHOTO = rgb.read(PHOTOS / "roman-colosseum.jpg")[:100, :150]
 CPU = torch.device("cpu")
 
 
@@ -178,7 +181,7 @@ def test_ticks_count_the_tiles(network):
 
 
 def test_a_restorer_from_a_file(tmp_path, network):
-    write(tmp_path / "net.safetensors", Checkpoint(network.args, network.state_dict(), "deraining"))
+    write_checkpoint(tmp_path / "net.safetensors", Checkpoint(network.args, network.state_dict(), "deraining"))
     restorer = Restorer.from_weights(tmp_path / "net.safetensors", "auto", precision="fp32", tile=96)
     assert restorer.task == "deraining" and len(restorer.identity) == 64
     np.testing.assert_array_equal(restorer(PHOTO), Restorer(network, tile=96)(PHOTO))
@@ -187,10 +190,10 @@ def test_a_restorer_from_a_file(tmp_path, network):
 
 
 def test_weights_that_ship_are_known_by_name(tmp_path, network, monkeypatch):
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
     with pytest.raises(MHNetError, match=r"No weights for deblurring ship .* --weights"):
         load("deblur-small")
-    write(tmp_path / "derain-small.safetensors", Checkpoint(network.args, network.state_dict(), "deraining"))
+    write_checkpoint(tmp_path / "derain-small.safetensors", Checkpoint(network.args, network.state_dict(), "deraining"))
     assert load("derain-small").args == network.args
     assert Restorer.from_weights("derain-small").task == "deraining"
     with pytest.raises(WeightsError, match="derain-large"):

@@ -15,13 +15,14 @@ import torch
 from launch import command, finish, kill, start
 from small import make_pairs, settings
 
-from mhnet.errors import MHNetError
-from mhnet.tasks import DEBLURRING
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import WeightsError, checksum, read_checkpoint
+from mhnet.core.errors import MHNetError
+from mhnet.core.tasks import DEBLURRING
 from mhnet.train.config import load_config
-from mhnet.train.state import BEST, LATEST, PREVIOUS, checksum, read_latest
+from mhnet.train.state import BEST, LATEST, PREVIOUS, read_latest
 from mhnet.train.stop import Stopped
 from mhnet.train.trainer import train
-from mhnet.weights import Checkpoint, WeightsError, read
 
 EVERYTHING = {
     "DATA": {"REPEAT": 8, "WORKERS": 2},
@@ -75,9 +76,9 @@ def test_a_run_killed_at_random_steps_ends_as_one_that_was_not(tmp_path, process
     for half in (".tmp0aB9zZ", f".123-next_{LATEST}", ".123-metrics.csv"):
         (parts / half).write_bytes(b"{")
     assert "resuming after epoch" in finish(command(path, parts, processes=processes))
-    same(read(whole / LATEST), read(parts / LATEST))
+    same(read_checkpoint(whole / LATEST), read_checkpoint(parts / LATEST))
     for name in (BEST, PREVIOUS):
-        assert checksum(read(whole / name).state) == checksum(read(parts / name).state)
+        assert checksum(read_checkpoint(whole / name).state) == checksum(read_checkpoint(parts / name).state)
     assert not list(parts.glob(".*"))  # what was half-written when it was killed is gone
     rows = [list(csv.DictReader((folder / "metrics.csv").open())) for folder in (whole, parts)]
     for row in (row for table in rows for row in table):
@@ -99,7 +100,7 @@ def test_a_run_that_is_asked_to_stop_saves_first(tmp_path, number):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
     assert err == ""
-    step = read(tmp_path / "run" / LATEST).progress["progress"]["step"]
+    step = read_checkpoint(tmp_path / "run" / LATEST).progress["progress"]["step"]
     assert f"stopped by {number.name} and saved after step {step}: the same command goes on" in out
     process = start(command(path, tmp_path / "run", "OPTIM.EPOCHS", 200))
     while "resuming" not in (line := process.stdout.readline()):  # type: ignore[union-attr]
@@ -112,14 +113,14 @@ def test_a_stopped_run_goes_on_within_its_epoch(tmp_path, monkeypatch):
     """Stopped after every single step, it still ends as one that never was."""
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", DATA={"REPEAT": 4}, OPTIM={"EPOCHS": 3})
-    whole = read(train(load_config(DEBLURRING, path), DEBLURRING).parent / LATEST)
+    whole = read_checkpoint(train(load_config(DEBLURRING, path), DEBLURRING).parent / LATEST)
     parts = load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "parts")])
     monkeypatch.setattr("mhnet.train.trainer.StopRequest.__enter__", lambda self: setattr(self, "number", 15) or self)
     for step in range(1, 13):
         with pytest.raises(Stopped, match=f"SIGTERM and saved after step {step}:"):
             train(parts, DEBLURRING)
     monkeypatch.undo()
-    same(whole, read(train(parts, DEBLURRING).parent / LATEST))
+    same(whole, read_checkpoint(train(parts, DEBLURRING).parent / LATEST))
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
@@ -127,7 +128,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
     path = settings(tmp_path / "training.yml")
     config = load_config(DEBLURRING, path)
     folder = train(config, DEBLURRING).parent
-    whole, data = read(folder / LATEST), (folder / LATEST).read_bytes()
+    whole, data = read_checkpoint(folder / LATEST), (folder / LATEST).read_bytes()
     flipped = bytearray(data)
     flipped[-1000] ^= 1
     for damaged in (data[: len(data) // 2], bytes(flipped), b""):
@@ -137,12 +138,12 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
         out = capsys.readouterr().out
         assert f"warning: {folder / LATEST}" in out
         assert f"going on from {PREVIOUS}" in out
-        same(whole, read(folder / LATEST))
+        same(whole, read_checkpoint(folder / LATEST))
         shutil.copy(tmp_path / PREVIOUS, folder / PREVIOUS)
-        whole = read(folder / LATEST)
+        whole = read_checkpoint(folder / LATEST)
     (folder / LATEST).unlink()  # killed between the two renamings of a save
     train(config, DEBLURRING)
-    same(whole, read(folder / LATEST))
+    same(whole, read_checkpoint(folder / LATEST))
     (folder / LATEST).write_bytes(b"")
     (folder / PREVIOUS).write_bytes(data[:100])
     with pytest.raises(WeightsError, match=r"latest.*previous.*remove it to start afresh"):
@@ -172,8 +173,11 @@ def test_a_full_disk_leaves_the_checkpoints_before_whole(tmp_path):
     finally:
         subprocess.run(["umount", disk], check=True)
     moved = load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "elsewhere"), "TRAINING.VAL_EVERY", "1"])
-    again = read(train(moved, DEBLURRING).parent / LATEST)
-    same(again, read(train(load_config(DEBLURRING, path, ["TRAINING.VAL_EVERY", "1"]), DEBLURRING).parent / LATEST))
+    again = read_checkpoint(train(moved, DEBLURRING).parent / LATEST)
+    same(
+        again,
+        read_checkpoint(train(load_config(DEBLURRING, path, ["TRAINING.VAL_EVERY", "1"]), DEBLURRING).parent / LATEST),
+    )
 
 
 CRASHING = """

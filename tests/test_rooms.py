@@ -13,18 +13,19 @@ import torch
 from reference import PLAIN
 from small import ROOT, crops, make_pairs, settings
 
-from mhnet import images
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import write_checkpoint
+from mhnet.cli.rooms import default_weights, evaluate_command, test_command
+from mhnet.core.devices import choose_device
+from mhnet.core.errors import MHNetError
+from mhnet.core.tasks import DEBLURRING, DERAINING, TASKS
 from mhnet.data.pairs import Pair
 from mhnet.data.testsets import find_test_sets as find_sets
-from mhnet.devices import choose_device
-from mhnet.errors import MHNetError
-from mhnet.evaluate import evaluate_folder, evaluate_pairs
+from mhnet.evaluation.scoring import evaluate_folder, evaluate_pairs
+from mhnet.images import rgb
 from mhnet.models import MHNet, use_local_statistics
 from mhnet.restore.folders import restore_files
 from mhnet.restore.restorer import Restorer
-from mhnet.rooms import default_weights, evaluate_command, test_command
-from mhnet.tasks import DEBLURRING, DERAINING, TASKS
-from mhnet.weights import Checkpoint, write
 
 test_command.__test__ = False  # type: ignore[attr-defined]
 
@@ -40,7 +41,7 @@ def weights(tmp_path: Path) -> Path:
     network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
     with torch.no_grad():
         network.tail.weight *= 0.02
-    write(tmp_path / "net.safetensors", Checkpoint(network.args, network.state_dict()))
+    write_checkpoint(tmp_path / "net.safetensors", Checkpoint(network.args, network.state_dict()))
     return tmp_path / "net.safetensors"
 
 
@@ -69,7 +70,7 @@ def test_train_test_and_evaluate_end_to_end(tmp_path, room):
         assert re.search(rf"\| {name} +\| {method} +\| {protocol} +\| +3 \|", tested.stdout), tested.stdout
     assert "MHNet's paper (quoted)" in tested.stdout
     assert tested.stderr.startswith("warning:")  # three images are not the whole set
-    results = images.find_images(here / "results" / name)
+    results = rgb.find_images(here / "results" / name)
     assert [path.name for path in results] == ["scene0-0.png", "scene1-1.png", "scene2-2.png"]
     scored = run(here / "evaluate_PSNR_SSIM.py", "--report", tmp_path / "report", cwd=elsewhere)
     table = [line for line in scored.stdout.splitlines() if line.startswith(f"| {name} ")]
@@ -170,7 +171,7 @@ def test_a_split_folder_is_known_by_the_one_above(tmp_path):
 
 def test_ambiguous_and_misplaced_images_are_refused(tmp_path):
     for extension in ("jpg", "png"):
-        images.write(tmp_path / "photos" / f"a.{extension}", crops()[0])
+        rgb.write(tmp_path / "photos" / f"a.{extension}", crops()[0])
     with pytest.raises(MHNetError, match="would have one result"):
         find_sets(DERAINING, tmp_path / "photos", None)
     make_pairs(tmp_path / "several", count=2)
@@ -191,7 +192,7 @@ def test_only_the_degraded_side_is_restored_where_there_is_no_clean_one(tmp_path
 
 
 def test_originals_are_never_replaced(tmp_path, weights, capsys):
-    images.write(tmp_path / "photos" / "me.png", crops()[0])
+    rgb.write(tmp_path / "photos" / "me.png", crops()[0])
     before = (tmp_path / "photos" / "me.png").read_bytes()
     words = ["--input_dir", tmp_path / "photos", "--weights", weights, "--result_dir", tmp_path]
     assert test_command(DERAINING, tmp_path, [str(word) for word in words]) == 1
@@ -231,7 +232,7 @@ def test_several_sets_have_their_own_protocols(tmp_path):
 
 def test_images_without_clean_ones_are_restored_without_scores(tmp_path, weights, capsys):
     for i, crop in enumerate(crops()[:2]):
-        images.write(tmp_path / "photos" / f"{i}.jpg", crop)
+        rgb.write(tmp_path / "photos" / f"{i}.jpg", crop)
     code = test_command(
         DERAINING,
         tmp_path,
@@ -248,13 +249,13 @@ def test_images_without_clean_ones_are_restored_without_scores(tmp_path, weights
     )
     assert code == 0
     assert "PSNR" not in capsys.readouterr().out
-    assert [path.name for path in images.find_images(tmp_path / "out" / "tlc" / "photos")] == ["0.png", "1.png"]
+    assert [path.name for path in rgb.find_images(tmp_path / "out" / "tlc" / "photos")] == ["0.png", "1.png"]
 
 
 def test_both_ways_of_statistics_are_restored_and_scored_from_disk(tmp_path, capsys):
     """By a network of patches smaller than the images, so that the two differ."""
     weights, network = tmp_path / "net.safetensors", PLAIN[1].network()
-    write(weights, Checkpoint(network.args, network.state_dict(), None, {"config": {"DATA": {"PATCH": 32}}}))
+    write_checkpoint(weights, Checkpoint(network.args, network.state_dict(), None, {"config": {"DATA": {"PATCH": 32}}}))
     make_pairs(tmp_path / "GoPro", count=2)
     out = tmp_path / "out"
     folders = ["--input_dir", str(tmp_path), "--result_dir", str(out)]
@@ -265,11 +266,11 @@ def test_both_ways_of_statistics_are_restored_and_scored_from_disk(tmp_path, cap
         cells = rf"\| GoPro \| {method} +\| gopro_rgb_matlab \| +2 \| +{mean.psnr:.2f} \| {mean.ssim:.4f} \|"
         assert re.search(cells, shown), shown
         assert re.search(rf"^{method} & {mean.psnr:.2f} & {mean.ssim:.3f} ", shown, re.MULTILINE)
-    names = [path.name for path in images.find_images(out / "GoPro")]
-    assert any((images.read(out / "GoPro" / name) != images.read(out / "tlc" / "GoPro" / name)).any() for name in names)
+    names = [path.name for path in rgb.find_images(out / "GoPro")]
+    assert any((rgb.read(out / "GoPro" / name) != rgb.read(out / "tlc" / "GoPro" / name)).any() for name in names)
     # Evaluating again finds both, and what stands on disk is what counts.
     for name in names:
-        images.write(out / "tlc" / "GoPro" / name, images.read(tmp_path / "GoPro" / "target" / name))
+        rgb.write(out / "tlc" / "GoPro" / name, rgb.read(tmp_path / "GoPro" / "target" / name))
     assert evaluate_command(DEBLURRING, tmp_path, folders) == 0
     shown = capsys.readouterr().out
     assert re.search(r"\| GoPro \| MHNet +\|", shown) and re.search(r"\| MHNet \(TLC\) .* inf \| 1.0000 \|", shown)
@@ -340,7 +341,7 @@ def test_a_restorer_is_the_network_on_rounded_pixels(height, width):
 def test_local_statistics_follow_the_training_patch(tmp_path):
     network = PLAIN[1].network()
     provenance = {"config": {"DATA": {"PATCH": 32}}}
-    write(tmp_path / "net.safetensors", Checkpoint(network.args, network.state_dict(), None, provenance))
+    write_checkpoint(tmp_path / "net.safetensors", Checkpoint(network.args, network.state_dict(), None, provenance))
     image = np.tile(crops()[0], (2, 2, 1))
     local = Restorer.from_weights(tmp_path / "net.safetensors", local_statistics=True)(image)
     plain = Restorer.from_weights(tmp_path / "net.safetensors")(image)
@@ -357,14 +358,14 @@ def test_weights_can_note_that_they_restore_better_with_local_statistics(tmp_pat
     for noted, by_choice in ((24, {None: 24, True: 24, False: None}), (None, {None: None, True: 32, False: None}),
                              (True, {None: 32, False: None}), ("x", {None: None}), (0, {None: None})):  # fmt: skip
         provenance = {"config": {"DATA": {"PATCH": 32}}, "local_statistics": noted}
-        write(path, Checkpoint(network.args, network.state_dict(), None, provenance))
+        write_checkpoint(path, Checkpoint(network.args, network.state_dict(), None, provenance))
         for choice, patch in by_choice.items():
             np.testing.assert_array_equal(Restorer.from_weights(path, local_statistics=choice)(image), wanted[patch])
         np.testing.assert_array_equal(Restorer.from_weights(path)(image), wanted[by_choice[None]])
 
 
 def test_restoring_files_names_what_failed(tmp_path, weights):
-    images.write(tmp_path / "good.png", crops()[0])
+    rgb.write(tmp_path / "good.png", crops()[0])
     (tmp_path / "bad.png").write_text("no image")
     files = [(tmp_path / name, tmp_path / "out" / name) for name in ("bad.png", "good.png")]
     failures = restore_files(Restorer.from_weights(weights), files)

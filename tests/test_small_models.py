@@ -8,33 +8,35 @@ import small_models
 import torch
 from small import PHOTOS, ROOT
 
-from mhnet import images, shipped
+from mhnet.checkpoints import bundled
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import sha256, write_checkpoint
+from mhnet.images import rgb
 from mhnet.models import MHNet
-from mhnet.weights import Checkpoint, sha256, write
 
-NAMES = list(shipped.NAMES)
+NAMES = list(bundled.NAMES)
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A tree with two small photographs, tiny networks, and cards without numbers."""
-    for i, path in enumerate(images.find_images(PHOTOS)[:2]):
-        images.write(tmp_path / "photos" / f"{i}.png", images.read(path)[:40, : 60 + i])
-    photo = images.read(next(iter(images.find_images(PHOTOS))))
+    for i, path in enumerate(rgb.find_images(PHOTOS)[:2]):
+        rgb.write(tmp_path / "photos" / f"{i}.png", rgb.read(path)[:40, : 60 + i])
+    photo = rgb.read(next(iter(rgb.find_images(PHOTOS))))
     for i in range(6):  # frames of one sequence, of which 4 are held back
         for side, darker in (("input", 20), ("target", 0)):
-            images.write(tmp_path / "pairs" / side / f"a-{i}.png", photo[i : i + 40, :60] // 2 + 20 - darker)
+            rgb.write(tmp_path / "pairs" / side / f"a-{i}.png", photo[i : i + 40, :60] // 2 + 20 - darker)
     network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
     with torch.no_grad():
         network.tail.weight *= 0.1
     about = {"step": 7, "validation_psnr": 30.0, "local_statistics": True,
              "config": {"DATA": {"PATCH": 96, "VAL_IMAGES": 12, "PROGRESSIVE": [[3, 128, 2]]}}}  # fmt: skip
-    for name, task in shipped.NAMES.items():
+    for name, task in bundled.NAMES.items():
         path = tmp_path / "pretrained" / f"{name}.safetensors"
-        write(path, Checkpoint(network.args, network.state_dict(), task.name, about))
-        path.with_suffix(".md").write_text((shipped.FOLDER / f"{name}.md").read_text())
+        write_checkpoint(path, Checkpoint(network.args, network.state_dict(), task.name, about))
+        path.with_suffix(".md").write_text((bundled.FOLDER / f"{name}.md").read_text())
     (tmp_path / "page.md").write_text((ROOT / "docs" / "small-models.md").read_text())
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "pretrained")
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "pretrained")
     for what, where in {"DEMO": "photos", "PAGE": "page.md", "FIGURES": "fig"}.items():
         monkeypatch.setattr(small_models, what, tmp_path / where)
     return tmp_path
@@ -73,7 +75,7 @@ def test_rows_stay_until_the_weights_change(place):
     first = small_models.table("derain-small", [real], "")
     assert labels(small_models.table("derain-small", [made], first)) == [real.label, made.label]
     network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
-    write(shipped.named("derain-small"), Checkpoint(network.args, network.state_dict()))
+    write_checkpoint(bundled.named("derain-small"), Checkpoint(network.args, network.state_dict()))
     assert labels(small_models.table("derain-small", [made], first)) == [made.label]
 
 
@@ -94,10 +96,10 @@ def test_a_name_that_nothing_has_is_a_sentence(monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_of_what_ships_is_of_the_file_that_ships(name):
-    card = (shipped.FOLDER / f"{name}.md").read_text()
-    if name not in shipped.shipping():
+    card = (bundled.FOLDER / f"{name}.md").read_text()
+    if name not in bundled.shipping():
         assert "of sha256" not in card
         return
-    mark = f"Weights of sha256 {sha256(shipped.named(name))[:12]}"
+    mark = f"Weights of sha256 {sha256(bundled.named(name))[:12]}"
     assert mark in card, "run 'python benchmarks/small_models.py --write'"
     assert mark in (ROOT / "docs" / "small-models.md").read_text()

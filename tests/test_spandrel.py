@@ -9,17 +9,20 @@ import torch
 from small import PHOTOS
 from test_weights import V1, V4, released
 
-import mhnet.spandrel
-from mhnet import images, shipped
+import mhnet.checkpoints.spandrel
+from mhnet.checkpoints import bundled
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import write_checkpoint
+from mhnet.checkpoints.networks import load
+from mhnet.images import rgb
 from mhnet.models import MHNet, MHNetV4
-from mhnet.weights import Checkpoint, load, write
 
 
 @pytest.fixture
 def loader() -> spandrel.ModelLoader:
     registry = spandrel.MAIN_REGISTRY.copy()
-    mhnet.spandrel.install(registry)
-    mhnet.spandrel.install(registry)  # a second time changes nothing
+    mhnet.checkpoints.spandrel.install(registry)
+    mhnet.checkpoints.spandrel.install(registry)  # a second time changes nothing
     return spandrel.ModelLoader(registry=registry)
 
 
@@ -33,9 +36,9 @@ def assert_alike(one: torch.Tensor, other: torch.Tensor) -> None:
 def test_files_of_every_kind_are_recognised_and_restore(tmp_path, loader, case, file):
     network, path = case.network(), tmp_path / file
     if file.startswith("ours"):
-        write(path, Checkpoint(network.args, network.state_dict(), "deraining"))
+        write_checkpoint(path, Checkpoint(network.args, network.state_dict(), "deraining"))
     elif file == "resuming.safetensors":
-        write(path, Checkpoint(network.args, network.state_dict(), training={"moment": torch.ones(3)}))
+        write_checkpoint(path, Checkpoint(network.args, network.state_dict(), training={"moment": torch.ones(3)}))
     else:
         wrapper, prefix = ("state_dict", "module.") if file == "released.pth" else ("params", "")
         released(path, case.published_state(), wrapper, prefix)
@@ -48,12 +51,12 @@ def test_files_of_every_kind_are_recognised_and_restore(tmp_path, loader, case, 
 
 
 def test_what_spandrel_tells_of_a_model_is_so(loader):
-    path = shipped.named("derain-small")
+    path = bundled.named("derain-small")
     model = loader.load_from_file(path)
     assert (model.purpose, model.scale, model.input_channels, model.output_channels) == ("Restoration", 1, 3, 3)
     assert model.tags == ["16w", "16nf"]
     assert model.size_requirements.none
-    photo = images.read(next(iter(images.find_images(PHOTOS))))[:33, :41]
+    photo = rgb.read(next(iter(rgb.find_images(PHOTOS))))[:33, :41]
     image = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         exact = load(path)(image).clamp(0, 1)
@@ -71,7 +74,7 @@ def test_what_leaves_the_range_of_half_precision_is_computed_in_full(tmp_path, l
     with torch.no_grad():
         network.merge.weight *= 1e4
         network.full_resolution.intro.weight *= 1e3  # the norm behind it takes both away again
-    write(tmp_path / "large.safetensors", Checkpoint(network.args, network.state_dict()))
+    write_checkpoint(tmp_path / "large.safetensors", Checkpoint(network.args, network.state_dict()))
     model, image = loader.load_from_file(tmp_path / "large.safetensors").half(), V1.input()[:1]
     with torch.inference_mode():
         assert not model.model(image.half()).isfinite().all()
@@ -88,14 +91,12 @@ def test_other_networks_are_left_alone(loader):
 
 
 def test_installing_reaches_every_loader():
-    code = (
-        "import spandrel, mhnet.spandrel; mhnet.spandrel.install(); print('MHNet' in spandrel.ModelLoader().registry)"
-    )
+    code = "import spandrel, mhnet.checkpoints.spandrel; mhnet.checkpoints.spandrel.install(); print('MHNet' in spandrel.ModelLoader().registry)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "True"
 
 
 def test_without_spandrel_a_sentence_says_how_to_get_it():
-    code = "import sys; sys.modules['spandrel'] = None; import mhnet.spandrel"
+    code = "import sys; sys.modules['spandrel'] = None; import mhnet.checkpoints.spandrel"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode
-    assert "mhnet.spandrel needs spandrel: pip install 'mhnet[spandrel]'" in done.stderr
+    assert "mhnet.checkpoints.spandrel needs spandrel: pip install 'mhnet[spandrel]'" in done.stderr

@@ -11,17 +11,18 @@ import pytest
 import torch
 from small import PHOTOS, make_pairs, settings
 
-from mhnet import images
-from mhnet.errors import MHNetError
-from mhnet.rooms import train_command
-from mhnet.tasks import DEBLURRING, DERAINING
+from mhnet.checkpoints.files import WeightsError, read_checkpoint
+from mhnet.checkpoints.networks import load
+from mhnet.cli.rooms import train_command
+from mhnet.core.errors import MHNetError
+from mhnet.core.tasks import DEBLURRING, DERAINING
+from mhnet.images import rgb
 from mhnet.train.config import load_config
 from mhnet.train.job import prepare
 from mhnet.train.setup import build_data
 from mhnet.train.state import BEST, LATEST, PREVIOUS
 from mhnet.train.trainer import take_step, train
 from mhnet.train.validation import to_floats, validate
-from mhnet.weights import WeightsError, load, read
 
 CPU = torch.device("cpu")
 
@@ -38,8 +39,8 @@ def test_a_step_is_the_recipe(tmp_path):
     restored, _ = run.network.train()(degraded)
     mse = ((restored - target) ** 2).flatten(1).mean(1)
     grads = torch.autograd.grad((10 / math.log(10) * torch.log(mse + 1e-8)).mean(), list(run.network.parameters()))
-    psnr_sum, images = take_step(job, (batch,))
-    assert images == 4
+    psnr_sum, rgb = take_step(job, (batch,))
+    assert rgb == 4
     assert psnr_sum == pytest.approx((-10 * torch.log10(mse + 1e-8)).sum().item(), rel=1e-6)
     lr = 2e-4 / 3
     for (name, p), grad in zip(run.network.named_parameters(), grads, strict=True):
@@ -96,7 +97,7 @@ def test_training_learns_and_leaves_what_it_should(tmp_path, capsys):
     assert best == run / BEST
     kept = {BEST, LATEST, PREVIOUS, "config.yml", "run.json", "metrics.csv", "curves.png"}
     assert {child.name for child in run.iterdir()} == kept | {"tensorboard"}
-    assert images.size(run / "curves.png") == (600, 960)
+    assert rgb.size(run / "curves.png") == (600, 960)
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [float(row["lr"]) for row in rows] == pytest.approx(rates(30, 2, 2e-3, 1e-6))
     validated = [float(row["val_psnr"]) for row in rows if row["val_psnr"]]
@@ -107,7 +108,7 @@ def test_training_learns_and_leaves_what_it_should(tmp_path, capsys):
     assert f"validation {validated[-1]:.2f} dB (degraded" in shown
     assert "effective batch 2" in shown
 
-    checkpoint = read(best)
+    checkpoint = read_checkpoint(best)
     assert checkpoint.task == "deblurring"
     assert checkpoint.provenance["config"]["OPTIM"]["LR_INITIAL"] == 2e-3
     assert checkpoint.provenance["validation_psnr"] == pytest.approx(max(validated))
@@ -136,7 +137,7 @@ def test_two_folders_named_on_the_command_line_are_trained_on(tmp_path, capsys):
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, workers):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", DATA={"WORKERS": workers})
-    whole = read(
+    whole = read_checkpoint(
         train(load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "whole")]), DEBLURRING).parent / LATEST
     )
 
@@ -157,7 +158,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, workers):
                 train(parts, DEBLURRING)
             except Killed:
                 continue
-    again = read(train(parts, DEBLURRING).parent / LATEST)
+    again = read_checkpoint(train(parts, DEBLURRING).parent / LATEST)
     assert again.provenance["step"] == whole.provenance["step"] == 4 * 2
     assert again.state.keys() == whole.state.keys()
     assert all(torch.equal(again.state[name], tensor) for name, tensor in whole.state.items())
@@ -206,7 +207,7 @@ def test_of_pairs_only_the_clean_side_is_degraded(tmp_path):
 def test_the_later_design_trains(tmp_path):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", MODEL={"ARCHITECTURE": "mhnet_v4"}, OPTIM={"EPOCHS": 2})
-    assert read(train(load_config(DEBLURRING, path), DEBLURRING)).architecture == "mhnet_v4"
+    assert read_checkpoint(train(load_config(DEBLURRING, path), DEBLURRING)).architecture == "mhnet_v4"
 
 
 def test_a_time_limit_leaves_a_checkpoint_to_go_on_from(tmp_path):
@@ -214,9 +215,9 @@ def test_a_time_limit_leaves_a_checkpoint_to_go_on_from(tmp_path):
     path = settings(tmp_path / "training.yml")
     config = load_config(DEBLURRING, path, ["TRAINING.MAX_MINUTES", "1e-4"])
     best = train(config, DEBLURRING)
-    assert read(best.parent / LATEST).provenance["epoch"] == 1
+    assert read_checkpoint(best.parent / LATEST).provenance["epoch"] == 1
     train(load_config(DEBLURRING, path), DEBLURRING)
-    assert read(best.parent / LATEST).provenance["epoch"] == 4
+    assert read_checkpoint(best.parent / LATEST).provenance["epoch"] == 4
 
 
 def changed(path: Path, **sections: dict) -> None:
@@ -259,7 +260,7 @@ def test_what_is_wrong_is_named(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_broken_image_is_named_from_any_process(tmp_path, workers):
-    from mhnet.errors import sentence
+    from mhnet.core.errors import sentence
 
     make_pairs(tmp_path / "pairs")
     broken = tmp_path / "pairs" / "input" / "scene0-0.png"
@@ -279,7 +280,7 @@ def test_settings_are_kept_with_the_run(tmp_path):
     changed(path, OPTIM={"EPOCHS": 2})
     again = load_config(DEBLURRING, tmp_path / "run" / "config.yml")
     assert again == load_config(DEBLURRING, path)
-    described = json.dumps(read(tmp_path / "run" / BEST).provenance["config"])
+    described = json.dumps(read_checkpoint(tmp_path / "run" / BEST).provenance["config"])
     assert str(tmp_path) not in described
 
 
@@ -298,11 +299,11 @@ def test_pairs_and_degraded_photographs_are_trained_on_together(tmp_path):
     training, validation = build_data(config)
     assert training.candidates == 1
     assert build_data(load_config(DEBLURRING, path, ["DATA.CANDIDATES", "3"]))[0].candidates == 3
-    photographs = len(images.find_images(PHOTOS))
+    photographs = len(rgb.find_images(PHOTOS))
     assert len(training) == 2 * (6 - 2) + 3 * (photographs - 1)
     assert len(validation) == 2 + 1
     both = [training[0, item] for item in range(len(training))]
-    pairs = {path.name: images.read(path) for path in (tmp_path / "pairs" / "input").iterdir()}
+    pairs = {path.name: rgb.read(path) for path in (tmp_path / "pairs" / "input").iterdir()}
     known = [any(is_crop_of(one[0].numpy(), pair) for pair in pairs.values()) for one in both]
     assert known == [True] * 8 + [False] * (len(training) - 8)
     with pytest.raises(MHNetError, match=r"no folder .*absent: name another with DATA\.SHARP_DIR"):
@@ -324,7 +325,7 @@ def test_training_starts_from_given_weights(tmp_path):
     given = {"WEIGHTS": "run/model_best.safetensors"}
     path = settings(tmp_path / "tuning.yml", MODEL=given, TRAINING={"SAVE_DIR": "tuned"}, OPTIM={"EPOCHS": 2})
     begun = prepare(load_config(DEBLURRING, path), DEBLURRING)
-    for name, tensor in read(first).state.items():
+    for name, tensor in read_checkpoint(first).state.items():
         assert torch.equal(begun.run.network.state_dict()[name], tensor)
     tuned = train(load_config(DEBLURRING, path), DEBLURRING)
     first.unlink()  # a run that goes on does not need it any more

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from small import ROOT
 
-from mhnet import images
-from mhnet.errors import MHNetError
+from mhnet.core.errors import MHNetError
+from mhnet.images import rgb
 from mhnet.restore.video import is_video, restore_video, result_extension
 from mhnet.restore.video_parts import LENGTH
 
@@ -26,7 +26,7 @@ RATE = 48000
 
 def panned(count: int, height: int, width: int) -> list[np.ndarray]:
     """A camera's way across a photograph."""
-    photo = images.read(PHOTO)
+    photo = rgb.read(PHOTO)
     return [np.ascontiguousarray(photo[i % 60 : i % 60 + height, i % 90 : i % 90 + width]) for i in range(count)]
 
 

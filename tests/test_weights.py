@@ -16,9 +16,11 @@ from safetensors.torch import save_file
 from seeded import seeded_image
 
 import mhnet
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import WeightsError, convert_checkpoint, read_checkpoint, sha256, write_checkpoint
+from mhnet.checkpoints.networks import load
+from mhnet.checkpoints.released import build, from_published, to_published
 from mhnet.models import MHNet, MHNetV4
-from mhnet.published import build, from_published, to_published
-from mhnet.weights import Checkpoint, WeightsError, convert, load, read, sha256, write
 
 V1, V4 = PLAIN[2], PLAIN[3]
 KINDS = ["v1-deblurring", "v1-deraining", "v4-w64", "v4-w32", "small-v1-nfeat12", "small-v4-w16"]
@@ -43,9 +45,12 @@ def small_checkpoint(case=V1, **more) -> Checkpoint:
 def test_every_released_kind_is_recognised_and_converted_both_ways(tmp_path, name):
     state = {key: torch.randn(shape) for key, shape in published_parameters(name)}
     source = released(tmp_path / "released.pth", state)
-    convert(source, tmp_path / "ours.safetensors", task="deraining")
-    convert(tmp_path / "ours.safetensors", tmp_path / "back.pth")
-    ours, back = read(tmp_path / "ours.safetensors"), torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]
+    convert_checkpoint(source, tmp_path / "ours.safetensors", task="deraining")
+    convert_checkpoint(tmp_path / "ours.safetensors", tmp_path / "back.pth")
+    ours, back = (
+        read_checkpoint(tmp_path / "ours.safetensors"),
+        torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"],
+    )
     assert ours.args == published_args(name)
     assert ours.task == "deraining"
     assert ours.provenance["source"] == {"file": "released.pth", "sha256": sha256(source)}
@@ -73,7 +78,7 @@ def test_averaged_parameters_come_first(tmp_path):
     state = V1.published_state()
     other = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
     torch.save({"params": other, "params_ema": state}, tmp_path / "net.pth")
-    assert torch.equal(read(tmp_path / "net.pth").state["tail.weight"], state["tail.weight"])
+    assert torch.equal(read_checkpoint(tmp_path / "net.pth").state["tail.weight"], state["tail.weight"])
 
 
 def test_old_pickles_without_a_zip_are_read(tmp_path):
@@ -90,12 +95,12 @@ def test_a_round_trip_is_bit_exact(tmp_path, case, head, extension):
     state = {name: tensor for name, tensor in case.network().state_dict().items() if name in names}
     first = Checkpoint(args, state, "deblurring", {"step": 7, "psnr": 31.5})
     path = tmp_path / f"a.{extension}"
-    write(path, first)
-    again = read(path)
+    write_checkpoint(path, first)
+    again = read_checkpoint(path)
     assert (again.args, again.task, again.provenance) == (first.args, first.task, first.provenance)
     assert again.state.keys() == state.keys()
     assert all(torch.equal(again.state[name], tensor) for name, tensor in state.items())
-    write(tmp_path / f"b.{extension}", again)
+    write_checkpoint(tmp_path / f"b.{extension}", again)
     if extension == "safetensors":
         assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     assert {child.name for child in tmp_path.iterdir()} == {path.name, f"b.{extension}"}
@@ -112,15 +117,15 @@ def test_our_names_are_recognised_without_metadata(tmp_path):
 def test_safetensors_are_told_from_pickles_whatever_their_length(tmp_path):
     path, firsts = tmp_path / "net.safetensors", set()
     for length in range(0, 400, 8):
-        write(path, small_checkpoint(provenance={"note": "x" * length}))
+        write_checkpoint(path, small_checkpoint(provenance={"note": "x" * length}))
         firsts.add(path.read_bytes()[0])
-        assert len(read(path).provenance["note"]) == length
+        assert len(read_checkpoint(path).provenance["note"]) == length
     assert 0x80 in firsts  # the byte that pickles begin with
 
 
 def test_what_we_train_fits_the_authors_names_strictly(tmp_path):
     network = MHNet(width=8, n_feat=12, encoder_blocks=(1, 1, 1, 2), group_blocks=2)
-    write(tmp_path / "net.pth", Checkpoint(network.args, network.state_dict()))
+    write_checkpoint(tmp_path / "net.pth", Checkpoint(network.args, network.state_dict()))
     state = torch.load(tmp_path / "net.pth", weights_only=True)["state_dict"]
     assert {name: list(t.shape) for name, t in state.items()} == dict(published_parameters("small-v1-nfeat12"))
     assert not state["stage1.ending.weight"].any()
@@ -130,7 +135,7 @@ def test_what_we_train_fits_the_authors_names_strictly(tmp_path):
 def test_half_precision_files_give_float32_networks(tmp_path):
     checkpoint = small_checkpoint()
     checkpoint.state = {name: tensor.half() for name, tensor in checkpoint.state.items()}
-    write(tmp_path / "half.safetensors", checkpoint)
+    write_checkpoint(tmp_path / "half.safetensors", checkpoint)
     network = load(tmp_path / "half.safetensors")
     assert {p.dtype for p in network.parameters()} == {torch.float32}
     assert not network.training
@@ -144,7 +149,7 @@ def test_names_translate_back_and_forth():
         args = published_args(name)
         with torch.device("meta"):
             state = build(args).state_dict()
-        assert from_published(to_published(state, args), args).keys() == state.keys()
+        assert from_published(to_published(state, args), args, state).keys() == state.keys()
 
 
 class Bomb:
@@ -173,8 +178,8 @@ def test_a_pickle_that_would_run_code_is_refused_before_it_runs(tmp_path, zipped
 def damaged(path: Path) -> list[tuple[Path, str]]:
     """Files that must be refused, with what must be said."""
     path.mkdir(exist_ok=True)
-    write(path / "good.safetensors", small_checkpoint())
-    write(path / "good.pth", small_checkpoint())
+    write_checkpoint(path / "good.safetensors", small_checkpoint())
+    write_checkpoint(path / "good.pth", small_checkpoint())
     cases = []
     for kind in ("safetensors", "pth"):
         whole = (path / f"good.{kind}").read_bytes()
@@ -225,7 +230,7 @@ def damaged(path: Path) -> list[tuple[Path, str]]:
 def test_damaged_and_foreign_files_get_one_sentence(tmp_path):
     for path, said in damaged(tmp_path / "files"):
         with pytest.raises(WeightsError, match=said) as raised:
-            read(path)
+            read_checkpoint(path)
         assert str(path) in str(raised.value)
         assert "\n" not in str(raised.value)
 
@@ -260,7 +265,7 @@ def test_what_is_wrong_with_a_network_is_named(tmp_path, change, said, extension
     else:
         torch.save(altered(state, change), path)
     with pytest.raises(WeightsError, match=said):
-        read(path)
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -282,19 +287,19 @@ def test_what_is_wrong_with_a_network_is_named(tmp_path, change, said, extension
 def test_a_strange_description_is_refused(tmp_path, description):
     save_file(V1.network().state_dict(), tmp_path / "net.safetensors", metadata={"mhnet": description})
     with pytest.raises(WeightsError, match=r"net\.safetensors describes itself"):
-        read(tmp_path / "net.safetensors")
+        read_checkpoint(tmp_path / "net.safetensors")
 
 
 def test_a_description_of_another_network_is_refused(tmp_path):
     about = json.dumps({"architecture": "mhnet", "arguments": {"width": 32}, "task": None, "provenance": {}})
     save_file(V1.network().state_dict(), tmp_path / "net.safetensors", metadata={"mhnet": about})
     with pytest.raises(WeightsError, match="does not fit"):
-        read(tmp_path / "net.safetensors")
+        read_checkpoint(tmp_path / "net.safetensors")
 
 
 def test_a_loaded_network_does_not_hang_on_its_file(tmp_path):
     path = tmp_path / "net.safetensors"
-    write(path, small_checkpoint())
+    write_checkpoint(path, small_checkpoint())
     network, image = load(path), V1.input()
     with torch.no_grad():
         before = network(image)
@@ -305,7 +310,7 @@ def test_a_loaded_network_does_not_hang_on_its_file(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such permissions")
 def test_weights_can_be_read_by_others_as_the_umask_says(tmp_path):
     for name in ("net.safetensors", "net.pth"):
-        write(tmp_path / name, small_checkpoint())
+        write_checkpoint(tmp_path / name, small_checkpoint())
         umask = os.umask(0)
         os.umask(umask)
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
@@ -313,29 +318,29 @@ def test_weights_can_be_read_by_others_as_the_umask_says(tmp_path):
 
 def test_writing_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "net.safetensors"
-    write(path, small_checkpoint())
+    write_checkpoint(path, small_checkpoint())
     before = path.read_bytes()
 
     def fails(tensors, target, metadata):
         Path(target).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mhnet.weights.save_file", fails)
+    monkeypatch.setattr("mhnet.checkpoints.files.save_file", fails)
     with pytest.raises(WeightsError, match="No space left"):
-        write(path, small_checkpoint(V4))
+        write_checkpoint(path, small_checkpoint(V4))
     assert path.read_bytes() == before
     assert [child.name for child in tmp_path.iterdir()] == [path.name]
 
 
 def test_bad_targets_are_refused(tmp_path):
-    write(tmp_path / "net.safetensors", small_checkpoint())
+    write_checkpoint(tmp_path / "net.safetensors", small_checkpoint())
     with pytest.raises(WeightsError, match=r"\.safetensors \(ours\) or \.pth"):
-        convert(tmp_path / "net.safetensors", tmp_path / "net.onnx")
+        convert_checkpoint(tmp_path / "net.safetensors", tmp_path / "net.onnx")
     with pytest.raises(WeightsError, match="overwritten"):
-        convert(tmp_path / "net.safetensors", tmp_path / "." / "net.safetensors")
+        convert_checkpoint(tmp_path / "net.safetensors", tmp_path / "." / "net.safetensors")
     (tmp_path / "file").write_text("")
     with pytest.raises(WeightsError, match="cannot be written"):
-        write(tmp_path / "file" / "net.safetensors", small_checkpoint())
+        write_checkpoint(tmp_path / "file" / "net.safetensors", small_checkpoint())
 
 
 def test_the_command_converts_and_describes(tmp_path):
@@ -344,7 +349,7 @@ def test_the_command_converts_and_describes(tmp_path):
     target = tmp_path / "out" / "net.safetensors"
     done = subprocess.run([*command, "convert", source, target, "--task", "deraining"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert read(target).task == "deraining"
+    assert read_checkpoint(target).task == "deraining"
     shown = subprocess.run([*command, "info", target], capture_output=True, text=True)
     assert shown.returncode == 0
     for words in ("MHNet", "deraining", "n_feat 12", sha256(target)):

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mhnet import shipped, weights
-from mhnet.errors import MHNetError
-from mhnet.tasks import DEBLURRING, DERAINING
+from mhnet.checkpoints import bundled
+from mhnet.checkpoints.files import read_checkpoint
+from mhnet.core.errors import MHNetError
+from mhnet.core.tasks import DEBLURRING, DERAINING
 
 LABELS = {DERAINING.name: "Rain", DEBLURRING.name: "Blur"}
 KEYS = {DERAINING.name: "derain", DEBLURRING.name: "deblur"}
@@ -35,10 +36,10 @@ def choices(given: Sequence[str] = ()) -> list[Choice]:
         MHNetError: a file cannot be read, or there is nothing at all.
     """
     found: dict[str, Choice] = {}
-    for name, task in shipped.shipping().items():
+    for name, task in bundled.shipping().items():
         found[KEYS[task.name]] = Choice(KEYS[task.name], LABELS[task.name], name)
     for path in given:
-        task = weights.read(path).task
+        task = read_checkpoint(path).task
         stem = Path(path).stem
         key = KEYS.get(task or "", stem)
         found[key] = Choice(key, LABELS.get(task or "", stem), str(path))

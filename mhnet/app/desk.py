@@ -14,8 +14,8 @@ from mhnet.app.choices import Choice
 from mhnet.app.gate import API
 from mhnet.app.sessions import Session, Sessions
 from mhnet.app.work import Cancelled, Progress, Settings, Workshop, find_clean, score, shown, without_folders
-from mhnet.errors import MHNetError
-from mhnet.metrics import Score
+from mhnet.core.errors import MHNetError
+from mhnet.evaluation.protocols import Score
 
 T = TypeVar("T")
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import mhnet
-from mhnet import images
 from mhnet.app.choices import DEGRADATIONS
+from mhnet.core.errors import MHNetError
 from mhnet.data.degrade import DEGRADATIONS as MAKE
-from mhnet.errors import MHNetError
+from mhnet.images import rgb
 
-FOLDER = Path(mhnet.__file__).resolve().parent.parent / "demo" / "photos" / "test"
+FOLDER = Path(__file__).resolve().parent.parent.parent / "demo" / "photos" / "test"
 _SIDE = 160  # of a preview, pixels
 _CLEAN = ".clean.png"  # no upload is called so
 _SEVERITY = {"rain": (0.45, 0.45), "blur": (0.2, 0.2)}
@@ -21,7 +20,7 @@ _SEVERITY = {"rain": (0.45, 0.45), "blur": (0.2, 0.2)}
 
 def names() -> list[str]:
     """Of the photos that there are, without extensions."""
-    return [path.stem for path in images.find_images(FOLDER)] if FOLDER.is_dir() else []
+    return [path.stem for path in rgb.find_images(FOLDER)] if FOLDER.is_dir() else []
 
 
 def preview(name: str) -> str:
@@ -42,11 +41,11 @@ def make(name: str, key: str, folder: Path) -> Path:
         MHNetError: there is no such photo.
     """
     kind = DEGRADATIONS.get(key, "rain")
-    clean = images.read(_clean(name))
+    clean = rgb.read(_clean(name))
     degraded = MAKE[kind](clean, np.random.default_rng(names().index(name)), severity=_SEVERITY[kind])
     photo = folder / f"{name}-in-{kind}.png"
-    images.write(photo, degraded)
-    images.write(folder / _CLEAN, clean)
+    rgb.write(photo, degraded)
+    rgb.write(folder / _CLEAN, clean)
     return photo
 
 
@@ -57,7 +56,7 @@ def clean_of(photo: Path) -> Path | None:
 
 
 def _clean(name: str) -> Path:
-    found = {path.stem: path for path in images.find_images(FOLDER)} if FOLDER.is_dir() else {}
+    found = {path.stem: path for path in rgb.find_images(FOLDER)} if FOLDER.is_dir() else {}
     if name not in found:
         raise MHNetError("There is no such example.")
     return found[name]

@@ -9,10 +9,10 @@ import gradio as gr
 from gradio.events import api
 from gradio.themes import Default
 
-from mhnet import __version__
 from mhnet.app import examples
 from mhnet.app.choices import Choice
 from mhnet.app.desk import Desk
+from mhnet.core.version import __version__
 
 TILES = [("As memory allows", "auto"), ("Never", "off"), ("256 × 256", "256"), ("512 × 512", "512"),
          ("1024 × 1024", "1024")]  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mhnet.app.work import Limits
-from mhnet.errors import MHNetError
+from mhnet.core.errors import MHNetError
 
 PORT = 7860
 LOCAL = ("127.0.0.1", "localhost", "::1")  # hosts that only this machine reaches

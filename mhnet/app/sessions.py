@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mhnet.errors import MHNetError
+from mhnet.core.errors import MHNetError
 
 
 class Session:

@@ -11,15 +11,16 @@ from typing import Any, cast
 import numpy as np
 from torch import nn
 
-from mhnet import images, metrics, pictures
-from mhnet.codecs.header import read_header
-from mhnet.errors import MHNetError, sentence
+from mhnet.core.errors import MHNetError, sentence
+from mhnet.core.tasks import TASKS
+from mhnet.evaluation import protocols
+from mhnet.images import pictures, rgb
+from mhnet.images.header import read_header
 from mhnet.restore.page import Scores
 from mhnet.restore.plan import plan
 from mhnet.restore.precision import PRECISIONS, Precision
 from mhnet.restore.restorer import Restorer, RestoreWarning, Tile
 from mhnet.restore.tiles import SMALLEST
-from mhnet.tasks import TASKS
 
 Progress = Callable[[float, str], None]
 
@@ -85,7 +86,7 @@ class Workshop:
         size, limits = path.stat().st_size, self.limits
         if size > limits.bytes:
             raise MHNetError(f"{path.name} has {size / 1e6:.3g} MB; up to {limits.bytes / 1e6:.3g} are taken.")
-        height, width = images.size(path)
+        height, width = rgb.size(path)
         if height * width > limits.pixels:
             count, most = height * width / 1e6, limits.pixels / 1e6
             raise MHNetError(f"{path.name} has {count:.3g} megapixels; up to {most:.3g} are taken.")
@@ -180,8 +181,8 @@ class Steps:
 
 def score(before: Path, after: Path, clean: Path, protocol: str) -> Scores:
     """Scores a photo and its result against a clean photo; MHNetError where they cannot be compared."""
-    target = images.read(clean)
-    return Scores(protocol, *(metrics.score(images.read(path), target, protocol) for path in (before, after)))
+    target = rgb.read(clean)
+    return Scores(protocol, *(protocols.score(rgb.read(path), target, protocol) for path in (before, after)))
 
 
 def find_clean(photo: Path, clean: Sequence[Path], alone: bool) -> Path | None:
@@ -197,7 +198,7 @@ def shown(path: Path, folder: Path) -> Path:
     if head.kind in _SHOWN and head.mode != "CMYK":
         return path
     preview = folder / f"{path.stem}.shown.png"
-    images.write(preview, images.read(path))
+    rgb.write(preview, rgb.read(path))
     return preview
 
 

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mhnet import images
+from mhnet.core.errors import MHNetError
 from mhnet.data.names import Pair
 from mhnet.data.pack import Pack, is_pack
 from mhnet.data.pairs import mismatch
 from mhnet.data.survey import FoundSet, survey, two_folders
-from mhnet.errors import MHNetError
+from mhnet.images import rgb
 
 GAMMA = 2.2
 LIGHT = (np.arange(256) / 255) ** GAMMA * 255
@@ -28,7 +28,7 @@ PATCH = 256  # of the recipes
 class Facts:
     """What one file holds: its header, a hash of its pixels, the mean of its values and of its light (0 to 255)."""
 
-    info: images.Info
+    info: rgb.Info
     digest: str
     mean: float
     light: float
@@ -108,7 +108,7 @@ def _row(report: SetReport) -> tuple[str, ...]:
 def examine(path: Path) -> Facts | str:
     """The facts of a file, or why it cannot be read."""
     try:
-        return facts_of(images.read(path), images.info(path).mode)
+        return facts_of(rgb.read(path), rgb.info(path).mode)
     except MHNetError as error:
         return str(error)
 
@@ -118,7 +118,7 @@ def facts_of(image: np.ndarray, mode: str) -> Facts:
     histogram = cv2.calcHist([image.reshape(-1, 3 * image.shape[1])], [0], None, [256], [0, 256]).ravel()
     share = histogram / max(histogram.sum(), 1)
     digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
-    info = images.Info(image.shape[0], image.shape[1], mode)
+    info = rgb.Info(image.shape[0], image.shape[1], mode)
     return Facts(info, digest, float(share @ np.arange(256)), float(share @ LIGHT))
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from mhnet import images
 from mhnet.data.pairs import Pair, check_pairs
+from mhnet.images import rgb
 
 Key = tuple[int, int]
 Box = tuple[int, int, int, int]  # top, left, height, width
@@ -49,7 +49,7 @@ class ImageFiles:
 
     def size(self, path: Path) -> tuple[int, int]:
         if path not in self.sizes:
-            self.sizes[path] = images.size(path)
+            self.sizes[path] = rgb.size(path)
         return self.sizes[path]
 
     def crop(self, path: Path, box: Box) -> np.ndarray:
@@ -58,8 +58,8 @@ class ImageFiles:
         if image is None:
             rows, columns = self.size(path)
             if 3 * rows * columns > self.left:
-                return images.read_crop(path, *box)
-            image = self.decoded[path] = images.read(path)
+                return rgb.read_crop(path, *box)
+            image = self.decoded[path] = rgb.read(path)
             self.left -= image.nbytes
         return image[top : top + height, left : left + width]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from natsort import ns
 
-from mhnet.errors import MHNetError
+from mhnet.core.errors import MHNetError
 
 DEGRADED_SIDES = ("input", "blur", "rain", "rainy", "lq", "degraded")
 TARGET_SIDES = ("target", "sharp", "norain", "clean", "gt", "hq")

@@ -1,9 +1,7 @@
 """The networks: plain PyTorch modules that know nothing of files, tasks or training."""
 
-from mhnet.models.base import Restoration, RestorationNetwork
 from mhnet.models.checkpointing import use_checkpointing
-from mhnet.models.local import use_local_statistics
-from mhnet.models.mhnet import MHNet, MHNetArgs
+from mhnet.models.mhnet import MHNet, MHNetArgs, Restoration, RestorationNetwork, use_local_statistics
 from mhnet.models.mhnet_v4 import MHNetV4, MHNetV4Args
 
 __all__ = [

@@ -11,13 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mhnet.models.context import ChannelAttention
-from mhnet.models.layers import NAFBlock
-from mhnet.models.mhnet import SCAB, DualAttention
-from mhnet.models.mhnet_v4 import AFFM
-
-BLOCKS = (SCAB, NAFBlock)
-SINGLE = (*BLOCKS, ChannelAttention, DualAttention, AFFM)
+BLOCKS = {"SCAB", "NAFBlock"}
+"""Names of the classes whose chains are recomputed; by name, because a copy of the network's file has classes of its
+own."""
+SINGLE = BLOCKS | {"ChannelAttention", "SelectiveAttention", "DualAttention", "AFFM"}
 
 TOGETHER = 2
 """Blocks of a chain that are recomputed together: the map before every second block is kept, and the maps inside two
@@ -45,12 +42,17 @@ def use_checkpointing(model: nn.Module, on: bool = True) -> None:
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
     """Chains of blocks, and what stands alone; nothing inside another."""
     children = list(module.children())
-    chain = isinstance(module, nn.Sequential) and children and all(isinstance(child, BLOCKS) for child in children)
-    if chain or isinstance(module, SINGLE):
+    chain = isinstance(module, nn.Sequential) and children and all(_names(child) & BLOCKS for child in children)
+    if chain or _names(module) & SINGLE:
         yield module
     else:
         for child in children:
             yield from _parts(child)
+
+
+def _names(module: nn.Module) -> set[str]:
+    """The names of a module's class and of those that it is derived from."""
+    return {kind.__name__ for kind in type(module).__mro__}
 
 
 def _single(part: nn.Module, *maps: Tensor) -> Tensor:

@@ -10,17 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mhnet.models.base import RestorationNetwork, check_counts
-from mhnet.models.context import ContextStage, SelectiveAttention
-from mhnet.models.layers import (
+from mhnet.models.mhnet import (
+    ChannelAttention,
+    ContextStage,
     LayerNorm2d,
     NAFBlock,
     PixelShuffleUp,
+    RestorationNetwork,
     SimpleGate,
+    SpatialMean,
+    check_counts,
     conv1x1,
     conv3x3,
 )
-from mhnet.models.local import SpatialMean
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,26 @@ class MHNetV4Args:
         check_counts(self.encoder_blocks, width=self.width, group_blocks=self.group_blocks)
         if self.width >= 40 and self.width // 8 % 2:
             raise ValueError(f"width {self.width} must be a multiple of 16, or one up to 7 more, from 40 on")
+
+
+class SelectiveAttention(ChannelAttention):
+    """Channel attention that mixes four sparse versions of itself: each row keeps its k largest entries, for
+    k = C/2, 2C/3, 3C/4, 4C/5 of the C channels of a head."""
+
+    KEPT = ((1, 2), (2, 3), (3, 4), (4, 5))
+
+    def __init__(self, channels: int, heads: int = 8):
+        super().__init__(channels, heads)
+        self.shares = nn.ParameterList([nn.Parameter(torch.full((1,), 0.2)) for _ in self.KEPT])
+
+    def weights(self, similarity: Tensor) -> Tensor:
+        channels = similarity.shape[-1]
+        mixed = torch.zeros_like(similarity)
+        for share, (part, whole) in zip(self.shares, self.KEPT, strict=True):
+            largest, index = similarity.topk(channels * part // whole, dim=-1)
+            kept = torch.full_like(similarity, float("-inf")).scatter(-1, index, largest)
+            mixed = mixed + share.to(similarity.dtype) * kept.softmax(dim=-1)
+        return mixed
 
 
 class AFFM(nn.Module):

@@ -21,15 +21,16 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext, from_arrow
 from ray.exceptions import RayError
 
-from mhnet import __version__, allocator
-from mhnet.errors import MHNetError
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.networks import network_of
+from mhnet.core import allocator
+from mhnet.core.errors import MHNetError
+from mhnet.core.version import __version__
 from mhnet.restore import bulk_steps, places
 from mhnet.restore.bulk_steps import Item, unpacked
-from mhnet.restore.noted import local_patch
 from mhnet.restore.places import HERE, Store
 from mhnet.restore.precision import Precision
 from mhnet.restore.restorer import Restorer, Tile
-from mhnet.weights import Checkpoint
 
 Step = Callable[[pyarrow.Table], Iterator[pyarrow.Table]]
 
@@ -56,8 +57,8 @@ class Computing:
         """The restorer of a worker, in its process."""
         allocator.keep_pages()
         torch.set_num_threads(threads)
-        patch = local_patch(self.checkpoint, self.local_statistics)
-        return Restorer(self.checkpoint.network(), device, patch, precision=self.precision, tile=self.tile,
+        patch = self.checkpoint.local_patch(self.local_statistics)
+        return Restorer(network_of(self.checkpoint), device, patch, precision=self.precision, tile=self.tile,
                         fuse=self.fuse, room=IMAGE_MEMORY)  # fmt: skip
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from mhnet import images
-from mhnet.errors import MHNetError, printable
+from mhnet.core.errors import MHNetError, printable
+from mhnet.images import rgb
 from mhnet.restore import places
 from mhnet.restore.places import HERE, Store
 from mhnet.restore.plan import ending, plan, wanted
@@ -77,7 +77,7 @@ def plan_stored(
     folders = {name for name in dict.fromkeys(names) if _is_folder(store, name)}
     pairs: dict[str, str] = {}
     several = sum(name in folders for name in names) > 1
-    to_file = len(names) == 1 and not folders and images.has_image_extension(out)
+    to_file = len(names) == 1 and not folders and rgb.has_image_extension(out)
     for name in names:
         own = name.rpartition("/")[2] if several and name in folders else ""
         apart = out if _same(store, results) else None

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 from pyarrow import csv, parquet
 
-from mhnet.errors import MHNetError, printable
+from mhnet.core.errors import MHNetError, printable
 from mhnet.restore import places
 from mhnet.restore.bulk_steps import Item
 from mhnet.restore.places import Store

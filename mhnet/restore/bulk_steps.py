@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow
 import ray
 
-from mhnet import __version__, pictures
-from mhnet.errors import MHNetError
-from mhnet.pictures import Picture
+from mhnet.core.errors import MHNetError
+from mhnet.core.version import __version__
+from mhnet.images import pictures
+from mhnet.images.pictures import Picture
 from mhnet.restore import places
 from mhnet.restore.places import Store
 from mhnet.restore.video import is_video

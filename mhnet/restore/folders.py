@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from mhnet import images, pictures
-from mhnet.errors import MHNetError
+from mhnet.core.errors import MHNetError
+from mhnet.images import pictures, rgb
 from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
 
@@ -116,7 +116,7 @@ def is_whole(job: Job) -> bool:
     if job.video:
         return True
     try:
-        return pictures.read(job.target).pixels.shape[:2] == images.size(job.source)
+        return pictures.read(job.target).pixels.shape[:2] == rgb.size(job.source)
     except MHNetError:
         return False
 
@@ -202,7 +202,7 @@ def restore_files(restorer: Restorer, files: Sequence[tuple[Path, Path]], title:
     failures: list[tuple[Path, str]] = []
     for source, target in tqdm(files, f"restoring {title}".strip(), unit="image", delay=1, leave=False, disable=None):
         try:
-            images.write(target, restorer(images.read(source)))
+            rgb.write(target, restorer(rgb.read(source)))
         except MHNetError as error:  # noqa: PERF203
             target.unlink(missing_ok=True)  # what an earlier run left there is not this run's result
             failures.append((source, str(error)))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mhnet import allocator
+from mhnet.core import allocator
 
 PROBE = 192  # side of the image whose maps are counted
 SLACK = 1.3  # what convolutions' work space and the allocator take beyond the maps (tests/test_memory.py)

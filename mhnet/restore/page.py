@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mhnet import images
-from mhnet.errors import MHNetError
-from mhnet.files import replacing
-from mhnet.metrics import Score
+from mhnet.core.errors import MHNetError
+from mhnet.core.files import replacing
+from mhnet.evaluation.protocols import Score
+from mhnet.images import rgb
 from mhnet.restore.video import is_video
 from mhnet.restore.video_frames import frame_count, look_of, pictures
 
@@ -182,7 +182,7 @@ def _frame(entry: Entry, side: int) -> tuple[str, str]:
 def _pixels(path: Path) -> np.ndarray:
     """An image, or a frame of a video, as uint8 H×W×3."""
     if not is_video(path):
-        return images.read(path)
+        return rgb.read(path)
     place = min(_VIDEO_FRAME, (frame_count(path) or 1) // 2)
     return next(pictures(path, look_of(path), place)).pixels
 

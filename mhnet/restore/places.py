@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from mhnet import pictures
-from mhnet.codecs.header import ImageError
-from mhnet.errors import MHNetError
-from mhnet.files import replacing
-from mhnet.pictures import Picture
+from mhnet.core.errors import MHNetError
+from mhnet.core.files import replacing
+from mhnet.images import pictures
+from mhnet.images.header import ImageError
+from mhnet.images.pictures import Picture
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem

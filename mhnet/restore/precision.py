@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from mhnet.errors import MHNetError
+from mhnet.core.errors import MHNetError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16", "fp16")

@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mhnet import allocator
-from mhnet.devices import choose_device
-from mhnet.errors import MHNetError
-from mhnet.models import MHNet, MHNetV4, use_local_statistics
-from mhnet.models.fuse import FusedNetwork, fuse
+from mhnet.checkpoints.bundled import weights_path
+from mhnet.checkpoints.files import sha256
+from mhnet.checkpoints.networks import Build, load_checkpoint
+from mhnet.core import allocator
+from mhnet.core.devices import choose_device
+from mhnet.core.errors import MHNetError
+from mhnet.inference.fuse import FusedNetwork, fuse
+from mhnet.models import use_local_statistics
 from mhnet.restore import memory, tiles
-from mhnet.restore.noted import local_patch
 from mhnet.restore.precision import Precision, choose_precision, computing_in
-from mhnet.shipped import resolved
-from mhnet.weights import read, sha256
 
 Tile = int | Literal["auto", "off"]
 AnyImage = TypeVar("AnyImage", np.ndarray, Tensor, Image.Image)
@@ -52,7 +52,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def prepared(network: MHNet | MHNetV4, device: torch.device, local: int | None, fused: bool = True) -> nn.Module:
+def prepared(network: nn.Module, device: torch.device, local: int | None, fused: bool = True) -> nn.Module:
     """A network as it computes here: on the device, for inference, with local statistics as if trained on such patches;
     on a CPU in its faster form."""
     network = network.to(device).to(memory_format=torch.channels_last).eval()
@@ -82,7 +82,7 @@ class Restorer:
 
     def __init__(
         self,
-        network: MHNet | MHNetV4,
+        network: nn.Module,
         device: torch.device | str = "cpu",
         local_statistics: int | None = None,
         *,
@@ -106,21 +106,28 @@ class Restorer:
 
     @classmethod
     def from_weights(
-        cls, path: str | Path, device: torch.device | str = "cpu", local_statistics: bool | None = None, **options: Any
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        local_statistics: bool | None = None,
+        *,
+        network: Build | None = None,
+        **options: Any,
     ) -> "Restorer":
         """A restorer from a checkpoint; `options` are the class's own.
 
         Args:
             path: a file, or the name of weights that ship.
             device: as above.
-            local_statistics: on, off, or with None as is noted with the weights (`local_patch`).
+            local_statistics: on, off, or with None as is noted with the weights (`Checkpoint.local_patch`).
+            network: builds another network than this package's, as for `mhnet.load`.
 
         Raises:
             WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
         """
-        checkpoint = read(path)
-        restorer = cls(checkpoint.network(), device, local_patch(checkpoint, local_statistics), **options)
-        restorer.task, restorer.identity = checkpoint.task, sha256(resolved(path))
+        built, checkpoint = load_checkpoint(path, network)
+        restorer = cls(built, device, checkpoint.local_patch(local_statistics), **options)
+        restorer.task, restorer.identity = checkpoint.task, sha256(weights_path(path))
         return restorer
 
     def __call__(self, image: AnyImage, tick: Callable[[int, int], None] | None = None) -> AnyImage:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mhnet.models.base import MULTIPLE
+from mhnet.models.mhnet import MULTIPLE
 
 OVERLAP = 96  # pixels that neighbouring tiles share
 MARGIN = 32  # of these, next to each of the two edges, unused

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mhnet.errors import MHNetError
+from mhnet.core.errors import MHNetError
 
 if TYPE_CHECKING:
     from av.container import InputContainer

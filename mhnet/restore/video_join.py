@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mhnet.files import replacing
+from mhnet.core.files import replacing
 from mhnet.restore.video_frames import Look, VideoError, import_av, open_video
 from mhnet.restore.video_parts import Part
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mhnet.files import replacing
+from mhnet.core.files import replacing
 from mhnet.restore.video_frames import Look, Picture, VideoError, import_av, to_frame
 
 LENGTH = 48

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import yaml
 from yacs.config import CfgNode
 
-from mhnet import shipped
-from mhnet.errors import MHNetError
+from mhnet.checkpoints import bundled
+from mhnet.core.errors import MHNetError
+from mhnet.core.tasks import Task
 from mhnet.models import MHNetArgs, MHNetV4Args
-from mhnet.tasks import Task
 from mhnet.train.defaults import AT_LEAST_ONE, CHOICES, PATHS, defaults
 
 
@@ -184,7 +184,7 @@ def _anchor(config: CfgNode, keys: Sequence[str], folder: Path) -> None:
     """Makes relative paths start at a folder."""
     for key in keys:
         section, name = key.split(".")
-        if config[section][name] and config[section][name] not in shipped.NAMES:
+        if config[section][name] and config[section][name] not in bundled.NAMES:
             try:
                 config[section][name] = str(folder / Path(config[section][name]).expanduser())
             except RuntimeError as error:

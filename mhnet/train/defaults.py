@@ -2,7 +2,7 @@
 
 from yacs.config import CfgNode
 
-from mhnet.tasks import Task
+from mhnet.core.tasks import Task
 
 PATHS = (
     "MODEL.WEIGHTS", "DATA.TRAIN_DIR", "DATA.TRAIN_TARGET_DIR", "DATA.VAL_DIR", "DATA.VAL_TARGET_DIR", "DATA.SHARP_DIR",

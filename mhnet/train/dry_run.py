@@ -7,7 +7,7 @@ import psutil
 import torch
 from yacs.config import CfgNode
 
-from mhnet.tasks import Task
+from mhnet.core.tasks import Task
 from mhnet.train.job import Job, prepare
 from mhnet.train.processes import say
 from mhnet.train.trainer import take_step

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mhnet
+from mhnet.core.version import __version__
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "opencv-python", "pillow", "scipy")
 
@@ -18,7 +18,7 @@ def describe_environment() -> dict[str, Any]:
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
-        "mhnet": mhnet.__version__,
+        "mhnet": __version__,
         "revision": code_revision(),
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -28,7 +28,7 @@ def describe_environment() -> dict[str, Any]:
 
 def code_revision() -> str | None:
     """The Git commit of the code, with `+changes` where files differ from it; None where it is no checkout."""
-    git = ["git", "-C", str(Path(mhnet.__file__).resolve().parent)]
+    git = ["git", "-C", str(Path(__file__).resolve().parent.parent)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
         tracked = subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, timeout=10)

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
+from mhnet.core.errors import MHNetError
+from mhnet.core.tasks import Task
 from mhnet.data.datasets import EpochBatches
-from mhnet.errors import MHNetError
-from mhnet.tasks import Task
 from mhnet.train.config import as_dict, stages
 from mhnet.train.environment import code_revision
 from mhnet.train.journal import trackers

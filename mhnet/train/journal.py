@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from mhnet.errors import MHNetError
-from mhnet.files import replacing, write_text
+from mhnet.core.errors import MHNetError
+from mhnet.core.files import replacing, write_text
 from mhnet.train.environment import describe_environment
 from mhnet.train.log import Row, write_table
 from mhnet.train.state import Progress

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from mhnet.files import write_text
+from mhnet.core.files import write_text
 from mhnet.train.state import Progress
 
 COLUMNS: tuple[str, ...] = (

@@ -10,8 +10,8 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
 from yacs.config import CfgNode
 
-from mhnet.devices import choose_device
-from mhnet.errors import MHNetError, ToldElsewhere
+from mhnet.core.devices import choose_device
+from mhnet.core.errors import MHNetError, ToldElsewhere
 
 T = TypeVar("T")
 

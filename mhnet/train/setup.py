@@ -17,7 +17,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 from yacs.config import CfgNode
 
-from mhnet import images
+from mhnet.checkpoints.files import read_checkpoint
+from mhnet.checkpoints.released import build
+from mhnet.core.errors import MHNetError
 from mhnet.data.datasets import (
     Degradation,
     EpochBatches,
@@ -35,13 +37,11 @@ from mhnet.data.degrade import DEGRADATIONS
 from mhnet.data.pack import is_pack, open_pairs
 from mhnet.data.pairs import Pair, check_pairs, sides_if_any
 from mhnet.data.split import hold_out
-from mhnet.errors import MHNetError
+from mhnet.images import rgb
 from mhnet.models import MHNet, MHNetV4
 from mhnet.models.checkpointing import use_checkpointing
-from mhnet.published import build
 from mhnet.train.config import Stage, network_args, stage_of, stages
 from mhnet.train.state import Progress, Run
-from mhnet.weights import read
 from warmup_scheduler import GradualWarmupScheduler
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -77,7 +77,7 @@ def start_from(network: MHNet | MHNetV4, path: str) -> None:
     Raises:
         MHNetError: they cannot be read, or are of another network.
     """
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     if checkpoint.args != network.args:
         raise MHNetError(
             f"MODEL.WEIGHTS {path} is of another network ({checkpoint.args}) than the settings ask for ({network.args})"
@@ -171,7 +171,7 @@ def find(data: CfgNode, key: str, split: str | None, degrade: Degradation | None
         way_out = "put training images there, as README.md shows, or set" if key == "TRAIN_DIR" else "name another with"
         raise MHNetError(f"There is no folder {root}: {way_out} DATA.{key}")
     if degrade and not targets and not is_pack(root) and not sides_if_any(root):
-        photographs = images.find_images(Path(root), recursive=True)
+        photographs = rgb.find_images(Path(root), recursive=True)
         if not photographs:
             raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
         return Found(root, photographs, ImageFiles(data.CACHE_MB), degrade)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from mhnet.checkpoints.checkpoint import Checkpoint
+from mhnet.checkpoints.files import WeightsError, read_checkpoint, write_checkpoint
 from mhnet.models import MHNet, MHNetV4
 from mhnet.train.defaults import FREE
-from mhnet.weights import Checkpoint, WeightsError, read, write
 from warmup_scheduler import GradualWarmupScheduler
 
 LATEST, PREVIOUS, BEST = "model_latest.safetensors", "model_previous.safetensors", "model_best.safetensors"
@@ -85,7 +86,9 @@ class Run:
     def save_best(self, path: Path, task: str, provenance: dict[str, Any]) -> None:
         """Writes what is to be used, whole or not at all; WeightsError if that fails."""
         score = {"validation_psnr": self.progress.best_psnr}
-        write(path, Checkpoint(self.network.args, self.result.state_dict(), task, self._where() | score | provenance))
+        write_checkpoint(
+            path, Checkpoint(self.network.args, self.result.state_dict(), task, self._where() | score | provenance)
+        )
 
     def save(self, folder: Path, task: str, provenance: dict[str, Any], random: Sequence[dict[str, Tensor]]) -> None:
         """Writes the latest checkpoint with all that resuming needs, whole or not at all; the one before is kept.
@@ -110,7 +113,7 @@ class Run:
             "crc32": checksum(checkpoint.state | checkpoint.training),
         }
         latest, following = folder / LATEST, folder / f"next_{LATEST}"
-        write(following, checkpoint)
+        write_checkpoint(following, checkpoint)
         if latest.exists():
             latest.replace(folder / PREVIOUS)
         following.replace(latest)
@@ -159,7 +162,7 @@ def read_latest(folder: Path) -> tuple[Checkpoint, Path, str] | None:
         if not path.exists():
             continue
         try:
-            checkpoint = read(path)
+            checkpoint = read_checkpoint(path)
         except WeightsError as error:
             faults.append(str(error))
             continue

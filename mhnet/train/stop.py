@@ -5,7 +5,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from mhnet.errors import MHNetError
+from mhnet.core.errors import MHNetError
 
 
 class Stopped(MHNetError):

@@ -8,8 +8,8 @@ import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from mhnet.errors import MHNetError
-from mhnet.tasks import Task
+from mhnet.core.errors import MHNetError
+from mhnet.core.tasks import Task
 from mhnet.train.job import Job, prepare
 from mhnet.train.journal import Journal
 from mhnet.train.log import EpochLog, Row, Step

@@ -1,0 +1,293 @@
+"""The command `mhnet restore`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mhnet.cli.usage import HelpFormatter
+from mhnet.core.errors import MHNetError, printable, shortened
+
+if TYPE_CHECKING:
+    from mhnet.restore.folders import Outcome
+    from mhnet.restore.plan import Job
+    from mhnet.restore.restorer import Restorer
+
+MEANT = {"derain": "deraining", "deblur": "deblurring"}
+FORMATS = ("png", "jpg", "tif", "webp", "bmp")
+SMALLEST_TILE = 64
+EXAMPLES = """\
+examples:
+  mhnet restore photo.jpg -o restored.jpg --task derain
+  mhnet restore holiday/ -o restored/ --task deblur            a folder with its subfolders
+  mhnet restore 'scans/**/*.tif' -o out/ --weights mine.safetensors
+  mhnet restore rainy/ -o out/ --task derain --targets clean/  and score the results
+  mhnet restore clip.mp4 -o clear.mp4 --task derain
+  mhnet restore s3://rainy/2024 -o s3://restored/2024 --task derain --engine ray
+
+A run that was stopped goes on when it is called again: what has a whole result is skipped. Originals are never touched.
+
+exit status:
+  0    all is done
+  1    some files failed, or the command was refused; sentences on standard error say what, and the way out
+  2    wrong usage
+  130  interrupted by Ctrl-C
+"""
+
+
+def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `restore` to the commands; what it needs is imported when it runs."""
+    parser = commands.add_parser(
+        "restore",
+        help="restore photos, folders and videos",
+        description="Restores images and videos of any size. Results keep the kind, depth, transparency and metadata "
+        "of their files; subfolders are mirrored.",
+        epilog=EXAMPLES,
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a video, a folder, or a pattern")
+    parser.add_argument("-o", "--out", type=_place, required=True, metavar="OUT",
+                        help="folder for the results; for one file, the result's name may be given")  # fmt: skip
+
+    what = parser.add_argument_group("network")
+    what.add_argument("--task", choices=list(MEANT), help="what to remove, rain or blur, with the weights that ship")
+    what.add_argument("--weights", metavar="FILE", help="weights of yours or the authors', .safetensors or .pth")
+    what.add_argument("--tlc", action=argparse.BooleanOptionalAction, help="local statistics at test time: often "
+                      "better after training on small patches, worse on some photos (default: as noted with the "
+                      "weights)")  # fmt: skip
+
+    how = parser.add_argument_group("computing")
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
+    how.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto",
+                     help="auto: fp16 on CUDA GPUs, fp32 elsewhere (default: %(default)s)")  # fmt: skip
+    how.add_argument("--tile", type=_tile, default="auto", metavar="auto|off|N",
+                     help="compute in tiles where memory needs it, never, or of N×N pixels (auto)")  # fmt: skip
+
+    how.add_argument("--no-fuse", action="store_true", help="compute the network as it is, not its faster equal")
+
+    results = parser.add_argument_group("results")
+    results.add_argument("--overwrite", action="store_true", help="restore again what has a result")
+    results.add_argument("--suffix", default="", metavar="TEXT", help="put TEXT behind the results' names, as in "
+                         "photo_restored.jpg")  # fmt: skip
+    results.add_argument("--format", choices=FORMATS, help="of images' results (default: as the image)")
+    results.add_argument("--compare", action="store_true", help="a sheet of before and after for each image, in "
+                         "OUT/compare")  # fmt: skip
+    results.add_argument("--report", type=_place, metavar="FILE", help="an HTML page with a slider for each image; "
+                         "with --engine ray, tables FILE.csv and FILE.parquet (default: OUT/report)")  # fmt: skip
+    results.add_argument("--targets", type=Path, metavar="FOLDER", help="clean images of the same names: score the "
+                         "results")  # fmt: skip
+    results.add_argument("--protocol", metavar="NAME", help="how to score (default: as papers score the task)")
+
+    many = parser.add_argument_group("very many images")
+    many.add_argument("--engine", choices=["here", "ray"], default="here", help="ray: by many processes of this "
+                      "machine or of the cluster RAY_ADDRESS; INPUT and OUT may be addresses such as "
+                      "s3://bucket/photos (default: %(default)s)")  # fmt: skip
+    many.add_argument("--workers", type=_count, metavar="N", help="processes with a network (default: one for each "
+                      "GPU, or each CPU as far as memory goes)")  # fmt: skip
+    many.add_argument("--batch", type=_count, metavar="N", help="small images of one size that are computed at once "
+                      "(default: 8 on GPUs, else 1)")  # fmt: skip
+    many.add_argument("--check", action="store_true", help="read results that are there to their end, as --engine here "
+                      "always does, and restore again what is not whole")  # fmt: skip
+
+    words = parser.add_argument_group("what is said").add_mutually_exclusive_group()
+    words.add_argument("--quiet", action="store_true", help="only what went wrong")
+    words.add_argument("--json", action="store_true", help="one line for each file: source, result, status, seconds, "
+                       "tile, reason, notes")  # fmt: skip
+    parser.set_defaults(run=_restore)
+
+
+def _tile(text: str) -> int | str:
+    if text in ("auto", "off"):
+        return text
+    if not text.isdecimal() or int(text) < SMALLEST_TILE:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor off nor a number from {SMALLEST_TILE} up")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+def _place(text: str) -> Path | str:
+    """A path, or the address of a store as it is."""
+    return text if "://" in text else Path(text)
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from mhnet.evaluation.protocols import get_protocol
+    from mhnet.restore import results
+    from mhnet.restore.folders import restore_all
+    from mhnet.restore.plan import check_place, plan
+
+    _check_names(args)
+    if args.engine == "ray":
+        return _in_bulk(args)
+    jobs = plan(args.inputs, args.out, suffix=args.suffix, extension=f".{args.format}" if args.format else None)
+    folder = args.out if jobs[0].target != args.out else args.out.parent
+    check_place(folder)
+    sheets = results.sheet_paths(jobs, folder) if args.compare else {}
+    targets = results.find_targets(jobs, args.targets) if args.targets else {}
+    if args.protocol:
+        get_protocol(args.protocol)
+    restorer = _restorer(args)
+    _warn_of_missing(jobs, targets, args)
+    told: list[Outcome] = []
+
+    def tell(outcome: "Outcome") -> None:
+        told.append(outcome)
+        _tell(outcome, args)
+
+    try:
+        outcomes = restore_all(jobs, restorer, overwrite=args.overwrite, progress=_progress(args), each=tell,
+                               video=lambda job: _video(job, restorer, args))  # fmt: skip
+    except KeyboardInterrupt:
+        done = sum(outcome.status != "failed" for outcome in told)
+        print(f"interrupted: {done} of {len(jobs)} are done; the same command goes on from here", file=sys.stderr)
+        return 130
+    if not args.quiet and not args.json:
+        print(_summary(outcomes, args.out))
+    reasons = [outcome.reason for outcome in outcomes if outcome.status == "failed"]
+    reasons += _scores_and_looks(args, outcomes, sheets, targets, restorer)
+    for reason in reasons:
+        print(f"failed: {printable(reason)}", file=sys.stderr)
+    return int(bool(reasons))
+
+
+def _in_bulk(args: argparse.Namespace) -> int:
+    from mhnet.checkpoints.files import read_checkpoint
+
+    try:
+        from mhnet.cli.bulk import check_options, restore_in_bulk
+    except ImportError as error:
+        raise MHNetError(f"--engine ray needs Ray Data ({error}): pip install 'mhnet[ray]'") from error
+    check_options(args)
+    checkpoint = read_checkpoint(_weights(args))
+    _warn_of_task(args, checkpoint.task)
+    return restore_in_bulk(args, checkpoint)
+
+
+def _scores_and_looks(
+    args: argparse.Namespace,
+    outcomes: "Sequence[Outcome]",
+    sheets: dict[Path, Path],
+    targets: dict[Path, Path],
+    restorer: "Restorer",
+) -> list[str]:
+    """Makes of the results what the options ask for; returns what failed."""
+    from mhnet.core.tasks import TASKS
+    from mhnet.evaluation.tables import format_table
+    from mhnet.restore import results
+
+    evaluations, reasons = [], []
+    if targets:
+        task = MEANT[args.task] if args.task else restorer.task
+        protocol = args.protocol or (TASKS[task].protocol if task in TASKS else "rgb_channel_mean")
+        evaluations = results.score(outcomes, targets, protocol, args.out.stem)
+        reasons += [f"{failure.name} is not scored: {failure.reason}" for failure in evaluations[1].failures]
+        if args.json:
+            for one in evaluations:
+                print(json.dumps({"scores": one.method, "protocol": protocol, "images": len(one.rows),
+                                  "psnr": one.mean.psnr, "ssim": one.mean.ssim}))  # fmt: skip
+        else:
+            print(f"\n{format_table(evaluations)}")
+    if sheets:
+        reasons += results.write_sheets(outcomes, sheets, targets, _progress(args))
+    if args.report:
+        local = restorer.local_statistics
+        about = {"weights": str(args.weights or args.task), "device": str(restorer.device),
+                 "precision": restorer.precision,
+                 "local statistics": f"on, as for patches of {local}" if local else "off"}  # fmt: skip
+        results.write_report(args.report, outcomes, targets, evaluations, about)
+    return reasons
+
+
+def _progress(args: argparse.Namespace) -> bool:
+    return not args.quiet and not args.json
+
+
+def _warn_of_missing(jobs: "Sequence[Job]", targets: dict[Path, Path], args: argparse.Namespace) -> None:
+    missing = [printable(job.source) for job in jobs if job.source not in targets and not job.video]
+    if args.targets and missing:
+        print(f"warning: no clean image for {shortened(missing)}: not scored", file=sys.stderr)
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """Raises MHNetError for options that cannot be meant."""
+    if not args.weights and not args.task:
+        raise MHNetError("Say what to remove with --task derain or --task deblur, or name a file with --weights.")
+    if any(sign in args.suffix for sign in ("/", "\\", "\0")):
+        raise MHNetError(f"The suffix {args.suffix!r} would lead to another folder: use letters, digits, - and _.")
+    if args.engine == "here":
+        if address := next((name for name in map(str, (*args.inputs, args.out, args.report)) if "://" in name), None):
+            raise MHNetError(f"{printable(address)} is the address of a store: add --engine ray.")
+        if args.workers or args.batch or args.check:
+            raise MHNetError("--workers, --batch and --check are for very many images: add --engine ray.")
+
+
+def _weights(args: argparse.Namespace) -> str | Path:
+    """The file of weights that the options name."""
+    from mhnet.checkpoints import bundled
+    from mhnet.core.tasks import TASKS
+
+    return args.weights or bundled.for_task(TASKS[MEANT[args.task]])
+
+
+def _warn_of_task(args: argparse.Namespace, trained_for: str | None) -> None:
+    task = MEANT.get(args.task)
+    if task and trained_for not in (None, task):
+        print(f"warning: {printable(_weights(args))} was trained for {trained_for}, not for {task}", file=sys.stderr)
+
+
+def _restorer(args: argparse.Namespace) -> "Restorer":
+    """The network that the options name."""
+    from mhnet.restore.restorer import Restorer
+
+    restorer = Restorer.from_weights(_weights(args), args.device, args.tlc, precision=args.precision, tile=args.tile,
+                                     fuse=not args.no_fuse)  # fmt: skip
+    _warn_of_task(args, restorer.task)
+    return restorer
+
+
+def _video(job: "Job", restorer: "Restorer", args: argparse.Namespace) -> list[str] | None:
+    """Restores a video; its notes, or None where the result is there."""
+    from mhnet.restore.folders import is_whole
+    from mhnet.restore.video import restore_video
+
+    if not args.overwrite and is_whole(job):
+        return None
+    identity = json.dumps([restorer.identity, restorer.local_statistics, restorer.precision])
+    return restore_video(restorer, job.source, job.target, overwrite=args.overwrite, progress=_progress(args),
+                         identity=identity, deep=True).notes  # fmt: skip
+
+
+def _tell(outcome: "Outcome", args: argparse.Namespace) -> None:
+    """Says what became of a file, as the options want it."""
+    if args.json:
+        print(json.dumps(_as_json(outcome)), flush=True)
+    elif not args.quiet:
+        for note in outcome.notes:
+            print(f"note: {printable(outcome.job.source)}: {printable(note)}", file=sys.stderr)
+
+
+def _as_json(outcome: "Outcome") -> dict[str, Any]:
+    return {
+        "source": str(outcome.job.source),
+        "result": str(outcome.job.target) if outcome.status != "failed" else None,
+        "status": outcome.status,
+        "seconds": round(outcome.seconds, 3),
+        "tile": outcome.tile,
+        "reason": outcome.reason or None,
+        "notes": outcome.notes,
+    }
+
+
+def _summary(outcomes: "Sequence[Outcome]", out: Path) -> str:
+    counts = {status: sum(one.status == status for one in outcomes) for status in ("restored", "skipped", "failed")}
+    words = f"{printable(out)}: {counts['restored']} restored"
+    if counts["skipped"]:
+        words += f", {counts['skipped']} already there (--overwrite restores them again)"
+    return words + (f", {counts['failed']} failed" if counts["failed"] else "")

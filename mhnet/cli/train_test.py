@@ -1,0 +1,58 @@
+"""The commands `mhnet train` and `mhnet test`: the rooms' scripts, from anywhere."""
+
+import argparse
+from pathlib import Path
+
+from mhnet.cli.rooms import test_command, train_command
+from mhnet.cli.usage import add_command
+from mhnet.core.tasks import TASKS, Task
+
+SETTINGS = "training.yml"
+ROOMS = Path(__file__).resolve().parent.parent
+"""Where the rooms lie beside the package, in a clone."""
+
+
+def add_room_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds them; what they need is imported when they run."""
+    train = add_command(
+        commands,
+        "train",
+        "train a network",
+        f"Trains MHNet by the settings of TASK's room: {SETTINGS} there, or the file after --config. The room is the "
+        f"current folder if it holds {SETTINGS}, else Deblurring/ or Deraining/ in it, else that of the clone that "
+        "mhnet was installed from. A run that was stopped goes on. Options: mhnet train TASK --help.",
+        """
+        mhnet train deraining
+        mhnet train deblurring OPTIM.BATCH_SIZE 8 DATA.TRAIN_DIR /data/GoPro/train
+        mhnet train deraining --config mine.yml
+        """,
+    )
+    test = add_command(
+        commands,
+        "test",
+        "restore test sets and score them",
+        "Restores the test sets of TASK's room, which is found as by mhnet train, with the weights trained there or "
+        "named, and scores what was written. Options: mhnet test TASK --help.",
+        """
+        mhnet test deraining
+        mhnet test deblurring --weights model_deblurring.pth --input_dir /data/GoPro/test --tlc both
+        """,
+    )
+    for parser, command in ((train, train_command), (test, test_command)):
+        parser.add_argument("task", choices=list(TASKS), metavar="TASK", help=" or ".join(TASKS))
+        parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="the options of the room's script")
+        parser.set_defaults(run=_run, room_command=command)
+
+
+def room_of(task: Task, here: Path) -> Path:
+    """The room to work in: the current folder if it is one, that of the task in it, that beside the package, and else
+    the current folder."""
+    others = {other.folder for other in TASKS.values()} - {task.folder}
+    candidates = [here, here / task.folder, here.parent / task.folder, ROOMS / task.folder]
+    found = (room for room in candidates if (room / SETTINGS).is_file() and room.name not in others)
+    return next(found, here)
+
+
+def _run(args: argparse.Namespace) -> int:
+    task = TASKS[args.task]
+    return args.room_command(task, room_of(task, Path.cwd()), args.rest, f"mhnet {args.command} {task.name}")

@@ -1,0 +1,69 @@
+"""A user's mistakes, and how the command-line doors answer them."""
+
+import contextlib
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import ParamSpec
+
+from mhnet.core.terminal import paint
+
+P = ParamSpec("P")
+
+
+class MHNetError(Exception):
+    """A mistake that the user can mend: one sentence that names the file, the value and the way out."""
+
+
+class ToldElsewhere(MHNetError):
+    """One that another of several processes tells of: this one says nothing, and gives it a second to speak."""
+
+
+def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
+    """Turn a door's `main` into one that returns the exit status and shows no traceback for a user's mistake.
+
+    MHNetError becomes `error: ...` on stderr and 1, Ctrl-C becomes `interrupted` and 130, and a reader of our output
+    that has left (`mhnet ... | head`) becomes a silent 141. Everything else is a defect and propagates.
+    """
+
+    @functools.wraps(main)
+    def door(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            status = main(*args, **kwargs)
+            sys.stdout.flush()
+        except ToldElsewhere:
+            time.sleep(1)
+            return 1
+        except MHNetError as error:
+            print(f"{paint('error:', 'red', sys.stderr)} {sentence(error)}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            # What is still buffered would fail once more when the interpreter exits: let it go nowhere.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        return status or 0
+
+    return door
+
+
+def sentence(error: MHNetError) -> str:
+    """The error's sentence, also where PyTorch's DataLoader has put a worker's traceback in front of it."""
+    last = str(error).strip().splitlines()[-1]
+    return last.partition(f"{type(error).__name__}: ")[2] or last
+
+
+def shortened(names: Sequence[object], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
+
+
+def printable(text: object) -> str:
+    """Text for one line of a terminal: what cannot be printed, such as a line break in a file's name, as an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))

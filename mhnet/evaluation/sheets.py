@@ -1,0 +1,94 @@
+"""Sheets of pictures to compare by eye: a row per photograph, a column per stage."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mhnet.images import rgb
+
+ERROR_RANGE = 64  # levels of 255 from which an error is drawn white
+PAPER, INK, FAINT = (255, 255, 255), (32, 33, 36), (110, 113, 118)
+
+
+def before_after(
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]],
+    headers: Sequence[str],
+    captions: Sequence[Sequence[str]] | None,
+    path: rgb.StrPath,
+    width: int = 1760,
+) -> None:
+    """Write one picture of labelled columns, such as degraded, restored and clean.
+
+    Args:
+        rows: for each photograph a title ('' for none) and one uint8 H×W×3 image per header; the images are scaled
+            to the column's width and keep their proportions. Pillow's own font draws ASCII only.
+        headers: a word or two above each column.
+        captions: by row and column, a line below each image, such as '24.31 dB / 0.712' ('' for none).
+        path: where to write it; the extension gives the format.
+        width: of the sheet, in pixels; margins and letters grow with it.
+
+    Raises:
+        ValueError: a row or its captions do not have one entry per header.
+        ImageError: the picture cannot be written.
+    """
+    if captions is None:
+        captions = [[""] * len(headers)] * len(rows)
+    for (_, pictures), line in zip(rows, captions, strict=True):
+        if not len(pictures) == len(line) == len(headers):
+            raise ValueError(f"{len(pictures)} images and {len(line)} captions stand below {len(headers)} headers")
+    margin, gap = width // 55, max(width // 220, 1)
+    header, small = (ImageFont.load_default(size) for size in (max(width / 68, 8), max(width / 84, 8)))
+    column = (width - 2 * margin - gap * (len(headers) - 1)) // len(headers)
+    lefts = [margin + i * (column + gap) for i in range(len(headers))]
+
+    near, far = width // 150, width // 55
+    strips = [_strip(width, lefts, headers, header, INK, 0, far)]
+    for (title, pictures), line in zip(rows, captions, strict=True):
+        if title:
+            strips.append(_strip(width, lefts, [title], small, FAINT, 0, near))
+        cells = [_scaled(picture, column) for picture in pictures]
+        strip = Image.new("RGB", (width, max(cell.height for cell in cells)), PAPER)
+        for left, cell in zip(lefts, cells, strict=True):
+            strip.paste(cell, (left, 0))
+        strips += [strip, _strip(width, lefts, line, small, INK, near, far)]
+
+    sheet = Image.new("RGB", (width, sum(strip.height for strip in strips) + 2 * margin), PAPER)
+    top = margin
+    for strip in strips:
+        sheet.paste(strip, (0, top))
+        top += strip.height
+    rgb.write(path, np.asarray(sheet))
+
+
+def error_map(restored: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Where two uint8 H×W×3 images differ: the largest difference of the three channels, from black for none through
+    red and yellow to white from ERROR_RANGE levels; uint8 H×W×3."""
+    difference = cv2.absdiff(restored, target).max(axis=2).astype(np.float32)
+    levels = np.minimum(difference * (255 / ERROR_RANGE), 255).round().astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_HOT), cv2.COLOR_BGR2RGB)
+
+
+def _scaled(picture: np.ndarray, width: int) -> Image.Image:
+    """uint8 H×W×3 to a picture of that width and the same proportions."""
+    height = max(round(picture.shape[0] * width / picture.shape[1]), 1)
+    return Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _strip(
+    width: int,
+    lefts: Sequence[int],
+    words: Sequence[str],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    ink: tuple[int, int, int],
+    above: int,
+    below: int,
+) -> Image.Image:
+    """A line of text across the sheet, each piece at its column's left edge, with space above and below."""
+    top, bottom = (int(edge) for edge in font.getbbox("Hg")[1::2])
+    strip = Image.new("RGB", (width, above + (bottom - top if any(words) else 0) + below), PAPER)
+    draw = ImageDraw.Draw(strip)
+    for left, text in zip(lefts, words, strict=False):
+        draw.text((left, above - top), text, ink, font)
+    return strip
