@@ -128,7 +128,7 @@ def test_windows_move_as_they_do_over_whole_maps():
 
 EDITED = {
     "v1": ["context.encoders.1.0.conv1", "context.encoders.1.1", "full_resolution.steps.1.group.blocks.0.gate",
-           "full_resolution.steps.1.group.conv", "full_resolution.steps.2.encoder_term.1.1", "dual_attention.excite",
+           "full_resolution.steps.1.group.conv", "full_resolution.steps.2.encoder_term.1.1", "dual_attention.spatial",
            "full_resolution.steps.2.norm", "full_resolution.intro", "context.ups.1.0", "tail", "context.attention",
            "full_resolution.steps.0.group"],
     "v4": ["full_resolution.steps.1.fusion.squeeze", "full_resolution.steps.1.fusion",
