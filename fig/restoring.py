@@ -22,7 +22,7 @@ from mhnet.data.degrade import rain
 from mhnet.data.rain import RainParameters
 from mhnet.evaluation import protocols, sheets
 from mhnet.images import rgb
-from mhnet.restore.page import Entry, Scores, write_page
+from mhnet.restore.report import Entry, Scores, write_report
 from mhnet.restore.restorer import Restorer
 from mhnet.restore.video import restore_video
 
@@ -102,7 +102,7 @@ def main() -> None:
         headers = [f"frame {number + 1}" for number in STILLS]
         sheets.before_after(rows, headers, None, HERE / "restoring_video.jpg", WIDTH)
         about = {"weights": Path(sys.argv[1]).name, "device": "cpu"}
-        write_page(folder / "report.html", entries, "rainy", about=about)
+        write_report(folder / "report.html", entries, "rainy", about=about)
         photograph_page(folder / "report.html", HERE / "restoring_report.jpg")
 
 

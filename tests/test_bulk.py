@@ -25,9 +25,11 @@ from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
 from mhnet.images import pictures, rgb
 from mhnet.images.pictures import Metadata
-from mhnet.restore import bulk_steps, places
-from mhnet.restore.places import HERE, Store
+from mhnet.restore import bulk_steps, stores
+from mhnet.restore.outcomes import Outcome
+from mhnet.restore.plan import Job, Plan, plan
 from mhnet.restore.restorer import Restorer
+from mhnet.restore.stores import HERE, Store
 
 pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -35,7 +37,6 @@ from pyarrow import csv, parquet
 from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from mhnet.restore import bulk
-from mhnet.restore.bulk_plan import plan_bulk, plan_stored
 from mhnet.restore.bulk_steps import Item
 
 COUNT, BAD, REPORT = 500, 4, ("report.csv", "report.parquet")
@@ -185,15 +186,15 @@ def test_stores_give_and_take_files_and_small_ones_are_computed_at_once(tmp_path
     wanted = contents(tmp_path / "plain")
     store = Store(SubTreeFileSystem(str(tmp_path), LocalFileSystem()), "tree://")
     for name, data in {"a.png": wanted["sub/a.png"][:900], "b.jpg": b"", "c.tif": wanted["sub/c.tif"]}.items():
-        places.put(store, f"out/sub/{name}", data)
-    plan = plan_stored(store, ["in"], store, "out")
-    done: list[Item] = []
-    bulk.restore_bulk(bulk.planned(plan.pairs), bulk.Computing(read_checkpoint(weights)), bulk.shares(cluster, workers=1, batch=4),
-                      done.append, inputs=store, results=store, check=True)  # fmt: skip
-    told = {item.source: item for item in done}
+        stores.put(store, Path("out/sub") / name, data)
+    done: list[Outcome] = []
+    share = bulk.shares(cluster, workers=1, batch=4)
+    planned = plan(["in"], "out", within=(store, store))
+    bulk.restore_bulk(planned, bulk.Computing(read_checkpoint(weights)), share, done.append, check=True)
+    told = {str(outcome.job.source): outcome for outcome in done}
     assert len(done) == len(told) == len(KINDS) + 1
-    assert [name for name, item in told.items() if item.status == "skipped"] == ["in/sub/c.tif"]
-    assert [name for name, item in told.items() if item.status == "failed"] == ["in/bad.jpg"]
+    assert [name for name, outcome in told.items() if outcome.status == "skipped"] == ["in/sub/c.tif"]
+    assert [name for name, outcome in told.items() if outcome.status == "failed"] == ["in/bad.jpg"]
     assert "bad.jpg is not an image" in told["in/bad.jpg"].reason
     assert contents(tmp_path / "out") == wanted
 
@@ -211,31 +212,33 @@ def test_an_image_that_ends_its_process_each_time_fails_alone(tmp_path, weights,
 
     for i in range(6):
         rgb.write(tmp_path / "in" / f"{i}.png", np.full((16, 16, 3), 255 if i == 2 else 20 * i, np.uint8))
-    done: list[Item] = []
-    plan = plan_bulk([str(tmp_path / "in")], str(tmp_path / "out"))
+    done: list[Outcome] = []
+    planned = plan([str(tmp_path / "in")], tmp_path / "out")
     computing = Deadly(read_checkpoint(weights), fuse=False)
-    bulk.restore_bulk(bulk.planned(plan.pairs), computing, bulk.shares(cluster, workers=1, batch=3), done.append)
+    bulk.restore_bulk(planned, computing, bulk.shares(cluster, workers=1, batch=3), done.append)
     assert names(tmp_path / "out") == ["0.png", "1.png", "3.png", "4.png", "5.png"]
-    reasons = {item.number: item.reason for item in done if item.status == "failed"}
-    assert list(reasons) == [2] and "2.png ended its process twice" in reasons[2] and len(done) == 6
+    reasons = {outcome.job.source.name: outcome.reason for outcome in done if outcome.status == "failed"}
+    assert list(reasons) == ["2.png"] and "2.png ended its process twice" in reasons["2.png"] and len(done) == 6
 
 
 def test_a_full_disk_ends_the_run(tmp_path, monkeypatch):
-    def full(store: Store, path: str, picture: object) -> None:
+    def full(store: Store, path: Path, picture: object) -> None:
         raise rgb.ImageError(f"{path} cannot be written") from OSError(28, "No space left on device")
 
-    monkeypatch.setattr(places, "write", full)
+    monkeypatch.setattr(stores, "write_picture", full)
     monkeypatch.setattr(
         bulk, "_stream", lambda *given: (item for table in tried for item in bulk_steps.unpacked(table))
     )
-    tried = bulk_steps.write(bulk_steps.packed([Item(1, "b.png", "out/b.png", picture())]), results=HERE)
-    done: list[Item] = []
-    plan = bulk.planned([("a.png", "out/a.png"), ("b.png", "out/b.png"), ("c.png", "out/c.png")])
-    bulk.restore_bulk(plan, bulk.Computing(read_checkpoint("derain-small")), bulk.shares({}), done.append)
-    assert [item.status for item in done] == ["failed"] * 3
-    assert [item.reason for item in done] == [
+    jobs = [Job(Path(name), Path("out") / name, Path()) for name in ("a.png", "b.png", "c.png")]
+    tried = bulk_steps.write(bulk_steps.packed([Item(1, Outcome(jobs[1]), picture())]), results=HERE)
+    done: list[Outcome] = []
+    bulk.restore_bulk(
+        Plan(jobs, Path("out")), bulk.Computing(read_checkpoint("derain-small")), bulk.shares({}), done.append
+    )
+    assert [outcome.status for outcome in done] == ["failed"] * 3
+    assert [outcome.reason for outcome in done] == [
         "out/b.png cannot be written",
-        *["not tried, since out/b.png had no place"] * 2,
+        *["not tried, since there was no place for out/b.png"] * 2,
     ]
 
 
@@ -277,7 +280,8 @@ def test_stores_are_planned_like_folders():
     store = Store(system, "mock://")
 
     def planned(*names: str, out: str, **options: str) -> dict[str, str]:
-        return dict(plan_stored(store, names, store, out, **options).pairs)
+        jobs = plan(names, out, within=(store, store), **options).jobs
+        return {str(job.source): str(job.target) for job in jobs}
 
     assert planned("in", out="in/out") == {
         "in/b.png": "in/out/b.png", "in/a.JPG": "in/out/a.JPG", "in/a_r.JPG": "in/out/a_r.JPG",
@@ -297,10 +301,9 @@ def test_stores_are_planned_like_folders():
             planned(*names_, out=out)
     with pytest.raises(MHNetError, match="would both become"):
         planned("in/a.JPG", "x/a.png", out="out", extension=".png")
-    places.put(store, "new/b.png", b"whole")
-    places.put(store, "new/.7-a.png", b"what a killed process leaves")
-    places.put(store, "new/c.png", b"")
-    assert places.results_there(store, ["new/a.png", "new/b.png", "new/c.png"]) == {"new/b.png"}
+    for name, data in {"b.png": b"whole", ".7-a.png": b"what a killed process leaves", "c.png": b""}.items():
+        stores.put(store, Path("new") / name, data)
+    assert stores.results_there(store, [Path("new") / f"{name}.png" for name in "abc"]) == {Path("new/b.png")}
     assert sorted(info.path for info in system.get_file_info(FileSelector("new"))) == ["new/b.png", "new/c.png"]
 
 
@@ -323,13 +326,14 @@ def test_mistakes_are_one_sentence_each(tmp_path, weights, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         restore(*given, *ray, "--workers", 0)
     capsys.readouterr()
-    monkeypatch.delitem(sys.modules, "mhnet.cli.main.bulk")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "mhnet.cli.bulk")
+    monkeypatch.setitem(sys.modules, "ray.exceptions", None)
     assert restore(*given, *ray) == 1
     assert "pip install 'mhnet[ray]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_ray_is_imported_by_its_engine_alone():
-    code = "import sys; from mhnet.cli.main import parser; parser(); assert not {'ray', 'pyarrow', 'torch'} & set(sys.modules)"
+    code = "import sys; from mhnet.cli.main import parser; parser(); " \
+           "assert not {'ray', 'pyarrow', 'torch'} & set(sys.modules)"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

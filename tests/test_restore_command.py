@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
 from mhnet.images import pictures, rgb
 from mhnet.images.pictures import Picture
+from mhnet.restore.folders import restore_all
 from mhnet.restore.plan import plan
 from mhnet.restore.restorer import Restorer
 
@@ -109,6 +111,35 @@ def test_bad_files_are_told_at_the_end_and_the_rest_is_done(tmp_path, photos, we
     assert names(tmp_path / "out") == ["a.png", "b.jpg", "sub/c.png", "sub/deep/d.webp"]
 
 
+def test_whatever_a_file_does_the_rest_is_restored(tmp_path, photos, weights, monkeypatch):
+    """In reading, computing and writing; what ends the program still does."""
+    restorer, read, write = Restorer.from_weights(weights), pictures.read, pictures.write
+    faults: dict[str, BaseException] = {"a.png": ValueError("negative strides"), "b.jpg": MemoryError()}
+
+    def faulty_read(path: Path) -> Picture:
+        if path.name in faults:
+            raise faults[path.name]
+        return read(path)
+
+    def faulty_write(path: Path, picture: Picture) -> None:
+        if path.name == "c.png":
+            raise struct.error("int too large\nto pack")
+        write(path, picture)
+
+    monkeypatch.setattr(pictures, "write", faulty_write)
+    jobs = plan([str(photos)], tmp_path / "out").jobs
+    said = {one.job.source.name: one for one in restore_all(jobs, restorer, read=faulty_read, progress=False)}
+    assert [one.status for one in said.values()] == ["failed", "failed", "failed", "restored"]
+    assert said["a.png"].reason == f"{photos / 'a.png'} cannot be restored (ValueError: negative strides)."
+    assert "does not fit in memory" in said["b.jpg"].reason
+    assert said["c.png"].reason.endswith("c.png cannot be restored (error: int too large).")
+    assert names(tmp_path / "out") == ["sub/deep/d.webp"]
+    faults = {"c.png": KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        restore_all(jobs, restorer, read=faulty_read, progress=False)
+    assert names(tmp_path / "out") == ["a.png", "b.jpg", "sub/deep/d.webp"]
+
+
 @pytest.mark.parametrize(
     ("words", "files"),
     [
@@ -163,7 +194,7 @@ def test_originals_are_never_replaced(tmp_path, photos, weights, capsys, way):
     before = {name: (photos / name).read_bytes() for name in names(photos)}
     assert restore(*words, "-o", out, "--weights", weights, "--overwrite") == 1
     said = capsys.readouterr().err
-    assert "is an original and would be replaced" in said and "--suffix" in said and said.count("\n") == 1
+    assert "is an original and would be replaced" in said and "suffix" in said and said.count("\n") == 1
     assert {name: (photos / name).read_bytes() for name in names(photos)} == before
 
 
@@ -175,7 +206,7 @@ def test_two_inputs_for_one_result_are_refused_before_any_work(tmp_path, photos,
     rgb.write(photos / "sub" / "a.png", crops()[3])
     assert restore(photos / "a.png", photos / "sub" / "a.png", "-o", tmp_path / "out", "--weights", weights) == 1
     assert "would both become" in capsys.readouterr().err
-    assert len(plan([str(photos / "a.png")] * 2, tmp_path / "out")) == 1  # twice the same is once
+    assert len(plan([str(photos / "a.png")] * 2, tmp_path / "out").jobs) == 1  # twice the same is once
 
 
 def test_mistakes_are_one_sentence_each(tmp_path, photos, weights, capsys, monkeypatch):

@@ -17,7 +17,8 @@ from small import ROOT
 
 from mhnet.core.errors import MHNetError
 from mhnet.images import rgb
-from mhnet.restore.video import is_video, restore_video, result_extension
+from mhnet.restore.kinds import is_video, result_extension
+from mhnet.restore.video import restore_video
 from mhnet.restore.video_parts import LENGTH
 
 PHOTO = ROOT / "demo" / "photos" / "test" / "oakland-zoo-otters.jpg"
@@ -130,7 +131,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mhnet.errors import MHNetError
-from mhnet.restore.video import is_video, restore_video, result_extension
+from mhnet.restore.kinds import is_video, result_extension
+from mhnet.restore.video import restore_video
 source, target, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 count = 0
 def invert(frame):
@@ -204,7 +206,8 @@ PEAK = """
 import re, sys
 from pathlib import Path
 from mhnet.errors import MHNetError
-from mhnet.restore.video import is_video, restore_video, result_extension
+from mhnet.restore.kinds import is_video, result_extension
+from mhnet.restore.video import restore_video
 restore_video(lambda frame: frame, Path(sys.argv[1]), Path(sys.argv[2]), progress=False)
 print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
 """

@@ -16,7 +16,7 @@ from mhnet.core.tasks import TASKS
 from mhnet.evaluation import protocols
 from mhnet.images import pictures, rgb
 from mhnet.images.header import read_header
-from mhnet.restore.page import Scores
+from mhnet.restore.report import Scores
 from mhnet.restore.plan import plan
 from mhnet.restore.precision import PRECISIONS, Precision
 from mhnet.restore.restorer import Restorer, RestoreWarning, Tile
@@ -106,7 +106,7 @@ class Workshop:
             Cancelled: `cancelled` was set.
         """
         self.check(path)
-        (job,) = plan([str(path)], folder, suffix="_restored")
+        (job,) = plan([str(path)], folder, suffix="_restored").jobs
         picture = pictures.read(path)
         with self._one:
             restorer, steps = self._network(settings)

@@ -82,7 +82,10 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog
     allocator.keep_pages()
     _show_gpus(args.gpus)
     from mhnet.core.devices import choose_device
-    from mhnet.restore.folders import check_targets, restore_files
+    from mhnet.images import rgb
+    from mhnet.images.pictures import Picture
+    from mhnet.restore.folders import restore_all
+    from mhnet.restore.plan import Job, check_targets
     from mhnet.restore.restorer import Restorer
 
     found = _sets(task, args)
@@ -92,20 +95,25 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog
     for local in TLC[args.tlc]:
         results = _results(args.result_dir, local)
         jobs = {
-            one.name: [(image, results / one.name / f"{name}.png") for name, image, _ in one.files] for one in found
+            one.name: [Job(image, results / one.name / f"{name}.png", image.parent) for name, image, _ in one.files]
+            for one in found
         }
-        check_targets([target for files in jobs.values() for _, target in files], _originals(found))
+        check_targets([job for of_set in jobs.values() for job in of_set], _originals(found))
         restorer = Restorer.from_weights(weights, device, local, precision="fp32", tile="off")  # as scores are compared
         if restorer.task not in (None, task.name):
             print(f"warning: {weights} was trained for {restorer.task}, not for {task.name}", file=sys.stderr)
         print(f"restoring with {weights} on {device}{' with local statistics' * local}", flush=True)
-        for name, files in jobs.items():
-            failed = restore_files(restorer, files, name)
+        for name, of_set in jobs.items():
+            outcomes = restore_all(of_set, restorer, overwrite=True, title=f"restoring {name}",
+                                   read=lambda path: Picture(rgb.read(path)))  # fmt: skip
+            failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+            for outcome in failed:
+                outcome.job.target.unlink(missing_ok=True)  # what an earlier run left is not this run's result
             failures += failed
-            done = f"{len(files) - len(failed)} of {len(files)}" if failed else str(len(files))
+            done = f"{len(of_set) - len(failed)} of {len(of_set)}" if failed else str(len(of_set))
             print(f"{name}: {done} images in {results / name}", flush=True)
-    for _, reason in failures[:SHOWN]:
-        print(f"not restored: {reason}", file=sys.stderr)
+    for outcome in failures[:SHOWN]:
+        print(f"not restored: {outcome.reason}", file=sys.stderr)
     if len(failures) > SHOWN:
         print(f"not restored: {len(failures) - SHOWN} more", file=sys.stderr)
     return max(int(bool(failures)), _score(found, TLC[args.tlc], args))

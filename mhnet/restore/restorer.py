@@ -38,7 +38,7 @@ class RestoreWarning(UserWarning):
 
 
 @dataclass
-class Report:
+class Computation:
     """How an image was computed.
 
     Attributes:
@@ -99,7 +99,7 @@ class Restorer:
         self.room = room
         self.local_statistics = local_statistics
         self.network = prepared(network, self.device, local_statistics, fuse and self.precision == "fp32")
-        self.last = Report()
+        self.last = Computation()
         self._per_pixel: float | None = None
         self._most: int | None = None  # pixels at once, once memory has run out
         self._held = 0  # pixels at once for which the memory is at hand, kept from an earlier image
@@ -142,7 +142,7 @@ class Restorer:
             ValueError: the image has another type or shape.
             MHNetError: memory does not suffice for the smallest tile, or the network's result is not finite.
         """
-        self.last = Report()
+        self.last = Computation()
         if isinstance(image, Tensor):
             return self._tensor(image, tick)
         if isinstance(image, Image.Image):

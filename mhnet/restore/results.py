@@ -1,4 +1,4 @@
-"""What is made of results once they lie on disk: scores against clean images, sheets of before and after, a page."""
+"""What is made of results once they lie on disk: scores against clean images, and sheets of before and after."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -12,9 +12,9 @@ from mhnet.evaluation import sheets
 from mhnet.evaluation.protocols import Score
 from mhnet.evaluation.scoring import DEGRADED, MHNET, Evaluation, evaluate_pairs
 from mhnet.images import rgb
-from mhnet.restore.folders import Outcome
-from mhnet.restore.page import Entry, Scores, write_page
+from mhnet.restore.outcomes import Outcome
 from mhnet.restore.plan import Job
+from mhnet.restore.report import Entry, Scores
 
 SHEETS = "compare"  # the folder of the sheets, in that of the results
 
@@ -116,20 +116,3 @@ def entries(outcomes: Sequence[Outcome], targets: dict[Path, Path], evaluations:
         name = source.relative_to(one.job.root).as_posix()
         found.append(Entry(name, source, one.job.target, targets.get(source), scores, "; ".join(one.notes)))
     return found
-
-
-def write_report(
-    path: Path,
-    outcomes: Sequence[Outcome],
-    targets: dict[Path, Path],
-    evaluations: Sequence[Evaluation],
-    about: dict[str, str],
-) -> None:
-    """Writes the page of what was restored (`mhnet.restore.page`).
-
-    Raises:
-        MHNetError: it cannot be written.
-    """
-    failures = [(one.job.source, one.reason) for one in outcomes if one.status == "failed"]
-    shown = entries(outcomes, targets, evaluations)
-    write_page(path, shown, "Restored by MHNet", failures=failures, about=about)

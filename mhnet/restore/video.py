@@ -20,11 +20,8 @@ from mhnet.restore.video_frames import (
     look_of,
     pictures,
 )
-from mhnet.restore.video_join import FORMATS, check_container, join
+from mhnet.restore.video_join import check_container, join
 from mhnet.restore.video_parts import LENGTH, Parts, choose_encoder
-
-VIDEO_EXTENSIONS = frozenset({*FORMATS, ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ogv", ".vob", ".gif"})
-"""What is taken for a video. GIFs are: their frames have times."""
 
 _EDGE = 1 << 20  # bytes at a file's beginning and end by which it is known again
 
@@ -42,16 +39,6 @@ class VideoResult:
     frames: int
     resumed: int = 0
     notes: list[str] = field(default_factory=list)
-
-
-def is_video(path: Path) -> bool:
-    """Whether a file's name ends like a video's."""
-    return path.suffix.lower() in VIDEO_EXTENSIONS
-
-
-def result_extension(source: Path) -> str:
-    """The extension of a video's result: the source's own where we write such files, else .mp4."""
-    return source.suffix if source.suffix.lower() in FORMATS else ".mp4"
 
 
 def restore_video(

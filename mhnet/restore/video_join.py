@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mhnet.core.files import replacing
+from mhnet.restore.kinds import VIDEO_FORMATS
 from mhnet.restore.video_frames import Look, VideoError, import_av, open_video
 from mhnet.restore.video_parts import Part
 
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.stream import Stream
-
-FORMATS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-    ".ts": "mpegts",
-    ".mts": "mpegts",
-    ".m2ts": "mpegts",
-}
-"""Containers that results are written to, by extension: those that keep any frame times."""
 
 _OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}, "mpegts": {"mpegts_copyts": "1"}}
 _TAGS = {"hevc": "hvc1"}  # by which Apple's players know H.265 in .mp4 and .mov
@@ -43,11 +32,11 @@ def check_container(source: Path, target: Path) -> list[str]:
     Raises:
         VideoError: it cannot hold the sound, or it is none that we write.
     """
-    if target.suffix.lower() not in FORMATS:
-        raise VideoError(f"{target}: videos are written as {', '.join(sorted(FORMATS))}; choose one of them.")
+    if target.suffix.lower() not in VIDEO_FORMATS:
+        raise VideoError(f"{target}: videos are written as {', '.join(sorted(VIDEO_FORMATS))}; choose one of them.")
     container, video = open_video(source)
     with container:
-        form = FORMATS[target.suffix.lower()]
+        form = VIDEO_FORMATS[target.suffix.lower()]
         return [note for stream in container.streams if stream is not video
                 if (note := _missing(stream, form, source, target))]  # fmt: skip
 
@@ -59,7 +48,7 @@ def join(parts: Sequence[Part], source: Path, target: Path, look: Look) -> None:
         VideoError: the system refuses, or the container cannot keep the times.
     """
     av = import_av()
-    form = FORMATS[target.suffix.lower()]
+    form = VIDEO_FORMATS[target.suffix.lower()]
     try:
         with replacing(target) as temporary:
             container, video = open_video(source)
