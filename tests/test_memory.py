@@ -12,7 +12,7 @@ from mhnet.restore import memory
 
 PEAK = """
 import sys, torch
-from mhnet import allocator
+from mhnet.core import allocator
 from mhnet.models import MHNet, MHNetV4, use_local_statistics
 from mhnet.models.fuse import fuse
 from mhnet.restore import memory

@@ -155,22 +155,9 @@ class Restorer:
         pixels = image[..., None] if image.ndim == 2 else image
         if image.dtype not in LEVELS or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
             raise ValueError(f"an image is uint8 or uint16, H×W×3 or grey H×W, not {image.dtype} {image.shape}")
-        most, result = LEVELS[image.dtype], np.empty_like(pixels)
-
-        def floats(box: tiles.Box) -> Tensor:
-            top, bottom, left, right = box
-            part = np.require(pixels[top:bottom, left:right], requirements=["C", "W"])
-            wide = torch.from_numpy(part if most == 255 else part.astype(np.float32)).to(self.device)
-            return wide.permute(2, 0, 1)[None].float() / most
-
-        def finished(top: int, rows: Tensor) -> None:
-            levels = (
-                (rows[0].clamp(0, 1) * most).round().permute(1, 2, 0).to(torch.int32 if most > 255 else torch.uint8)
-            )
-            result[top : top + rows.shape[-2]] = levels.cpu().numpy()
-
-        self._restore(pixels.shape[0], pixels.shape[1], 1, floats, finished, tick)
-        return result.reshape(image.shape)
+        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
+        restored = self._restore(batch, LEVELS[image.dtype], tick)
+        return restored[0].permute(1, 2, 0).numpy().reshape(image.shape)
 
     def _pil(self, image: Image.Image, tick: Callable[[int, int], None] | None) -> Image.Image:
         if image.mode in ("I", "F"):
@@ -189,33 +176,15 @@ class Restorer:
     def _tensor(self, image: Tensor, tick: Callable[[int, int], None] | None) -> Tensor:
         if image.ndim != 4 or image.shape[1] not in (1, 3) or 0 in image.shape or not image.is_floating_point():
             raise ValueError(f"a batch of images is N×3×H×W or N×1×H×W floats, not {image.dtype} {tuple(image.shape)}")
-        result = torch.empty_like(image)
-
-        def floats(box: tiles.Box) -> Tensor:
-            top, bottom, left, right = box
-            part = image[:, :, top:bottom, left:right].to(self.device, torch.float32)
-            return part.contiguous(memory_format=torch.channels_last)
-
-        def finished(top: int, rows: Tensor) -> None:
-            result[:, :, top : top + rows.shape[-2]] = rows.clamp(0, 1)
-
-        self._restore(image.shape[2], image.shape[3], image.shape[0], floats, finished, tick)
-        return result
+        return self._restore(image, 1, tick)
 
     @torch.inference_mode()
-    def _restore(
-        self,
-        height: int,
-        width: int,
-        images: int,
-        floats: Callable[[tiles.Box], Tensor],
-        finished: Callable[[int, Tensor], None],
-        tick: Callable[[int, int], None] | None,
-    ) -> None:
-        """Computes a batch of images of one size, with smaller tiles where memory runs out."""
+    def _restore(self, image: Tensor, most: int, tick: Callable[[int, int], None] | None) -> Tensor:
+        """N×C×H×W of any type, white being `most`, to the same; with smaller tiles where memory runs out."""
+        images, _, height, width = image.shape
         allocator.keep_large(not isinstance(self.network, FusedNetwork))
-        grid = self._grid(height, width, images)
-        while not self._fits(grid, floats, finished, tick):
+        grid, result = self._grid(height, width, images), torch.empty_like(image)
+        while not self._fits(grid, image, most, result, tick):
             memory.let_go(self.device)
             smaller = tiles.by_pixels(height, width, grid.pixels // 2)
             if self.tile == "off":
@@ -228,27 +197,35 @@ class Restorer:
         self._keep_memory(grid.pixels * images)
         self.last.tile = (grid.rows.side, grid.columns.side) if grid.tiles > 1 else None
         self.last.count = grid.tiles
+        return result
 
     def _fits(
-        self,
-        grid: tiles.Grid,
-        floats: Callable[[tiles.Box], Tensor],
-        finished: Callable[[int, Tensor], None],
-        tick: Callable[[int, int], None] | None,
+        self, grid: tiles.Grid, image: Tensor, most: int, result: Tensor, tick: Callable[[int, int], None] | None
     ) -> bool:
         """Computes an image in these tiles, unless memory runs out."""
-        done = 0
-        if tick is not None:
-            tick(done, grid.tiles)
+        done = -1
 
-        def one_done() -> None:
+        def count() -> None:
             nonlocal done
             done += 1
             if tick is not None:
                 tick(done, grid.tiles)
 
+        def compute(box: tiles.Box) -> Tensor:
+            top, bottom, left, right = box
+            part = image[:, :, top:bottom, left:right].to(self.device).float()
+            part = part / most if most > 1 else part
+            return self._computed(part.contiguous(memory_format=torch.channels_last), whole=grid.tiles == 1)
+
+        def finish(top: int, rows: Tensor) -> None:
+            rows = rows.clamp(0, 1)
+            if most > 1:
+                rows = (rows * most).round().to(torch.uint8 if most == 255 else torch.int32)
+            result[:, :, top : top + rows.shape[-2]] = rows
+
+        count()
         try:
-            tiles.run(grid, lambda box: self._computed(floats(box), whole=grid.tiles == 1), finished, one_done)
+            tiles.run(grid, compute, finish, count)
         except (RuntimeError, MemoryError) as error:
             if not memory.ran_out(error):
                 raise
