@@ -17,8 +17,9 @@ from small import ROOT
 
 from mhnet.core.errors import MHNetError
 from mhnet.images import rgb
-from mhnet.restore.video import is_video, restore_video, result_extension
-from mhnet.restore.video_parts import LENGTH
+from mhnet.restore.video import restore_video
+from mhnet.restore.video_kinds import is_film, result_extension
+from mhnet.restore.video_segments import LENGTH
 
 PHOTO = ROOT / "demo" / "photos" / "test" / "oakland-zoo-otters.jpg"
 RATE = 48000
@@ -129,8 +130,7 @@ def test_a_variable_frame_rate_is_kept(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mhnet.errors import MHNetError
-from mhnet.restore.video import is_video, restore_video, result_extension
+from mhnet.restore.video import restore_video
 source, target, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 count = 0
 def invert(frame):
@@ -203,8 +203,7 @@ def test_a_run_stopped_before_its_first_part_leaves_nothing(tmp_path):
 PEAK = """
 import re, sys
 from pathlib import Path
-from mhnet.errors import MHNetError
-from mhnet.restore.video import is_video, restore_video, result_extension
+from mhnet.restore.video import restore_video
 restore_video(lambda frame: frame, Path(sys.argv[1]), Path(sys.argv[2]), progress=False)
 print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
 """
@@ -289,7 +288,7 @@ def test_a_gif_becomes_an_mp4_that_keeps_its_times(tmp_path):
     source = tmp_path / "a.gif"
     times = [0, 10, 13, 40, 45]
     film(source, times=times, tick=Fraction(1, 100), codec="gif", pixels="rgb8", sound=None)
-    assert is_video(source) and result_extension(source) == ".mp4"
+    assert is_film(source) and result_extension(source) == ".mp4"
     restore(source, target := tmp_path / "b.mp4")
     assert shown(target) == shown(source) == [Fraction(time, 100) for time in times]
 
@@ -402,7 +401,7 @@ def test_a_video_that_was_cut_off_is_restored_as_far_as_it_goes_with_a_note(tmp_
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
     result = restore(source, target := tmp_path / "b.mkv")
     assert LENGTH < result.frames == len(shown(target)) < 4 * LENGTH
-    assert re.search(r"its pictures end \d\.\d s before its noted length", " ".join(result.notes))
+    assert re.search(r"it ends \d\.\d s before its noted length", " ".join(result.notes))
 
 
 def test_nothing_is_replaced_unasked(tmp_path):

@@ -2,7 +2,7 @@
 kept: times, colour properties, shape of the pixels, depth."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +31,7 @@ class DamagedVideo(VideoError):
     """A video that cannot be read to its end."""
 
 
-class Picture(NamedTuple):
+class Frame(NamedTuple):
     """A frame: H×W×3 RGB, upright, uint8, or uint16 of a deep video; when it is shown and for how long, in the
     stream's time base."""
 
@@ -41,8 +41,8 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a video's frames are to be shown.
+class VideoFormat:
+    """What the frames of a video have in common.
 
     Args:
         height, width: upright, in pixels.
@@ -50,6 +50,7 @@ class Look:
         aspect: width of a pixel by its height.
         time_base: seconds that times count.
         rate: frames per second, on average.
+        count: of the frames, as the file says or by its length; None where neither is noted.
         matrix, colour_range, primaries, transfer: by ITU-T H.273; the matrix is the one that players assume where none
             is noted.
         noted_matrix: what the file says.
@@ -63,13 +64,19 @@ class Look:
     aspect: Fraction
     time_base: Fraction
     rate: Fraction
+    count: int | None
     matrix: int
     noted_matrix: int
     colour_range: int
     primaries: int
     transfer: int
-    turn: tuple[int, int, int, int] = (1, 0, 0, 1)
-    notes: tuple[str, ...] = field(default=(), compare=False)
+    turn: tuple[int, int, int, int]
+    notes: tuple[str, ...]
+
+    @property
+    def step(self) -> int:
+        """How long a frame is shown on average, in the time base."""
+        return max(round(1 / (self.rate * self.time_base)), 1)
 
 
 def import_av() -> Any:
@@ -96,18 +103,18 @@ def open_video(path: Path) -> "tuple[InputContainer, VideoStream]":
             raise VideoError(f"There is no file {path}; check the path.") from error
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError(f"{path} is empty; copy it again or remove it.") from error
-        raise VideoError(f"{path} cannot be opened as a video ({_reason(error)}); copy or export it again.") from error
-    streams = [stream for stream in container.streams.video if stream.codec_context is not None]
-    moving = [stream for stream in streams if not _is_cover(stream)]
-    if not moving:
-        container.close()
-        raise VideoError(f"{path} holds no moving pictures that can be decoded; export it again as H.264 in .mp4.")
-    moving[0].thread_type = "AUTO"
-    return container, moving[0]
+        raise VideoError(f"{path} cannot be opened as a video ({reason(error)}); copy or export it again.") from error
+    cover = av.stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if stream.codec_context is not None and not stream.disposition & cover:
+            stream.thread_type = "AUTO"
+            return container, stream
+    container.close()
+    raise VideoError(f"{path} holds no moving pictures that can be decoded; export it again as H.264 in .mp4.")
 
 
-def look_of(path: Path) -> Look:
-    """How the frames of a video are to be shown, from its first one; raises VideoError as `pictures` does."""
+def read_format(path: Path) -> VideoFormat:
+    """What the frames of a video have in common, from its first one; raises VideoError as `read_frames` does."""
     container, stream = open_video(path)
     with container:
         frame = next(_decoded(path, container, stream), None)
@@ -128,13 +135,14 @@ def look_of(path: Path) -> Look:
             notes.append("it is interlaced and was restored as if it were not: better deinterlace it first")
         if int(stream.codec_context.color_trc) in _HDR:
             notes.append("it is HDR, which the networks were not trained on; its mastering notes are not kept")
-        return Look(
+        return VideoFormat(
             height=height,
             width=width,
             deep=max(component.bits for component in frame.format.components) > 8,
             aspect=aspect,
             time_base=Fraction(stream.time_base or Fraction(1, 90000)),
             rate=Fraction(stream.average_rate or stream.guessed_rate or 25),
+            count=_count(container, stream),
             matrix=assumed if in_rgb or noted == _UNSPECIFIED else noted,
             noted_matrix=assumed if in_rgb else noted,
             colour_range=_FULL if int(frame.color_range) == _FULL and not in_rgb else _LIMITED,
@@ -145,29 +153,7 @@ def look_of(path: Path) -> Look:
         )
 
 
-def frame_count(path: Path) -> int | None:
-    """How many frames a video has, as its file says or by its length; None where neither is noted."""
-    av = import_av()
-    container, stream = open_video(path)
-    with container:
-        if stream.frames:
-            return stream.frames
-        seconds = None
-        if stream.duration is not None and stream.time_base is not None:
-            seconds = stream.duration * stream.time_base
-        elif container.duration is not None:
-            seconds = Fraction(container.duration, av.time_base)
-        return round(seconds * stream.average_rate) if seconds and stream.average_rate else None
-
-
-def length(path: Path) -> Fraction | None:
-    """How long a video is in seconds, as its file says; None where that is not noted."""
-    container, _ = open_video(path)
-    with container:
-        return None if container.duration is None else Fraction(container.duration, import_av().time_base)
-
-
-def pictures(path: Path, look: Look, skip: int = 0, deep: bool = False) -> Iterator[Picture]:
+def read_frames(path: Path, form: VideoFormat, skip: int = 0, deep: bool = False) -> Iterator[Frame]:
     """Every frame of a video from number `skip` on, one at a time.
 
     Args:
@@ -177,60 +163,88 @@ def pictures(path: Path, look: Look, skip: int = 0, deep: bool = False) -> Itera
         VideoError: the file is damaged, or frames change their size.
     """
     container, stream = open_video(path)
-    step = max(round(1 / (look.rate * look.time_base)), 1)
     before: int | None = None
     with container:
         for number, frame in enumerate(_decoded(path, container, stream)):
             time = frame.pts
             if time is None:
-                time = 0 if before is None else before + step
+                time = 0 if before is None else before + form.step
             if before is not None and time <= before:
                 time = before + 1  # two frames at once: a player shows the later one, an encoder refuses it
             before = time
             if number < skip:
                 continue
-            size = (frame.width, frame.height) if look.turn[0] == 0 else (frame.height, frame.width)
-            if size != (look.height, look.width):
+            size = (frame.width, frame.height) if form.turn[0] == 0 else (frame.height, frame.width)
+            if size != (form.height, form.width):
                 raise DamagedVideo(
-                    f"{path} changes its size from {look.width}×{look.height} to {size[1]}×{size[0]} at frame "
+                    f"{path} changes its size from {form.width}×{form.height} to {size[1]}×{size[0]} at frame "
                     f"{number + 1}; cut it there and restore the parts."
                 )
-            yield Picture(_rgb(frame, look, deep), time, frame.duration or step)
+            yield Frame(_to_rgb(frame, form, deep), time, frame.duration or form.step)
 
 
-def to_frame(pixels: np.ndarray, look: Look, pixel_format: str) -> "VideoFrame":
+def from_rgb(pixels: np.ndarray, form: VideoFormat, pixel_format: str) -> "VideoFrame":
     """H×W×3 RGB as a frame for an encoder, in the video's own matrix and range."""
-    av = import_av()
-    form = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=form)
-    return frame.reformat(
-        format=pixel_format,
-        src_colorspace=look.matrix,
-        dst_colorspace=look.matrix,
-        src_color_range=_FULL,
-        dst_color_range=look.colour_range,
-        interpolation=_exact(av),
-    )
+    layout = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
+    frame = import_av().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout)
+    return _converted(frame, form, pixel_format, _FULL, form.colour_range)
 
 
-def _rgb(frame: "VideoFrame", look: Look, deep: bool) -> np.ndarray:
+def seconds_missing(path: Path) -> float:
+    """By how many seconds a file's packets, of pictures or sound, end before its noted length."""
+    container, _ = open_video(path)
+    with container:
+        if container.duration is None:
+            return 0.0
+        noted = container.duration / import_av().time_base
+        ends = (float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                for packet in container.demux() if packet.size and packet.pts is not None)  # fmt: skip
+        return noted - max(ends, default=noted)
+
+
+def reason(error: BaseException) -> str:
+    """What FFmpeg or the system says of an error, in a few words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _to_rgb(frame: "VideoFrame", form: VideoFormat, deep: bool) -> np.ndarray:
     """A frame as H×W×3 RGB, upright."""
-    pixels = frame.reformat(
-        format="rgb48le" if deep else "rgb24",
-        src_colorspace=look.matrix,
-        dst_colorspace=look.matrix,
-        src_color_range=int(frame.color_range) or look.colour_range,
-        dst_color_range=_FULL,
-        interpolation=_exact(import_av()),
-    ).to_ndarray()
-    xx, xy, yx, yy = look.turn
+    colour_range = int(frame.color_range) or form.colour_range
+    pixels = _converted(frame, form, "rgb48le" if deep else "rgb24", colour_range, _FULL).to_ndarray()
+    xx, xy, yx, yy = form.turn
     pixels = pixels.transpose(1, 0, 2)[::xy, ::yx] if xx == 0 else pixels[::yy, ::xx]
     return np.ascontiguousarray(pixels)
 
 
+def _converted(frame: "VideoFrame", form: VideoFormat, layout: str, before: int, after: int) -> "VideoFrame":
+    """A frame in another layout and range: without swscale's shortcuts, and with chroma interpolated to full width, as
+    far as PyAV (before 18) lets it."""
+    kinds = import_av().video.reformatter.Interpolation
+    exact = ("ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
+    return frame.reformat(
+        format=layout,
+        src_colorspace=form.matrix,
+        dst_colorspace=form.matrix,
+        src_color_range=before,
+        dst_color_range=after,
+        interpolation=sum(int(getattr(kinds, name, 0)) for name in exact) + int(kinds.BICUBIC),
+    )
+
+
+def _count(container: "InputContainer", stream: "VideoStream") -> int | None:
+    """How many frames there are, as the file says or by its length."""
+    if stream.frames:
+        return stream.frames
+    seconds = None
+    if stream.duration is not None and stream.time_base is not None:
+        seconds = stream.duration * stream.time_base
+    elif container.duration is not None:
+        seconds = Fraction(container.duration, import_av().time_base)
+    return round(seconds * stream.average_rate) if seconds and stream.average_rate else None
+
+
 def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
     """The frames of a stream; VideoError where the file is damaged or ends before its time."""
-    av = import_av()
     decoded = packets = 0
     try:
         for packet in container.demux(stream):
@@ -238,22 +252,15 @@ def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> 
             for frame in packet.decode():
                 decoded += 1
                 yield frame  # type: ignore[misc]
-    except av.FFmpegError as error:
+    except import_av().FFmpegError as error:
         raise DamagedVideo(
-            f"{path} is damaged after frame {decoded} ({_reason(error)}); copy it again, or cut it there."
+            f"{path} is damaged after frame {decoded} ({reason(error)}); copy it again, or cut it there."
         ) from error
     exact = container.format.name.startswith("mov")  # elsewhere the number is a guess, or counts gaps too
     if exact and stream.frames > packets:
         raise DamagedVideo(
             f"{path} ends after {packets} of its {stream.frames} frames; copy it again, or export what there is."
         )
-
-
-def _exact(av: Any) -> int:
-    """How swscale converts: no shortcuts, chroma interpolated to full width, as far as PyAV (before 18) lets it."""
-    kinds = av.video.reformatter.Interpolation
-    exact = ("ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
-    return sum(int(getattr(kinds, name, 0)) for name in exact) + int(kinds.BICUBIC)
 
 
 def _turn(frame: "VideoFrame") -> tuple[int, int, int, int]:
@@ -265,12 +272,3 @@ def _turn(frame: "VideoFrame") -> tuple[int, int, int, int]:
         if (xx == yy == 0 and xy and yx) or (xy == yx == 0 and xx and yy):
             return xx, xy, yx, yy
     return (1, 0, 0, 1)
-
-
-def _is_cover(stream: "VideoStream") -> bool:
-    disposition = import_av().stream.Disposition
-    return bool(stream.disposition & disposition.attached_pic)
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
