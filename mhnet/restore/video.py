@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,12 +17,13 @@ from mhnet.restore.video_frames import (
     read_frames,
     seconds_missing,
 )
+from mhnet.restore.video_kinds import CONTAINERS
 from mhnet.restore.video_mux import check_streams, join
 from mhnet.restore.video_segments import LENGTH, Segments, choose_encoding
 
 
 @dataclass
-class RestoredVideo:
+class VideoResult:
     """What was done.
 
     Args:
@@ -48,7 +48,7 @@ def restore_video(
     codec: str | None = None,
     identity: str = "",
     deep: bool = False,
-) -> RestoredVideo:
+) -> VideoResult:
     """Restores every frame of a video; sound and subtitles come along as they are, and every frame keeps its time.
 
     Works in segments of LENGTH frames that are kept beside the target until all are done: a run that was stopped goes
@@ -75,10 +75,15 @@ def restore_video(
     notes = [*form.notes, *check_streams(source, target)]
     deep = deep and form.deep
     if form.deep and not deep:
+        if form.is_hdr:
+            raise VideoError(f"{source} is HDR, for which 8 bits are too few: restore it with deep=True.")
         notes.append("its more than 8 bits are not kept")
     encoding = choose_encoding(form, target.suffix.lower(), codec, crf, deep)
     if "444" in encoding.pixel_format:
         notes.append(f"its odd size, {form.width}×{form.height}, is kept by 4:4:4 colours, which some players refuse")
+    web = encoding.encoder in ("libvpx-vp9", "libsvtav1")  # they leave it to the container, and PyAV to the encoder
+    if web and form.properties["sample_aspect_ratio"] != 1 and CONTAINERS[target.suffix.lower()] not in ("mp4", "mov"):
+        notes.append("the shape of its pixels is not kept; a result that ends in .mp4 keeps it")
     read = _stamp(source)
     segments = Segments(target, {"source": read, "identity": identity, "encoding": encoding, "length": LENGTH,
                                  "libraries": av.library_versions})  # fmt: skip
@@ -86,29 +91,26 @@ def restore_video(
     try:
         with tqdm(total=form.count, initial=resumed, desc=source.name, unit="frame", leave=False,
                   disable=None if progress else True) as bar:  # fmt: skip
+
+            def restored(frames: Iterable[Frame]) -> Iterator[Frame]:
+                for frame in frames:
+                    yield frame._replace(pixels=restorer(frame.pixels))
+                    bar.update()
+
             frames = read_frames(source, form, resumed, deep)
             for first in frames:
-                stretch = chain([first], islice(frames, LENGTH - 1))
-                segments.write(_restored(restorer, stretch, bar), form, encoding)
+                segments.write(restored(chain([first], islice(frames, LENGTH - 1))), form, encoding)
         if _stamp(source) != read:
             raise DamagedVideo(f"{source} was changed while it was read; restore it again.")
     except BaseException as error:
         if isinstance(error, DamagedVideo) or not segments.found:
             segments.remove()
         raise
-    if (missing := seconds_missing(source)) > 1:
+    if (missing := seconds_missing(source)) > max(0.5, 2 * form.step * form.time_base):
         notes.append(f"it ends {missing:.1f} s before its noted length; it may have been cut off")
     join(segments.found, source, target, form)
     segments.remove()
-    return RestoredVideo(segments.frames, resumed, notes)
-
-
-def _restored(
-    restorer: Callable[[np.ndarray], np.ndarray], frames: Iterable[Frame], bar: "tqdm[Any]"
-) -> Iterator[Frame]:
-    for frame in frames:
-        yield frame._replace(pixels=restorer(frame.pixels))
-        bar.update()
+    return VideoResult(segments.frames, resumed, notes)
 
 
 def _stamp(path: Path) -> list[int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mhnet.core.errors import MHNetError
+from mhnet.restore.video_hdr import HdrMetadata, lost_metadata, read_hdr
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _RGB, _BT709, _UNSPECIFIED, _BT601 = 0, 1, 2, 5
 _LIMITED, _FULL = 1, 2
 _HDR = (16, 18)  # transfer by PQ, by HLG
+_MATRICES = (1, 4, 5, 6, 7, 9)  # that swscale computes with: BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020
 _HIGH_DEFINITION = 720  # lines from which players take colours of no noted matrix for BT.709
 
 
@@ -47,13 +49,12 @@ class VideoFormat:
     Args:
         height, width: upright, in pixels.
         deep: more than 8 bits.
-        aspect: width of a pixel by its height.
         time_base: seconds that times count.
         rate: frames per second, on average.
         count: of the frames, as the file says or by its length; None where neither is noted.
-        matrix, colour_range, primaries, transfer: by ITU-T H.273; the matrix is the one that players assume where none
-            is noted.
-        noted_matrix: what the file says.
+        matrix: by ITU-T H.273; the one that players assume where none is noted.
+        properties: what players must know, as attributes of PyAV's codec contexts: shape of the pixels, colours.
+        hdr: the mastering display and light levels.
         turn: the display matrix's upper left 2×2 as signs, row by row.
         notes: what a result cannot keep, as sentences.
     """
@@ -61,17 +62,18 @@ class VideoFormat:
     height: int
     width: int
     deep: bool
-    aspect: Fraction
     time_base: Fraction
     rate: Fraction
     count: int | None
     matrix: int
-    noted_matrix: int
-    colour_range: int
-    primaries: int
-    transfer: int
+    properties: dict[str, Any]
+    hdr: HdrMetadata
     turn: tuple[int, int, int, int]
-    notes: tuple[str, ...]
+    notes: list[str]
+
+    @property
+    def is_hdr(self) -> bool:
+        return self.properties["color_trc"] in _HDR
 
     @property
     def step(self) -> int:
@@ -120,37 +122,44 @@ def read_format(path: Path) -> VideoFormat:
         frame = next(_decoded(path, container, stream), None)
         if frame is None:
             raise DamagedVideo(f"{path} holds no frame that can be decoded; copy or export it again.")
+        context, rate = stream.codec_context, Fraction(stream.average_rate or stream.guessed_rate or 25)
+        seconds = Fraction(container.duration or 0, import_av().time_base)
         turn = _turn(frame)
-        height, width = frame.height, frame.width
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        height, width, aspect = frame.height, frame.width, Fraction(stream.sample_aspect_ratio or 1)
         if turn[0] == 0:
             height, width, aspect = width, height, 1 / aspect
         noted = int(frame.colorspace)
         in_rgb = frame.format.is_rgb or noted == _RGB
         assumed = _BT709 if in_rgb or frame.height >= _HIGH_DEFINITION else _BT601
-        notes = []
-        if any(component.is_alpha for component in frame.format.components) and stream.codec_context.name != "gif":
-            notes.append("its transparency is not kept")
-        if frame.interlaced_frame:
-            notes.append("it is interlaced and was restored as if it were not: better deinterlace it first")
-        if int(stream.codec_context.color_trc) in _HDR:
-            notes.append("it is HDR, which the networks were not trained on; its mastering notes are not kept")
-        return VideoFormat(
+        matrix = assumed if in_rgb or noted == _UNSPECIFIED else noted
+        if matrix not in _MATRICES:
+            raise VideoError(f"{path} has colours by matrix {matrix} of H.273; convert it to BT.709 or BT.2020 first.")
+        form = VideoFormat(
             height=height,
             width=width,
             deep=max(component.bits for component in frame.format.components) > 8,
-            aspect=aspect,
             time_base=Fraction(stream.time_base or Fraction(1, 90000)),
-            rate=Fraction(stream.average_rate or stream.guessed_rate or 25),
-            count=_count(container, stream),
-            matrix=assumed if in_rgb or noted == _UNSPECIFIED else noted,
-            noted_matrix=assumed if in_rgb else noted,
-            colour_range=_FULL if int(frame.color_range) == _FULL and not in_rgb else _LIMITED,
-            primaries=int(stream.codec_context.color_primaries),
-            transfer=int(stream.codec_context.color_trc),
+            rate=rate,
+            count=stream.frames or (round(seconds * rate) if seconds else None),
+            matrix=matrix,
+            properties={
+                "sample_aspect_ratio": aspect,
+                "colorspace": assumed if in_rgb else noted,
+                "color_range": _FULL if int(frame.color_range) == _FULL and not in_rgb else _LIMITED,
+                "color_primaries": int(context.color_primaries),
+                "color_trc": int(context.color_trc),
+            },
+            hdr=read_hdr(frame),
             turn=turn,
-            notes=tuple(notes),
+            notes=lost_metadata(frame),
         )
+        if _is_transparent(frame, stream):
+            form.notes.append("its transparency is not kept")
+        if frame.interlaced_frame:
+            form.notes.append("it is interlaced and was restored as if it were not: better deinterlace it first")
+        if form.is_hdr:
+            form.notes.append("it is HDR, which the networks were not trained on")
+        return form
 
 
 def read_frames(path: Path, form: VideoFormat, skip: int = 0, deep: bool = False) -> Iterator[Frame]:
@@ -187,7 +196,7 @@ def from_rgb(pixels: np.ndarray, form: VideoFormat, pixel_format: str) -> "Video
     """H×W×3 RGB as a frame for an encoder, in the video's own matrix and range."""
     layout = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
     frame = import_av().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout)
-    return _converted(frame, form, pixel_format, _FULL, form.colour_range)
+    return _converted(frame, form, pixel_format, _FULL, form.properties["color_range"])
 
 
 def seconds_missing(path: Path) -> float:
@@ -209,7 +218,7 @@ def reason(error: BaseException) -> str:
 
 def _to_rgb(frame: "VideoFrame", form: VideoFormat, deep: bool) -> np.ndarray:
     """A frame as H×W×3 RGB, upright."""
-    colour_range = int(frame.color_range) or form.colour_range
+    colour_range = int(frame.color_range) or form.properties["color_range"]
     pixels = _converted(frame, form, "rgb48le" if deep else "rgb24", colour_range, _FULL).to_ndarray()
     xx, xy, yx, yy = form.turn
     pixels = pixels.transpose(1, 0, 2)[::xy, ::yx] if xx == 0 else pixels[::yy, ::xx]
@@ -231,18 +240,6 @@ def _converted(frame: "VideoFrame", form: VideoFormat, layout: str, before: int,
     )
 
 
-def _count(container: "InputContainer", stream: "VideoStream") -> int | None:
-    """How many frames there are, as the file says or by its length."""
-    if stream.frames:
-        return stream.frames
-    seconds = None
-    if stream.duration is not None and stream.time_base is not None:
-        seconds = stream.duration * stream.time_base
-    elif container.duration is not None:
-        seconds = Fraction(container.duration, import_av().time_base)
-    return round(seconds * stream.average_rate) if seconds and stream.average_rate else None
-
-
 def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
     """The frames of a stream; VideoError where the file is damaged or ends before its time."""
     decoded = packets = 0
@@ -261,6 +258,14 @@ def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> 
         raise DamagedVideo(
             f"{path} ends after {packets} of its {stream.frames} frames; copy it again, or export what there is."
         )
+
+
+def _is_transparent(frame: "VideoFrame", stream: "VideoStream") -> bool:
+    """Whether something may be seen through the pictures. VP8 and VP9 keep their alpha beside the frames; GIFs declare
+    one always."""
+    if stream.codec_context.name == "gif":
+        return bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
+    return stream.metadata.get("alpha_mode") == "1" or any(part.is_alpha for part in frame.format.components)
 
 
 def _turn(frame: "VideoFrame") -> tuple[int, int, int, int]:

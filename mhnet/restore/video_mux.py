@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}, "mpegts": {"mpegts_copyts": "1"}}
 _STALE = ("major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "vendor_id", "duration",
-          "number_of_frames", "number_of_bytes", "bps", "_statistics")  # fmt: skip
+          "number_of_frames", "number_of_bytes", "bps", "_statistics", "alpha_mode")  # fmt: skip
 """Beginnings of metadata's names that are not true of the result."""
 
 
@@ -68,11 +68,14 @@ def join(segments: Sequence[Segment], source: Path, target: Path, form: VideoFor
             container, video = open_video(source)
             with container, av.open(f"file:{temporary}", "w", format=kind, options=_OPTIONS.get(kind, {})) as output:
                 with av.open(f"file:{segments[0].path}") as first:
-                    picture = output.add_stream_from_template(first.streams.video[0])
+                    picture = output.add_stream_from_template(first.streams.video[0], opaque=True)
+                context = picture.codec_context
                 picture.time_base = form.time_base
+                for name, value in form.properties.items():  # VP9 and AV1 leave some of them to the container
+                    setattr(context, name, value)
                 picture.metadata.update(_kept(video.metadata))
-                if kind in ("mp4", "mov") and picture.codec_context.codec.canonical_name == "hevc":
-                    picture.codec_context.codec_tag = "hvc1"  # Apple's players refuse FFmpeg's default, hev1
+                if kind in ("mp4", "mov") and context.codec.canonical_name == "hevc":
+                    context.codec_tag = "hvc1"  # Apple's players refuse FFmpeg's default, hev1
                 others = _add_others(container, video, output)
                 output.metadata.update(_kept(container.metadata))
                 if chapters := container.chapters():

@@ -2,6 +2,7 @@
 result, so that a stopped run goes on where the last of them ends."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mhnet.core.files import replacing
 from mhnet.restore.video_frames import Frame, VideoError, VideoFormat, from_rgb, import_av, reason
+from mhnet.restore.video_hdr import hdr_options
 
 LENGTH = 48
 """Frames in a segment: what a stopped run does again at most, and the longest way between two key frames."""
@@ -75,8 +77,12 @@ class Segments:
         video, times, end = self._path(".nut"), [], 0
         try:
             with replacing(video) as temporary, av.open(f"file:{temporary}", "w", format="nut") as container:
-                stream = container.add_stream(encoding.encoder, form.rate, options=encoding.options)
-                _set_up(stream.codec_context, form, encoding.pixel_format)
+                size = {"height": form.height, "width": form.width, "pix_fmt": encoding.pixel_format}
+                stream = container.add_stream(
+                    encoding.encoder, form.rate, options=encoding.options, **size, **form.properties
+                )
+                stream.codec_context.time_base = 1 / form.rate
+                stream.codec_context.flags |= av.codec.context.Flags.global_header
                 for place, (pixels, time, duration) in enumerate(frames):
                     frame = from_rgb(pixels, form, encoding.pixel_format)
                     # Times in the file only order its frames; the true ones are noted beside it.
@@ -100,7 +106,7 @@ class Segments:
 
 
 def choose_encoding(form: VideoFormat, container: str, codec: str | None, crf: int | None, deep: bool) -> Encoding:
-    """How to encode for a container: by default VP9 in .webm, else H.264, or H.265 where there are more than 8 bits.
+    """How to encode for a container: by default H.264, or H.265 for more than 8 bits; in .webm, VP9 or AV1.
 
     Args:
         container: the result's extension.
@@ -109,29 +115,29 @@ def choose_encoding(form: VideoFormat, container: str, codec: str | None, crf: i
         deep: encode 10 bits.
 
     Raises:
-        VideoError: there is no such codec here.
+        VideoError: there is no such codec here, or it cannot keep the depth or HDR.
     """
-    name = codec or ("vp9" if container == ".webm" else "h265" if deep else "h264")
+    usual = ("vp9", "av1") if container == ".webm" else ("h264", "h265")
+    name = codec or usual[deep or any(form.hdr)]
     if name not in _CODECS:
         raise VideoError(f"There is no codec {name!r}; use one of {', '.join(_CODECS)}.")
     encoder, quality, options = _CODECS[name]
+    os.environ.setdefault("SVT_LOG", "1")  # so that SVT-AV1 prints errors alone
     try:
-        import_av().codec.Codec(encoder, "w")
+        formats = {one.name for one in import_av().codec.Codec(encoder, "w").video_formats}
     except ValueError as error:
         raise VideoError(f"This PyAV has no encoder for {name} ({encoder}); choose another codec.") from error
-    sampling = "444" if form.width % 2 or form.height % 2 else "420"
-    crf = quality if crf is None else crf
-    return Encoding(encoder, f"yuv{sampling}p" + ("10le" if deep else ""), options | {"crf": str(crf)})
-
-
-def _set_up(context: Any, form: VideoFormat, pixel_format: str) -> None:
-    """Gives an encoder the frames' size and colours."""
-    context.width, context.height, context.pix_fmt = form.width, form.height, pixel_format
-    context.time_base, context.framerate = 1 / form.rate, form.rate
-    context.sample_aspect_ratio = form.aspect
-    context.colorspace, context.color_range = form.noted_matrix, form.colour_range
-    context.color_primaries, context.color_trc = form.primaries, form.transfer
-    context.flags |= import_av().codec.context.Flags.global_header
+    odd = form.width % 2 or form.height % 2
+    samplings = [f"yuv{sampling}p{'10le' if deep else ''}" for sampling in (("444", "420") if odd else ("420",))]
+    layout = next((layout for layout in samplings if layout in formats), None)
+    hdr = hdr_options(form.hdr, encoder)
+    if layout is None or hdr is None:
+        what = "10 bits" if layout is None else "the mastering display and light levels of HDR"
+        raise VideoError(f"{name} ({encoder}) cannot keep {what}; choose h265 or av1.")
+    options = options | {"crf": str(quality if crf is None else crf)}
+    for key, value in hdr.items():
+        options[key] = f"{options[key]}:{value}" if key in options else value
+    return Encoding(encoder, layout, options)
 
 
 def _json(path: Path) -> Any:
