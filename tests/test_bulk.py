@@ -168,7 +168,7 @@ def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(tmp_path, m
     report = rows(out / "report")
     assert len(report) == COUNT - len(first) + BAD  # each once
     failed = {Path(file).name: row for file, row in report.items() if row["status"] == "failed"}
-    for name, reason in {"clip.mp4": "is a video", "cut.png": "is damaged", "empty.png": "is empty",
+    for name, reason in {"clip.mp4": "is a film", "cut.png": "is damaged", "empty.png": "is empty",
                          "text.png": "is not an image"}.items():  # fmt: skip
         assert f"{name} {reason}" in failed[name]["reason"] and failed[name]["result"] is None
     assert any("no \\udcff utf8.png" in file for file in report) or any("utf8" in name for name in first)

@@ -197,7 +197,7 @@ def _evaluate_results(
 
 
 def _warn_of_missing(jobs: "Sequence[Job]", targets: dict[Path, Path], args: argparse.Namespace) -> None:
-    missing = [printable(job.source) for job in jobs if job.source not in targets and not job.video]
+    missing = [printable(job.source) for job in jobs if job.source not in targets and not job.film]
     if args.targets and missing:
         print(f"warning: no clean image for {shortened(missing)}: not scored", file=sys.stderr)
 

@@ -27,6 +27,7 @@ from mhnet.restore import stores
 from mhnet.restore.outcomes import Outcome, failed
 from mhnet.restore.plan import Job
 from mhnet.restore.stores import Store
+from mhnet.restore.video_kinds import is_film
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -73,8 +74,8 @@ def read(table: pyarrow.Table, *, inputs: Store, results: Store, check: bool) ->
 
 def _read(item: Item, inputs: Store, results: Store, check: bool) -> Item:
     job = item.outcome.job
-    if job.video:
-        raise MHNetError(f"{inputs.shown(job.source)} is a video: restore it without --engine ray.")
+    if is_film(job.source):
+        raise MHNetError(f"{inputs.shown(job.source)} is a film: restore it without --engine ray.")
     picture, size = stores.read_picture(inputs, job.source)
     height, width = picture.pixels.shape[:2]
     outcome = replace(item.outcome, bytes=size, height=height, width=width)

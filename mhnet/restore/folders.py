@@ -80,7 +80,7 @@ def _read_ahead(
     """Every job with what is read of it, while the next one is read."""
 
     def start(job: Job) -> "Future[Picture | None]":
-        return reader.submit(lambda: None if job.video or (not overwrite and is_whole(job)) else read(job.source))
+        return reader.submit(lambda: None if job.film or (not overwrite and is_whole(job)) else read(job.source))
 
     reading = [start(job) for job in jobs[:1]]
     for i, job in enumerate(jobs):
@@ -92,7 +92,7 @@ def is_whole(job: Job) -> bool:
     """Whether a job's result is there, can be read to its end, and has the size of its source."""
     if not job.target.is_file():
         return False
-    if job.video:
+    if job.film:
         return True
     try:
         return pictures.read(job.target).pixels.shape[:2] == rgb.size(job.source)
@@ -119,7 +119,7 @@ def _restore(
                 warnings.simplefilter("ignore", RestoreWarning)  # told with the outcome
                 picture = replace(picture, pixels=restorer(picture.pixels, tick))
             outcome = replace(outcome, tile=restorer.last.tile, notes=restorer.last.notes)
-        elif job.video and (overwrite or not is_whole(job)):
+        elif job.film and (overwrite or not is_whole(job)):
             outcome = replace(outcome, notes=_restore_video(job, restorer, overwrite, not bar.disable))
             tick(1, 1)
         else:

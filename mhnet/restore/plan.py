@@ -10,8 +10,9 @@ from typing import NamedTuple
 from natsort import natsorted, ns
 
 from mhnet.core.errors import MHNetError, printable
-from mhnet.restore.kinds import is_restorable, is_video, result_extension
+from mhnet.restore.kinds import is_restorable, result_extension
 from mhnet.restore.stores import HERE, Store, find_store
+from mhnet.restore.video_kinds import is_film
 
 
 class Job(NamedTuple):
@@ -21,15 +22,13 @@ class Job(NamedTuple):
         source: the file.
         target: where its result goes.
         root: the folder that was searched for it, or the one it lies in.
+        film: whether it is one, by its content.
     """
 
     source: Path
     target: Path
     root: Path
-
-    @property
-    def video(self) -> bool:
-        return is_video(self.source)
+    film: bool = False
 
 
 class Plan(NamedTuple):
@@ -94,7 +93,9 @@ def plan(
         for root, source in sources:
             name = f"{source.stem}{suffix}{result_extension(source, extension)}"
             relative = (own / source.relative_to(root)).with_name(name)
-            jobs.setdefault(store.absolute(source), Job(source, top if to_file else top / relative, root))
+            jobs.setdefault(
+                store.absolute(source), Job(source, top if to_file else top / relative, root, is_film(source))
+            )
     made = Plan(list(jobs.values()), top.parent if to_file else top, store, results)
     check_targets(made.jobs, [job.source for job in made.jobs] if same else [], results)
     return made

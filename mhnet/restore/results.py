@@ -35,7 +35,7 @@ def find_targets(jobs: Sequence[Job], targets: Path) -> dict[Path, Path]:
         return {jobs[0].source: targets}
     wanted = {job.source for job in jobs}
     found = {}
-    for root in dict.fromkeys(job.root for job in jobs if not job.video):
+    for root in dict.fromkeys(job.root for job in jobs if not job.film):
         pairs, _ = match_folders(root, clean_side(targets))
         found |= {pair.degraded: pair.target for pair in pairs if pair.degraded in wanted}
     if not found:
@@ -71,7 +71,7 @@ def sheet_paths(jobs: Sequence[Job], folder: Path) -> dict[Path, Path]:
     kept = {os.path.realpath(path) for job in jobs for path in (job.source, job.target)}
     paths: dict[Path, Path] = {}
     for job in jobs:
-        if job.video:
+        if job.film:
             continue
         place = job.target.relative_to(folder)
         path = folder / SHEETS / place.with_name(f"{place.name}.jpg")
