@@ -16,7 +16,7 @@ import pytest
 from small import ROOT
 
 from mhnet.core.errors import MHNetError
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 from mhnet.restore.video import is_video, restore_video, result_extension
 from mhnet.restore.video_parts import LENGTH
 
@@ -26,7 +26,7 @@ RATE = 48000
 
 def panned(count: int, height: int, width: int) -> list[np.ndarray]:
     """A camera's way across a photograph."""
-    photo = rgb.read(PHOTO)
+    photo = read_rgb(PHOTO)
     return [np.ascontiguousarray(photo[i % 60 : i % 60 + height, i % 90 : i % 90 + width]) for i in range(count)]
 
 
