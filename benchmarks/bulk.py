@@ -22,7 +22,9 @@ import cv2
 import psutil
 from inference import cpu_name
 
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PHOTOS = ROOT / "docs" / "bulk.md", ROOT / "demo" / "photos"
@@ -42,14 +44,14 @@ class Run(NamedTuple):
 
 def make_images(folder: Path, size: tuple[int, int], count: int) -> None:
     """Parts of the demo's photographs, enlarged where they are smaller."""
-    photos = [rgb.read(path) for path in rgb.find_images(PHOTOS, recursive=True)]
+    photos = [read_rgb(path) for path in find_images(PHOTOS, recursive=True)]
     for i in range(count):
         photo = photos[i % len(photos)]
         scale = max(size[0] / photo.shape[1], size[1] / photo.shape[0])
         if scale > 1:
             photo = cv2.resize(photo, None, fx=scale + 1e-3, fy=scale + 1e-3, interpolation=cv2.INTER_CUBIC)
         left = 16 * (i // len(photos)) % (photo.shape[1] - size[0] + 1)
-        rgb.write(folder / f"{i}.jpg", photo[: size[1], left : left + size[0]].copy())
+        write_rgb(folder / f"{i}.jpg", photo[: size[1], left : left + size[0]].copy())
 
 
 def measure(source: Path, target: Path, weights: str, words: list[str]) -> Run:

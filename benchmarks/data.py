@@ -24,7 +24,9 @@ from mhnet.data.datasets import EpochSampler, PairSource, SharpSource, TrainingC
 from mhnet.data.degrade import DEGRADATIONS, rain
 from mhnet.data.pack import write_pack
 from mhnet.data.pairs import Pair, find_pairs
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import image_size, read_rgb
+from mhnet.images.write import write_rgb
 
 PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
 PATCH, SEED = 256, 1
@@ -36,7 +38,7 @@ class WholeImages:
     """Decodes whole images with Pillow and cuts the crop out, each time."""
 
     def size(self, path: Path) -> tuple[int, int]:
-        return rgb.size(path)
+        return image_size(path)
 
     def crop(self, path: Path, box: tuple[int, int, int, int]) -> np.ndarray:
         top, left, height, width = box
@@ -46,13 +48,13 @@ class WholeImages:
 
 def make_pairs(folder: Path, count: int = 12) -> Path:
     """Photographs of the demo enlarged to 1280×720, and in the rain."""
-    for i, path in enumerate(rgb.find_images(PHOTOS, recursive=True)[:count]):
-        photo = rgb.read(path)
+    for i, path in enumerate(find_images(PHOTOS, recursive=True)[:count]):
+        photo = read_rgb(path)
         scale = max(1280 / photo.shape[1], 720 / photo.shape[0])
         large = cv2.resize(photo, None, fx=scale + 1e-3, fy=scale + 1e-3, interpolation=cv2.INTER_CUBIC)[:720, :1280]
         sharp = np.ascontiguousarray(large)
-        rgb.write(folder / "input" / f"{path.stem}.png", rain(sharp, np.random.default_rng(i)))
-        rgb.write(folder / "target" / f"{path.stem}.png", sharp)
+        write_rgb(folder / "input" / f"{path.stem}.png", rain(sharp, np.random.default_rng(i)))
+        write_rgb(folder / "target" / f"{path.stem}.png", sharp)
     return folder
 
 
@@ -108,12 +110,12 @@ def measure(pairs: list[Pair], pack_folder: Path, runs: int) -> None:
     }
     first, *others = (data[0, 0] for data in loaders.values())
     assert all(torch.equal(first, other) for other in others)
-    height, width = rgb.size(pairs[0].degraded)
+    height, width = image_size(pairs[0].degraded)
     print(f"{len(pairs)} pairs, the first {width}×{height}; {PATCH}×{PATCH} crops; both sides\n")
     print("| | crops a second: median (range) | ratio |\n|---|---|---|")
     compare("one process", [in_turn(loaders, run) for run in range(runs)])
     compare("DataLoader, 2 workers", [through_workers(loaders, run) for run in range(runs)])
-    photos = rgb.find_images(PHOTOS, recursive=True)
+    photos = find_images(PHOTOS, recursive=True)
     for name, degrade in DEGRADATIONS.items():
         made = {f"{name} on the fly": crops(SharpSource(photos, degrade))}
         compare("one process", [in_turn(made, run) for run in range(runs)])

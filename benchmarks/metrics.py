@@ -24,7 +24,9 @@ from mhnet.core.errors import exits_cleanly
 from mhnet.data.pairs import Pair, find_pairs
 from mhnet.evaluation import protocols
 from mhnet.evaluation.scoring import evaluate_pairs
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import image_size, read_rgb
+from mhnet.images.write import write_rgb
 
 PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
 COUNT, HEIGHT, WIDTH = 20, 720, 1280
@@ -78,17 +80,17 @@ def plainly(score: Callable[[np.ndarray, np.ndarray], tuple[float, float]], pair
 
 def make_pairs(folder: Path) -> list[Pair]:
     """The sample photographs, enlarged and cut to 1280×720, and each a little blurred, as a network leaves it."""
-    photos = rgb.find_images(PHOTOS, recursive=True)
+    photos = find_images(PHOTOS, recursive=True)
     pairs = []
     for i in range(COUNT):
-        photo = rgb.read(photos[i % len(photos)])
+        photo = read_rgb(photos[i % len(photos)])
         scale = (1 + i // len(photos)) * max(HEIGHT / photo.shape[0], WIDTH / photo.shape[1])
         photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         photo = cv2.resize(photo, (max(photo.shape[1], WIDTH), max(photo.shape[0], HEIGHT)))[:HEIGHT, :WIDTH]
         worse = cv2.GaussianBlur(photo, (0, 0), 1 + i / 10)
         pair = Pair(folder / "results" / f"{i}.png", folder / "target" / f"{i}.png", str(i))
-        rgb.write(pair.degraded, worse)
-        rgb.write(pair.target, photo)
+        write_rgb(pair.degraded, worse)
+        write_rgb(pair.target, photo)
         pairs.append(pair)
     return pairs
 
@@ -128,7 +130,7 @@ def compare(pairs: Sequence[Pair], processes: int, runs: int, check: bool) -> bo
          lambda: over_processes("rain_y_matlab"), 3)  # fmt: skip
     line(f"gopro_rgb_matlab, {processes} processes", lambda: plainly(plain_gopro, pairs),
          lambda: over_processes("gopro_rgb_matlab"), 3)  # fmt: skip
-    read: list[Pictures] = [(rgb.read(pair.degraded), rgb.read(pair.target)) for pair in pairs]
+    read: list[Pictures] = [(read_rgb(pair.degraded), read_rgb(pair.target)) for pair in pairs]
     line("its 3-D SSIM alone, images in memory, one process", lambda: np.array([volume_ssim(a, b) for a, b in read]),
          lambda: np.array([protocols.ssim_3d(a, b) for a, b in read]), 8)  # fmt: skip
     return held
@@ -146,7 +148,7 @@ def main() -> int:
     cv2.setNumThreads(1)  # one process is one core
     with tempfile.TemporaryDirectory() as folder:
         pairs = find_pairs(args.pairs)[:COUNT] if args.pairs else make_pairs(Path(folder))
-        height, width = rgb.size(pairs[0].target)
+        height, width = image_size(pairs[0].target)
         print(f"{len(pairs)} pairs of {width}×{height}\n")
         return 0 if compare(pairs, args.processes, args.runs, args.check) else 1
 

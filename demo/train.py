@@ -15,7 +15,9 @@ from mhnet.data.degrade import rain
 from mhnet.data.pairs import Pair
 from mhnet.evaluation import sheets
 from mhnet.evaluation.scoring import Evaluation, evaluate_pairs
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 DEMO = Path(__file__).resolve().parent
 ROOM = DEMO.parent / "Deraining"
@@ -26,12 +28,12 @@ SEVERITIES = (0.3, 0.45, 0.6, 0.75)
 
 def make_test_set(folder: Path) -> list[Path]:
     """Writes the test photographs, and the same in the rain, as a set with `input` and `target`."""
-    photos = rgb.find_images(DEMO / "photos" / "test")
+    photos = find_images(DEMO / "photos" / "test")
     for seed, (photo, severity) in enumerate(zip(photos, SEVERITIES, strict=True)):
-        clean = rgb.read(photo)
+        clean = read_rgb(photo)
         rainy = rain(clean, np.random.default_rng(seed), severity=(severity, severity))
-        rgb.write(folder / "target" / f"{photo.stem}.png", clean)
-        rgb.write(folder / "input" / f"{photo.stem}.png", rainy)
+        write_rgb(folder / "target" / f"{photo.stem}.png", clean)
+        write_rgb(folder / "input" / f"{photo.stem}.png", rainy)
     return photos
 
 
@@ -69,7 +71,7 @@ def main() -> int:
         for folder in folders[:2]
     ]
     print("\n" + show(*scores))
-    rows = [(name, [rgb.read(folder / f"{name}.png") for folder in folders]) for name in names]
+    rows = [(name, [read_rgb(folder / f"{name}.png") for folder in folders]) for name in names]
     captions = [
         [f"{row.psnr:.2f} dB / {row.ssim:.3f}" for row in pair] + [""]
         for pair in zip(*(score.rows for score in scores), strict=True)

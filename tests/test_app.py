@@ -21,7 +21,9 @@ from small import PHOTOS, ROOT
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
 from mhnet.evaluation import protocols
-from mhnet.images import pictures, rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import ImageData, read_rgb
+from mhnet.images.write import write_image, write_rgb
 
 pytest.importorskip("gradio")
 from gradio_client import Client, handle_file
@@ -53,8 +55,8 @@ def restored(client: Client, *paths: Path, **options):
 
 
 def test_results_equal_the_commands_byte_by_byte(client, tmp_path):
-    rows = rgb.read(photo(tmp_path / "8.png"))
-    pictures.write(tmp_path / "16.png", pictures.Picture(deep(rows), deep(rows)[..., 0]))
+    rows = read_rgb(photo(tmp_path / "8.png"))
+    write_image(tmp_path / "16.png", ImageData(deep(rows), deep(rows)[..., 0]))
     sources = [photo(tmp_path / "a.jpg"), tmp_path / "16.png", saved(tmp_path / "b.tif", Image.fromarray(rows))]
     files, facts, problems = restored(client, *sources)
     assert not problems
@@ -86,9 +88,9 @@ def test_advanced_settings_are_the_commands(client, tmp_path):
 
 def test_a_clean_photo_gives_scores_with_their_protocol(client, tmp_path):
     source, clean = photo(tmp_path / "a.png"), tmp_path / "other.png"
-    rgb.write(clean, rgb.read(rgb.find_images(PHOTOS)[0])[:48, :64])
+    write_rgb(clean, read_rgb(find_images(PHOTOS)[0])[:48, :64])
     files, (fact,), _ = restored(client, source, clean=[handle_file(clean)])
-    wanted = protocols.score(rgb.read(files[0]), rgb.read(clean), "rain_y_matlab")
+    wanted = protocols.score(read_rgb(files[0]), read_rgb(clean), "rain_y_matlab")
     assert fact["scores"]["protocol"] == "rain_y_matlab"
     assert fact["scores"]["after"] == {"psnr": round(wanted.psnr, 2), "ssim": round(wanted.ssim, 4)}
     assert fact["scores"]["before"]["psnr"] < wanted.psnr
@@ -114,7 +116,7 @@ def test_hostile_files_are_told_in_a_sentence_and_stop_no_other(client, page, tm
 
 def test_what_is_too_large_or_too_many_is_refused(client, page, tmp_path):
     wide = tmp_path / "wide.png"
-    rgb.write(wide, np.zeros((500, 502, 3), np.uint8))
+    write_rgb(wide, np.zeros((500, 502, 3), np.uint8))
     assert restored(client, wide)[2] == ["wide.png has 0.251 megapixels; up to 0.25 are taken."]
     many = [photo(tmp_path / f"{i}.png", 32, 32) for i in range(LIMITS.files + 1)]
     files, _, (problem,) = restored(client, *many)

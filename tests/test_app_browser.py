@@ -12,7 +12,9 @@ from served import Page, by_command, photo, served, until
 from small import PHOTOS
 
 from mhnet.app import examples, work
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -203,7 +205,7 @@ def test_an_example_by_keyboard_alone_in_dark_mode(opened, monkeypatch, tmp_path
 def test_a_clean_photo_under_advanced_gives_scores(opened, tmp_path):
     tab = opened()
     tab.drop(photo(tmp_path / "a.png"))
-    rgb.write(tmp_path / "clean.png", rgb.read(rgb.find_images(PHOTOS)[0])[:48, :64])
+    write_rgb(tmp_path / "clean.png", read_rgb(find_images(PHOTOS)[0])[:48, :64])
     tab.tab.click("#advanced button")
     tab.tab.set_input_files("#clean input[type=file]", str(tmp_path / "clean.png"))
     tab.tab.wait_for_selector("#clean .file-preview")
@@ -214,8 +216,8 @@ def test_a_clean_photo_under_advanced_gives_scores(opened, tmp_path):
 
 
 def test_two_users_at_once_wait_for_each_other_and_see_their_own(opened, held, tmp_path):
-    pixels = rgb.read(photo(tmp_path / "same.png"))
-    rgb.write(tmp_path / "other" / "same.png", np.ascontiguousarray(pixels[:, ::-1]))
+    pixels = read_rgb(photo(tmp_path / "same.png"))
+    write_rgb(tmp_path / "other" / "same.png", np.ascontiguousarray(pixels[:, ::-1]))
     users = [(opened(), tmp_path / "same.png"), (opened(), tmp_path / "other" / "same.png")]
     for tab, source in users:
         tab.drop(source)

@@ -213,7 +213,7 @@ def test_doctor_finds_everything_here(capsys):
 def test_doctor_fails_where_something_needed_is_broken(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "yacs", None)
     monkeypatch.setitem(sys.modules, "lpips", None)
-    monkeypatch.setattr(checkup.rgb, "write", lambda path, image: Path(path).write_bytes(b""))
+    monkeypatch.setattr(checkup, "write_rgb", lambda path, image: Path(path).write_bytes(b""))
     assert main(["doctor", "--json"]) == 1
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert found["yacs"]["state"] == "broken" and "pip install --upgrade 'yacs" in found["yacs"]["remedy"]

@@ -22,7 +22,9 @@ from mhnet.core.tasks import DEBLURRING, DERAINING, TASKS
 from mhnet.data.pairs import Pair
 from mhnet.data.testsets import find_test_sets as find_sets
 from mhnet.evaluation.scoring import evaluate_folder, evaluate_pairs
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 from mhnet.models import MHNet, use_local_statistics
 from mhnet.restore.restorer import Restorer
 
@@ -69,7 +71,7 @@ def test_train_test_and_evaluate_end_to_end(tmp_path, room):
         assert re.search(rf"\| {name} +\| {method} +\| {protocol} +\| +3 \|", tested.stdout), tested.stdout
     assert "MHNet's paper (quoted)" in tested.stdout
     assert tested.stderr.startswith("warning:")  # three images are not the whole set
-    results = rgb.find_images(here / "results" / name)
+    results = find_images(here / "results" / name)
     assert [path.name for path in results] == ["scene0-0.png", "scene1-1.png", "scene2-2.png"]
     scored = run(here / "evaluate_PSNR_SSIM.py", "--report", tmp_path / "report", cwd=elsewhere)
     table = [line for line in scored.stdout.splitlines() if line.startswith(f"| {name} ")]
@@ -170,7 +172,7 @@ def test_a_split_folder_is_known_by_the_one_above(tmp_path):
 
 def test_ambiguous_and_misplaced_images_are_refused(tmp_path):
     for extension in ("jpg", "png"):
-        rgb.write(tmp_path / "photos" / f"a.{extension}", crops()[0])
+        write_rgb(tmp_path / "photos" / f"a.{extension}", crops()[0])
     with pytest.raises(MHNetError, match="would have one result"):
         find_sets(DERAINING, tmp_path / "photos", None)
     make_pairs(tmp_path / "several", count=2)
@@ -191,7 +193,7 @@ def test_only_the_degraded_side_is_restored_where_there_is_no_clean_one(tmp_path
 
 
 def test_originals_are_never_replaced(tmp_path, weights, capsys):
-    rgb.write(tmp_path / "photos" / "me.png", crops()[0])
+    write_rgb(tmp_path / "photos" / "me.png", crops()[0])
     before = (tmp_path / "photos" / "me.png").read_bytes()
     words = ["--input_dir", tmp_path / "photos", "--weights", weights, "--result_dir", tmp_path]
     assert test_command(DERAINING, tmp_path, [str(word) for word in words]) == 1
@@ -231,7 +233,7 @@ def test_several_sets_have_their_own_protocols(tmp_path):
 
 def test_images_without_clean_ones_are_restored_without_scores(tmp_path, weights, capsys):
     for i, crop in enumerate(crops()[:2]):
-        rgb.write(tmp_path / "photos" / f"{i}.jpg", crop)
+        write_rgb(tmp_path / "photos" / f"{i}.jpg", crop)
     code = test_command(
         DERAINING,
         tmp_path,
@@ -248,7 +250,7 @@ def test_images_without_clean_ones_are_restored_without_scores(tmp_path, weights
     )
     assert code == 0
     assert "PSNR" not in capsys.readouterr().out
-    assert [path.name for path in rgb.find_images(tmp_path / "out" / "tlc" / "photos")] == ["0.png", "1.png"]
+    assert [path.name for path in find_images(tmp_path / "out" / "tlc" / "photos")] == ["0.png", "1.png"]
 
 
 def test_both_ways_of_statistics_are_restored_and_scored_from_disk(tmp_path, capsys):
@@ -265,11 +267,11 @@ def test_both_ways_of_statistics_are_restored_and_scored_from_disk(tmp_path, cap
         cells = rf"\| GoPro \| {method} +\| gopro_rgb_matlab \| +2 \| +{mean.psnr:.2f} \| {mean.ssim:.4f} \|"
         assert re.search(cells, shown), shown
         assert re.search(rf"^{method} & {mean.psnr:.2f} & {mean.ssim:.3f} ", shown, re.MULTILINE)
-    names = [path.name for path in rgb.find_images(out / "GoPro")]
-    assert any((rgb.read(out / "GoPro" / name) != rgb.read(out / "tlc" / "GoPro" / name)).any() for name in names)
+    names = [path.name for path in find_images(out / "GoPro")]
+    assert any((read_rgb(out / "GoPro" / name) != read_rgb(out / "tlc" / "GoPro" / name)).any() for name in names)
     # Evaluating again finds both, and what stands on disk is what counts.
     for name in names:
-        rgb.write(out / "tlc" / "GoPro" / name, rgb.read(tmp_path / "GoPro" / "target" / name))
+        write_rgb(out / "tlc" / "GoPro" / name, read_rgb(tmp_path / "GoPro" / "target" / name))
     assert evaluate_command(DEBLURRING, tmp_path, folders) == 0
     shown = capsys.readouterr().out
     assert re.search(r"\| GoPro \| MHNet +\|", shown) and re.search(r"\| MHNet \(TLC\) .* inf \| 1.0000 \|", shown)

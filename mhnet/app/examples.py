@@ -10,7 +10,9 @@ from PIL import Image
 from mhnet.app.choices import DEGRADATIONS
 from mhnet.core.errors import MHNetError
 from mhnet.data.degrade import DEGRADATIONS as MAKE
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "demo" / "photos" / "test"
 _SIDE = 160  # of a preview, pixels
@@ -20,7 +22,7 @@ _SEVERITY = {"rain": (0.45, 0.45), "blur": (0.2, 0.2)}
 
 def names() -> list[str]:
     """Of the photos that there are, without extensions."""
-    return [path.stem for path in rgb.find_images(FOLDER)] if FOLDER.is_dir() else []
+    return [path.stem for path in find_images(FOLDER)] if FOLDER.is_dir() else []
 
 
 def preview(name: str) -> str:
@@ -41,11 +43,11 @@ def make(name: str, key: str, folder: Path) -> Path:
         MHNetError: there is no such photo.
     """
     kind = DEGRADATIONS.get(key, "rain")
-    clean = rgb.read(_clean(name))
+    clean = read_rgb(_clean(name))
     degraded = MAKE[kind](clean, np.random.default_rng(names().index(name)), severity=_SEVERITY[kind])
     photo = folder / f"{name}-in-{kind}.png"
-    rgb.write(photo, degraded)
-    rgb.write(folder / _CLEAN, clean)
+    write_rgb(photo, degraded)
+    write_rgb(folder / _CLEAN, clean)
     return photo
 
 
@@ -56,7 +58,7 @@ def clean_of(photo: Path) -> Path | None:
 
 
 def _clean(name: str) -> Path:
-    found = {path.stem: path for path in rgb.find_images(FOLDER)} if FOLDER.is_dir() else {}
+    found = {path.stem: path for path in find_images(FOLDER)} if FOLDER.is_dir() else {}
     if name not in found:
         raise MHNetError("There is no such example.")
     return found[name]

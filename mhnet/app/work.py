@@ -14,11 +14,12 @@ from torch import nn
 from mhnet.core.errors import MHNetError, sentence
 from mhnet.core.tasks import TASKS
 from mhnet.evaluation import protocols
-from mhnet.images import pictures, rgb
 from mhnet.images.header import read_header
-from mhnet.restore.report import Scores
+from mhnet.images.read import image_size, read_image, read_rgb
+from mhnet.images.write import format_losses, write_image, write_rgb
 from mhnet.restore.plan import plan
 from mhnet.restore.precision import PRECISIONS, Precision
+from mhnet.restore.report import Scores
 from mhnet.restore.restorer import Restorer, RestoreWarning, Tile
 from mhnet.restore.tiles import SMALLEST
 
@@ -86,7 +87,7 @@ class Workshop:
         size, limits = path.stat().st_size, self.limits
         if size > limits.bytes:
             raise MHNetError(f"{path.name} has {size / 1e6:.3g} MB; up to {limits.bytes / 1e6:.3g} are taken.")
-        height, width = rgb.size(path)
+        height, width = image_size(path)
         if height * width > limits.pixels:
             count, most = height * width / 1e6, limits.pixels / 1e6
             raise MHNetError(f"{path.name} has {count:.3g} megapixels; up to {most:.3g} are taken.")
@@ -107,15 +108,15 @@ class Workshop:
         """
         self.check(path)
         (job,) = plan([str(path)], folder, suffix="_restored").jobs
-        picture = pictures.read(path)
+        picture = read_image(path)
         with self._one:
             restorer, steps = self._network(settings)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RestoreWarning)  # told with the result
                 pixels = steps.run(lambda: restorer(picture.pixels, steps.tick), progress, cancelled)
             notes = list(restorer.last.notes)
-        pictures.write(job.target, replace(picture, pixels=pixels))
-        return Result(job.target, notes + pictures.losses(job.target, picture))
+        write_image(job.target, replace(picture, pixels=pixels))
+        return Result(job.target, notes + format_losses(job.target, picture))
 
     def protocol(self, settings: Settings) -> str:
         """How papers score what these weights are for."""
@@ -181,8 +182,8 @@ class Steps:
 
 def score(before: Path, after: Path, clean: Path, protocol: str) -> Scores:
     """Scores a photo and its result against a clean photo; MHNetError where they cannot be compared."""
-    target = rgb.read(clean)
-    return Scores(protocol, *(protocols.score(rgb.read(path), target, protocol) for path in (before, after)))
+    target = read_rgb(clean)
+    return Scores(protocol, *(protocols.score(read_rgb(path), target, protocol) for path in (before, after)))
 
 
 def find_clean(photo: Path, clean: Sequence[Path], alone: bool) -> Path | None:
@@ -198,7 +199,7 @@ def shown(path: Path, folder: Path) -> Path:
     if head.kind in _SHOWN and head.mode != "CMYK":
         return path
     preview = folder / f"{path.stem}.shown.png"
-    rgb.write(preview, rgb.read(path))
+    write_rgb(preview, read_rgb(path))
     return preview
 
 

@@ -20,7 +20,8 @@ from packaging.version import Version
 from mhnet.checkpoints import bundled
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
+from mhnet.images.write import IMAGE_EXTENSIONS, write_rgb
 from mhnet.models import MHNet
 from mhnet.restore import memory
 
@@ -172,7 +173,7 @@ def _about_device(device: torch.device) -> str:
 def _formats() -> Iterator[Finding]:
     """Each kind of image written and read; each codec of videos looked for."""
     with tempfile.TemporaryDirectory() as folder:
-        for extension in sorted(rgb.IMAGE_EXTENSIONS):
+        for extension in sorted(IMAGE_EXTENSIONS):
             yield _format(Path(folder) / f"picture{extension}")
     try:
         av = importlib.import_module("av")
@@ -198,8 +199,8 @@ def _round_trip(path: Path) -> None:
     """Writes a picture and reads it; ValueError unless it comes back as it was, nearly."""
     ramp = np.linspace(0, 255, 64, dtype=np.uint8)
     picture = np.stack(np.broadcast_arrays(ramp[None], ramp[:48, None], 128 * np.ones((48, 64), np.uint8)), axis=-1)
-    rgb.write(path, picture)
-    error = np.abs(rgb.read(path).astype(int) - picture).mean()
+    write_rgb(path, picture)
+    error = np.abs(read_rgb(path).astype(int) - picture).mean()
     if error > 2:
         raise ValueError(f"what was written is read {error:.1f} levels away")
 

@@ -82,8 +82,7 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog
     allocator.keep_pages()
     _show_gpus(args.gpus)
     from mhnet.core.devices import choose_device
-    from mhnet.images import rgb
-    from mhnet.images.pictures import Picture
+    from mhnet.images.read import ImageData, read_rgb
     from mhnet.restore.folders import restore_all
     from mhnet.restore.plan import Job, check_targets
     from mhnet.restore.restorer import Restorer
@@ -105,7 +104,7 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog
         print(f"restoring with {weights} on {device}{' with local statistics' * local}", flush=True)
         for name, of_set in jobs.items():
             outcomes = restore_all(of_set, restorer, overwrite=True, title=f"restoring {name}",
-                                   read=lambda path: Picture(rgb.read(path)))  # fmt: skip
+                                   read=lambda path: ImageData(read_rgb(path)))  # fmt: skip
             failed = [outcome for outcome in outcomes if outcome.status == "failed"]
             for outcome in failed:
                 outcome.job.target.unlink(missing_ok=True)  # what an earlier run left is not this run's result

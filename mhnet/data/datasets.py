@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from mhnet.data.pairs import Pair, check_pairs
-from mhnet.images import rgb
+from mhnet.images.read import image_size, read_rgb, read_rgb_crop
 
 Key = tuple[int, int]
 Box = tuple[int, int, int, int]  # top, left, height, width
@@ -49,7 +49,7 @@ class ImageFiles:
 
     def size(self, path: Path) -> tuple[int, int]:
         if path not in self.sizes:
-            self.sizes[path] = rgb.size(path)
+            self.sizes[path] = image_size(path)
         return self.sizes[path]
 
     def crop(self, path: Path, box: Box) -> np.ndarray:
@@ -58,8 +58,8 @@ class ImageFiles:
         if image is None:
             rows, columns = self.size(path)
             if 3 * rows * columns > self.left:
-                return rgb.read_crop(path, *box)
-            image = self.decoded[path] = rgb.read(path)
+                return read_rgb_crop(path, *box)
+            image = self.decoded[path] = read_rgb(path)
             self.left -= image.nbytes
         return image[top : top + height, left : left + width]
 

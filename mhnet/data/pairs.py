@@ -17,6 +17,7 @@ from natsort import natsorted
 from tqdm import tqdm
 
 from mhnet.core.errors import shortened
+from mhnet.core.files import StrPath
 from mhnet.data.lists import read_lists
 from mhnet.data.names import (
     DEGRADED_SIDES,
@@ -32,7 +33,8 @@ from mhnet.data.names import (
     split_of,
     without_split,
 )
-from mhnet.images import rgb
+from mhnet.images.listing import find_images, walk_folder
+from mhnet.images.read import ImageInfo, image_info
 
 _OF_NO_SIDE = ("rainstreak_", "rainregion_")
 _Key = tuple[str, str]
@@ -50,7 +52,7 @@ class Sides(NamedTuple):
         return self.target if self.target in (self.degraded, self.degraded.parent) else self.target.parent
 
 
-def find_pairs(root: rgb.StrPath, split: str | None = None) -> list[Pair]:
+def find_pairs(root: StrPath, split: str | None = None) -> list[Pair]:
     """All pairs of the sets at or below a folder, in natural order.
 
     Args:
@@ -93,7 +95,7 @@ def find_sets(root: Path) -> tuple[dict[str, list[Pair]], list[Sides]]:
     return lists, [sides for sides in find_sides(root) if sides.holder.parent not in listed]
 
 
-def find_sides(root: rgb.StrPath) -> list[Sides]:
+def find_sides(root: StrPath) -> list[Sides]:
     """The sets at or below a folder, in natural order.
 
     Where a folder holds both whole images and `_crops`, the whole images are taken. PairError where the folder is
@@ -103,7 +105,7 @@ def find_sides(root: rgb.StrPath) -> list[Sides]:
     if not root.is_dir():
         raise PairError(f"There is no folder {root}; check the path.")
     found = []
-    for here, folders, names in rgb.walk(root):
+    for here, folders, names in walk_folder(root):
         if sides := _sides_in(here, folders, names):
             found.append(sides)
             folders[:] = [name for name in folders if side_of(name) not in DEGRADED_SIDES + TARGET_SIDES]
@@ -115,7 +117,7 @@ def find_sides(root: rgb.StrPath) -> list[Sides]:
     return natsorted(found, key=lambda sides: sides.degraded.as_posix(), alg=NATURAL)
 
 
-def sides_if_any(root: rgb.StrPath) -> list[Sides]:
+def sides_if_any(root: StrPath) -> list[Sides]:
     """`find_sides`, but an empty list where there is no set."""
     try:
         return find_sides(root)
@@ -129,7 +131,7 @@ def clean_side(folder: Path) -> Path:
     return sides[0].target if len(sides) == 1 else folder
 
 
-def present_splits(root: rgb.StrPath) -> set[str]:
+def present_splits(root: StrPath) -> set[str]:
     """The splits that sets at or below a folder belong to by their folders' names."""
     root = Path(root)
     try:
@@ -139,7 +141,7 @@ def present_splits(root: rgb.StrPath) -> set[str]:
     return {name for sides in sets if (name := split_of(sides.holder.relative_to(root)))} | set(lists)
 
 
-def pair_folders(degraded_dir: rgb.StrPath, target_dir: rgb.StrPath) -> list[Pair]:
+def pair_folders(degraded_dir: StrPath, target_dir: StrPath) -> list[Pair]:
     """Pair the images of two folders and of their subfolders of the same names, in natural order.
 
     Clean images that no degraded one belongs to are left out. Raises PairError for a folder that is missing or has no
@@ -153,7 +155,7 @@ def pair_folders(degraded_dir: rgb.StrPath, target_dir: rgb.StrPath) -> list[Pai
     return pairs
 
 
-def match_folders(degraded_dir: rgb.StrPath, target_dir: rgb.StrPath) -> tuple[list[Pair], list[Path]]:
+def match_folders(degraded_dir: StrPath, target_dir: StrPath) -> tuple[list[Pair], list[Path]]:
     """The pairs of two folders as `pair_folders` gives them, and the degraded images without a clean one."""
     degraded_dir, target_dir = Path(degraded_dir), Path(target_dir)
     degraded, targets = _keys(degraded_dir), _target_keys(target_dir)
@@ -177,7 +179,7 @@ def match_folders(degraded_dir: rgb.StrPath, target_dir: rgb.StrPath) -> tuple[l
     return pairs, missing
 
 
-def target_images(folder: rgb.StrPath) -> list[Path]:
+def target_images(folder: StrPath) -> list[Path]:
     """The images below a folder that `pair_folders` would take for clean ones, in natural order."""
     return list(_target_keys(Path(folder)))
 
@@ -188,11 +190,11 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
     Reads headers only; ImageError for a file that is no image.
     """
     for pair in tqdm(pairs, "checking pairs", unit="pair", delay=2, leave=False, disable=None):
-        if fault := mismatch(pair, rgb.info(pair.degraded), rgb.info(pair.target)):
+        if fault := mismatch(pair, image_info(pair.degraded), image_info(pair.target)):
             raise PairError(fault)
 
 
-def mismatch(pair: Pair, degraded: rgb.Info, target: rgb.Info) -> str | None:
+def mismatch(pair: Pair, degraded: ImageInfo, target: ImageInfo) -> str | None:
     """What keeps two images from being a pair, as a sentence."""
     if degraded[:2] != target[:2]:
         return (
@@ -233,7 +235,7 @@ def _keys(folder: Path) -> dict[Path, _Key]:
     if not folder.is_dir():
         raise PairError(f"There is no folder {folder}; check the path.")
     keys = {}
-    for path in rgb.find_images(folder, recursive=True):
+    for path in find_images(folder, recursive=True):
         place = path.relative_to(folder)
         key = normal(place.parent.as_posix()), normal(place.stem)
         if not key[1].startswith(_OF_NO_SIDE):

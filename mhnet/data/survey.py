@@ -6,7 +6,7 @@ from pathlib import Path
 from mhnet.core.tasks import TASKS, TRAINING_COUNTS, plain_name
 from mhnet.data.names import Pair, PairError, split_of
 from mhnet.data.pairs import Sides, find_sets, match_folders
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
 
 SET_TASKS = {one.name: task.name for task in TASKS.values() for one in task.sets} | {"Rain13K": "deraining"}
 TEST_COUNTS = {one.name: one.counts for task in TASKS.values() for one in task.sets}
@@ -94,7 +94,7 @@ def _layout(sides: Sides) -> str:
     if sides.target == sides.holder:
         return "PReNet"
     if (degraded, target) == ("blur", "sharp"):
-        numbers = all(path.stem.isdigit() for path in rgb.find_images(sides.degraded))
+        numbers = all(path.stem.isdigit() for path in find_images(sides.degraded))
         return "raw GoPro" if numbers else "MIMO-UNet"
     return _LAYOUTS.get((degraded, target), f"{degraded}/{target}")
 

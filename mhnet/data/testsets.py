@@ -8,7 +8,7 @@ from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import Task, TestSet, plain_name
 from mhnet.data.names import DEGRADED_SIDES, SPLITS, TARGET_SIDES, side_of
 from mhnet.data.pairs import find_pairs, present_splits, sides_if_any
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
 
 DEPTH = 3
 """How many folders below the root a set may lie: Rain13k/test/Test100."""
@@ -107,7 +107,7 @@ def _open(task: Task, name: str, place: Path, results: Path | None) -> FoundSet:
     else:
         side = _degraded_side(place)
         results = results if results is not None and _below(results, side) else None
-        found = [path for path in rgb.find_images(side, recursive=True) if not _below(path, results)]
+        found = [path for path in find_images(side, recursive=True) if not _below(path, results)]
         files = [(path.relative_to(side).with_suffix("").as_posix(), path, None) for path in found]
     if not files:
         raise MHNetError(f"There are no images in {place}: put them there, or name another folder with --input_dir")

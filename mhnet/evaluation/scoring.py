@@ -18,10 +18,11 @@ import numpy as np
 from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError, shortened
+from mhnet.core.files import StrPath
 from mhnet.core.tasks import Published, TestSet, known_set
 from mhnet.data.pairs import Pair, clean_side, pair_folders, target_images
 from mhnet.evaluation import protocols
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 
 IMAGES_PER_PROCESS = 8  # fewer are scored sooner than another process has started
 MHNET, DEGRADED = "MHNet", "input"  # who made the images that are scored; the degraded ones are nobody's
@@ -119,12 +120,12 @@ class Evaluation:
 
 
 def evaluate_folder(
-    results_dir: rgb.StrPath,
-    targets_dir: rgb.StrPath,
+    results_dir: StrPath,
+    targets_dir: StrPath,
     protocol: str,
     *,
     name: str = "",
-    inputs_dir: rgb.StrPath | None = None,
+    inputs_dir: StrPath | None = None,
     processes: int | None = None,
     distance: Distance | None = None,
 ) -> Evaluation:
@@ -204,7 +205,7 @@ def _add_lpips(evaluation: Evaluation, distance: Distance) -> None:
         for row in rows:
             pair = evaluation.pairs[row.name]
             try:
-                measured = distance(rgb.read(pair.degraded), rgb.read(pair.target))
+                measured = distance(read_rgb(pair.degraded), read_rgb(pair.target))
                 evaluation.rows.append(row._replace(lpips=measured))
             except MHNetError as error:
                 evaluation.failures.append(Failure(row.name, str(error)))
@@ -217,7 +218,7 @@ def _bar(what: Sequence[object], title: str) -> "tqdm[NoReturn]":
 
 def _score(protocol: str, pair: Pair) -> Row | Failure:
     try:
-        return Row(pair.name, *protocols.score(rgb.read(pair.degraded), rgb.read(pair.target), protocol))
+        return Row(pair.name, *protocols.score(read_rgb(pair.degraded), read_rgb(pair.target), protocol))
     except MHNetError as error:
         return Failure(pair.name, str(error))
 

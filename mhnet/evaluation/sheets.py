@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mhnet.images import rgb
+from mhnet.core.files import StrPath
+from mhnet.images.write import write_rgb
 
 ERROR_RANGE = 64  # levels of 255 from which an error is drawn white
 PAPER, INK, FAINT = (255, 255, 255), (32, 33, 36), (110, 113, 118)
@@ -16,7 +17,7 @@ def before_after(
     rows: Sequence[tuple[str, Sequence[np.ndarray]]],
     headers: Sequence[str],
     captions: Sequence[Sequence[str]] | None,
-    path: rgb.StrPath,
+    path: StrPath,
     width: int = 1760,
 ) -> None:
     """Write one picture of labelled columns, such as degraded, restored and clean.
@@ -59,7 +60,7 @@ def before_after(
     for strip in strips:
         sheet.paste(strip, (0, top))
         top += strip.height
-    rgb.write(path, np.asarray(sheet))
+    write_rgb(path, np.asarray(sheet))
 
 
 def error_map(restored: np.ndarray, target: np.ndarray) -> np.ndarray:

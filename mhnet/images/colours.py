@@ -3,6 +3,7 @@
 import contextlib
 import io
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -37,26 +38,27 @@ def to_8_bits(pixels: np.ndarray) -> np.ndarray:
     """16-bit values v to round(v / 257); 8-bit ones as they are."""
     if pixels.dtype == np.uint8:
         return pixels
-    rounded = np.empty(pixels.shape, np.uint8)
-    for top in range(0, len(pixels), _STRIP):
-        rounded[top : top + _STRIP] = (pixels[top : top + _STRIP].astype(np.uint32) + 128) // 257
-    return rounded
+    return cv2.convertScaleAbs(pixels, alpha=1 / 257).reshape(pixels.shape)
 
 
-def divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
-    """uint16 H×W×C whose last sample is an alpha that is multiplied into the others → one where it is not."""
+def divide_by_alpha(pixels: np.ndarray) -> None:
+    """Takes the last sample, an alpha, out of the others, which it is multiplied into; H×W×C, in place."""
+    most = int(np.iinfo(pixels.dtype).max)
     for top in range(0, len(pixels), _STRIP):
         strip = pixels[top : top + _STRIP]
         alpha = strip[..., -1:].astype(np.uint32)
-        colours = (strip[..., :-1].astype(np.uint32) * 65535 + alpha // 2) // np.maximum(alpha, 1)
-        strip[..., :-1] = np.minimum(colours, 65535)
-    return pixels
+        colours = (strip[..., :-1].astype(np.uint32) * most + alpha // 2) // np.maximum(alpha, 1)
+        strip[..., :-1] = np.minimum(colours, most)
 
 
-def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """uint8 H×W×C on white, as transparent as the uint8 H×W alpha says."""
-    flat = np.empty_like(pixels)
-    for top in range(0, len(pixels), _STRIP):
-        share = alpha[top : top + _STRIP, :, None].astype(np.uint32)
-        flat[top : top + _STRIP] = (pixels[top : top + _STRIP] * share + 255 * (255 - share) + 127) // 255
+def key_to_alpha(pixels: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
+    """H×W alpha of H×W×C pixels: 0 where all samples are the key's, the largest number elsewhere."""
+    opaque = 255 - cv2.inRange(pixels, key, key)
+    return opaque.astype(pixels.dtype) * (np.iinfo(pixels.dtype).max // 255)
+
+
+def over_white(picture: Image.Image, alpha: np.ndarray) -> Image.Image:
+    """A picture on white, as transparent as the uint8 H×W alpha says."""
+    flat = Image.new(picture.mode, picture.size, "white")
+    flat.paste(picture, mask=Image.fromarray(alpha))
     return flat

@@ -21,8 +21,8 @@ import ray
 
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
-from mhnet.images import pictures
-from mhnet.images.pictures import Picture
+from mhnet.images.read import ImageData
+from mhnet.images.write import format_losses
 from mhnet.restore import stores
 from mhnet.restore.outcomes import Outcome, failed
 from mhnet.restore.plan import Job
@@ -44,7 +44,7 @@ class Item(NamedTuple):
 
     number: int
     outcome: Outcome
-    picture: Picture | None = None
+    picture: ImageData | None = None
 
 
 def version() -> str:
@@ -207,7 +207,7 @@ def _write(item: Item, results: Store) -> Item:
         return item
     target = item.outcome.job.target
     stores.write_picture(results, target, item.picture)
-    notes = (*item.outcome.notes, *pictures.losses(target, item.picture))
+    notes = (*item.outcome.notes, *format_losses(target, item.picture))
     return Item(item.number, replace(item.outcome, notes=notes))
 
 

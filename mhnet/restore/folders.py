@@ -12,15 +12,15 @@ from typing import Any
 from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError
-from mhnet.images import pictures, rgb
-from mhnet.images.pictures import Picture
+from mhnet.images.read import ImageData, image_size, read_image
+from mhnet.images.write import format_losses, write_image
 from mhnet.restore.outcomes import Outcome, failed, not_tried
 from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
 
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f} of {total} [{elapsed}, {remaining} left]"
 
-Reader = Callable[[Path], Picture]
+Reader = Callable[[Path], ImageData]
 
 
 def restore_all(
@@ -31,7 +31,7 @@ def restore_all(
     progress: bool = True,
     title: str = "restoring",
     each: Callable[[Outcome], None] = lambda outcome: None,
-    read: Reader = pictures.read,
+    read: Reader = read_image,
 ) -> list[Outcome]:
     """Restores files to files, each result whole or not at all; whatever one file does, the rest is restored.
 
@@ -76,10 +76,10 @@ def restore_all(
 
 def _read_ahead(
     reader: ThreadPoolExecutor, jobs: Sequence[Job], overwrite: bool, read: Reader
-) -> "Iterator[tuple[Job, Future[Picture | None]]]":
+) -> "Iterator[tuple[Job, Future[ImageData | None]]]":
     """Every job with what is read of it, while the next one is read."""
 
-    def start(job: Job) -> "Future[Picture | None]":
+    def start(job: Job) -> "Future[ImageData | None]":
         return reader.submit(lambda: None if job.film or (not overwrite and is_whole(job)) else read(job.source))
 
     reading = [start(job) for job in jobs[:1]]
@@ -95,14 +95,14 @@ def is_whole(job: Job) -> bool:
     if job.film:
         return True
     try:
-        return pictures.read(job.target).pixels.shape[:2] == rgb.size(job.source)
+        return read_image(job.target).pixels.shape[:2] == image_size(job.source)
     except MHNetError:
         return False
 
 
 def _restore(
-    job: Job, reading: "Future[Picture | None]", restorer: Restorer, bar: "tqdm[Any]", overwrite: bool
-) -> tuple[Outcome, Picture | None]:
+    job: Job, reading: "Future[ImageData | None]", restorer: Restorer, bar: "tqdm[Any]", overwrite: bool
+) -> tuple[Outcome, ImageData | None]:
     """The outcome so far, and the restored picture that is to be written."""
     start, share = time.perf_counter(), 0.0
 
@@ -140,12 +140,12 @@ def _restore_video(job: Job, restorer: Restorer, overwrite: bool, progress: bool
                          identity=identity, deep=True).notes  # fmt: skip
 
 
-def _write(outcome: Outcome, picture: Picture | None) -> Outcome:
+def _write(outcome: Outcome, picture: ImageData | None) -> Outcome:
     """The outcome once the picture, if there is one, lies on disk."""
     if picture is None:
         return outcome
     try:
-        pictures.write(outcome.job.target, picture)
-        return replace(outcome, notes=[*outcome.notes, *pictures.losses(outcome.job.target, picture)])
+        write_image(outcome.job.target, picture)
+        return replace(outcome, notes=[*outcome.notes, *format_losses(outcome.job.target, picture)])
     except Exception as error:
         return failed(outcome, error)

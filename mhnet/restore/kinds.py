@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from mhnet.images import rgb
+from mhnet.images.listing import has_image_extension
 from mhnet.restore import video_kinds
 
 
 def is_restorable(path: Path) -> bool:
     """Whether a file's name ends like an image's or a film's."""
-    return rgb.has_image_extension(path.name) or path.suffix.lower() in video_kinds.EXTENSIONS
+    return has_image_extension(path.name) or path.suffix.lower() in video_kinds.EXTENSIONS
 
 
 def result_extension(source: Path, image_extension: str | None = None) -> str:
@@ -19,4 +19,4 @@ def result_extension(source: Path, image_extension: str | None = None) -> str:
     """
     if video_kinds.is_film(source):
         return video_kinds.result_extension(source)
-    return image_extension or (source.suffix if rgb.has_image_extension(source.name) else ".png")
+    return image_extension or (source.suffix if has_image_extension(source.name) else ".png")

@@ -25,7 +25,7 @@ from PIL import Image
 from mhnet.core.errors import MHNetError
 from mhnet.core.files import replacing
 from mhnet.evaluation.protocols import Score
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 from mhnet.restore.video_kinds import is_film
 
 LARGEST, SMALLEST = 1600, 320
@@ -144,7 +144,7 @@ def _figure(entry: Entry, folder: Path, side: int) -> dict[str, Any]:
 def _pixels(path: Path) -> np.ndarray:
     """An image, or a frame of a video, as uint8 H×W×3."""
     if not is_film(path):
-        return rgb.read(path)
+        return read_rgb(path)
     from mhnet.restore.video_frames import read_format, read_frames
 
     form = read_format(path)

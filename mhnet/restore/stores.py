@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 from mhnet.core.errors import MHNetError, printable
 from mhnet.core.files import replacing
-from mhnet.images import pictures, rgb
 from mhnet.images.header import ImageError
-from mhnet.images.pictures import Picture
+from mhnet.images.listing import walk_folder
+from mhnet.images.read import ImageData, read_image, read_image_stream
+from mhnet.images.write import encode_image, write_image
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -85,7 +86,7 @@ class Store(NamedTuple):
         """The files in a folder and its subfolders, without hidden ones and what lies in the folder `apart`."""
         if self.system is None:
             left_out = apart and self.real(apart)
-            for here, subfolders, names in rgb.walk(folder):
+            for here, subfolders, names in walk_folder(folder):
                 subfolders[:] = [name for name in subfolders if self.real(here / name) != left_out]
                 yield from (here / name for name in names)
             return
@@ -127,35 +128,35 @@ def find_store(text: str) -> tuple[Store, Path]:
     return Store(system, f"{urlsplit(text).scheme}://"), Path(path)
 
 
-def read_picture(store: Store, path: Path) -> tuple[Picture, int]:
+def read_picture(store: Store, path: Path) -> tuple[ImageData, int]:
     """The picture in a file, and the file's bytes.
 
     Raises:
-        ImageError: as `mhnet.images.pictures.read` does, and where the store does not give the file.
+        ImageError: as `read_image` does, and where the store does not give the file.
     """
     if store.system is None:
-        return pictures.read(path), path.stat().st_size
+        return read_image(path), path.stat().st_size
     try:
         with store.system.open_input_file(store.key(path)) as stream:
             length = stream.size()
-            return pictures.read_stream(path, stream, length), length
+            return read_image_stream(path, stream, length), length
     except FileNotFoundError as error:
         raise ImageError(f"There is no file {store.shown(path)}; check the path.") from error
     except OSError as error:
         raise ImageError(f"{store.shown(path)} cannot be read ({first_line(error)}); check the store.") from error
 
 
-def write_picture(store: Store, path: Path, picture: Picture) -> None:
+def write_picture(store: Store, path: Path, picture: ImageData) -> None:
     """Write a picture, whole or not at all, in the format of the path's extension.
 
     Raises:
-        ImageError: as `mhnet.images.pictures.write` does, and where the store does not take the file.
+        ImageError: as `write_image` does, and where the store does not take the file.
     """
     if store.system is None:
-        pictures.write(path, picture)
+        write_image(path, picture)
         return
     try:
-        put(store, path, pictures.encoded(path, picture))
+        put(store, path, encode_image(path, picture))
     except OSError as error:
         reason = first_line(error)
         raise ImageError(f"{store.shown(path)} cannot be written ({reason}); choose another place.") from error

@@ -37,7 +37,7 @@ from mhnet.data.degrade import DEGRADATIONS
 from mhnet.data.pack import is_pack, open_pairs
 from mhnet.data.pairs import Pair, check_pairs, sides_if_any
 from mhnet.data.split import hold_out
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
 from mhnet.models import MHNet, MHNetV4
 from mhnet.models.checkpointing import use_checkpointing
 from mhnet.train.config import Stage, network_args, stage_of, stages
@@ -171,7 +171,7 @@ def find(data: CfgNode, key: str, split: str | None, degrade: Degradation | None
         way_out = "put training images there, as README.md shows, or set" if key == "TRAIN_DIR" else "name another with"
         raise MHNetError(f"There is no folder {root}: {way_out} DATA.{key}")
     if degrade and not targets and not is_pack(root) and not sides_if_any(root):
-        photographs = rgb.find_images(Path(root), recursive=True)
+        photographs = find_images(Path(root), recursive=True)
         if not photographs:
             raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
         return Found(root, photographs, ImageFiles(data.CACHE_MB), degrade)
