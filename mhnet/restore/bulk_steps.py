@@ -23,7 +23,7 @@ import ray
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
 from mhnet.images.read import ImageData
-from mhnet.images.write import format_losses
+from mhnet.images.write import losses
 from mhnet.restore import places
 from mhnet.restore.places import Store
 from mhnet.restore.video import is_video
@@ -226,7 +226,7 @@ def _write(item: Item, results: Store) -> Item:
     if item.picture is None:
         return item
     places.write(results, item.target, item.picture)
-    lost = format_losses(item.target, item.picture)
+    lost = losses(item.target, item.picture)
     return replace(item, picture=None, notes=(*item.notes, *lost))
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError
 from mhnet.images.read import ImageData, image_size, read_image, read_rgb
-from mhnet.images.write import format_losses, write_image, write_rgb
+from mhnet.images.write import losses, write_image, write_rgb
 from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
 
@@ -167,7 +167,7 @@ def _written(outcome: Outcome, picture: ImageData | None) -> Outcome:
         cause = error.__cause__
         full = isinstance(cause, OSError) and cause.errno in _NO_PLACE
         return replace(outcome, status="failed", reason=str(error), no_place=full)
-    return replace(outcome, notes=[*outcome.notes, *format_losses(outcome.job.target, picture)])
+    return replace(outcome, notes=[*outcome.notes, *losses(outcome.job.target, picture)])
 
 
 def check_targets(targets: Sequence[Path], originals: Sequence[Path]) -> None:
