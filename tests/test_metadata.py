@@ -10,9 +10,10 @@ import tifffile
 from PIL import Image, PngImagePlugin
 from samples import PHOTO, deep, exif, picture, png, profile, saved
 
+from mhnet.images.kinds import WRITTEN_EXTENSIONS
 from mhnet.images.metadata import Metadata
 from mhnet.images.read import image_size, read_image, read_rgb
-from mhnet.images.write import IMAGE_EXTENSIONS, write_image
+from mhnet.images.write import write_image
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6">Glacier</rdf:Description></x:xmpmeta>'
 CAPTION = b"\x1c\x02\x78\x00\x07Glacier"  # IPTC-IIM, record 2, field 120
@@ -170,7 +171,7 @@ def test_fields_that_lie_on_top_of_each_other_take_no_memory(tmp_path: Path) -> 
     data = b"II*\0" + struct.pack("<IH", 8, 5001) + struct.pack("<HHII", 0x8769, 4, 1, 8) + entries + bytes(4)
     source = saved(tmp_path / "a.png", Image.fromarray(PHOTO), exif=b"Exif\0\0" + data)
     read = read_image(source)
-    for extension in IMAGE_EXTENSIONS:
+    for extension in WRITTEN_EXTENSIONS:
         write_image(tmp_path / f"b{extension}", read)
     assert (tmp_path / "b.tif").stat().st_size < 1e6
 

@@ -16,7 +16,7 @@ from mhnet.core.tasks import TASKS
 from mhnet.evaluation import protocols
 from mhnet.images.header import read_header
 from mhnet.images.read import image_size, read_image, read_rgb
-from mhnet.images.write import format_losses, write_image, write_rgb
+from mhnet.images.write import losses, write_image, write_rgb
 from mhnet.restore.plan import plan
 from mhnet.restore.precision import PRECISIONS, Precision
 from mhnet.restore.report import Scores
@@ -116,7 +116,7 @@ class Workshop:
                 pixels = steps.run(lambda: restorer(picture.pixels, steps.tick), progress, cancelled)
             notes = list(restorer.last.notes)
         write_image(job.target, replace(picture, pixels=pixels))
-        return Result(job.target, notes + format_losses(job.target, picture))
+        return Result(job.target, notes + losses(job.target, picture))
 
     def protocol(self, settings: Settings) -> str:
         """How papers score what these weights are for."""

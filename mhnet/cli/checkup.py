@@ -1,6 +1,7 @@
 """Is everything here that MHNet needs? Versions, devices with their memory, file formats, and a small network run."""
 
 import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -20,14 +21,16 @@ from packaging.version import Version
 from mhnet.checkpoints import bundled
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
+from mhnet.images.kinds import EXTRA_LIBRARIES, KIND_OF_EXTENSION, WRITTEN_EXTENSIONS
 from mhnet.images.read import read_rgb
-from mhnet.images.write import IMAGE_EXTENSIONS, write_rgb
+from mhnet.images.write import write_rgb
 from mhnet.models import MHNet
 from mhnet.restore import memory
 
 MODULES = {
     "opencv-python": "cv2",
     "pillow": "PIL",
+    "pillow-jxl-plugin": "pillow_jxl",
     "pyyaml": "yaml",
     "scikit-image": "skimage",
 }
@@ -173,7 +176,10 @@ def _about_device(device: torch.device) -> str:
 def _formats() -> Iterator[Finding]:
     """Each kind of image written and read; each codec of videos looked for."""
     with tempfile.TemporaryDirectory() as folder:
-        for extension in sorted(IMAGE_EXTENSIONS):
+        for extension in sorted(WRITTEN_EXTENSIONS):
+            library = EXTRA_LIBRARIES.get(KIND_OF_EXTENSION[extension])
+            if library and importlib.util.find_spec(library) is None:
+                continue  # told among the extras
             yield _format(Path(folder) / f"picture{extension}")
     try:
         av = importlib.import_module("av")

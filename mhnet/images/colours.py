@@ -34,11 +34,44 @@ def profile_space(profile: bytes) -> str:
     return profile[16:20].decode("ascii", "replace").strip()
 
 
+def is_srgb(profile: bytes) -> bool:
+    """Whether an ICC profile calls itself one of sRGB, as libraries and cameras do."""
+    with contextlib.suppress(Exception):  # what is damaged is none
+        from PIL import ImageCms
+
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+        return "sRGB" in name or "D65_SRG_Rel_SRG" in name  # the latter is libjxl's
+    return False
+
+
+def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
+    """An L or RGB picture from its profile's colours to sRGB; as it is where the profile is damaged."""
+    with contextlib.suppress(Exception):
+        from PIL import ImageCms
+
+        source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(picture, source, target, outputMode="RGB") or picture
+    return picture
+
+
+def to_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """uint16 numbers of 16 bits to numbers of so many: v to round(v · (2^bits − 1) / 65535)."""
+    return cv2.addWeighted(pixels, ((1 << bits) - 1) / 65535, pixels, 0, 0).reshape(pixels.shape)
+
+
 def to_8_bits(pixels: np.ndarray) -> np.ndarray:
     """16-bit values v to round(v / 257); 8-bit ones as they are."""
     if pixels.dtype == np.uint8:
         return pixels
     return cv2.convertScaleAbs(pixels, alpha=1 / 257).reshape(pixels.shape)
+
+
+def stretch(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """uint16 numbers of so many bits to numbers of 16, in place: v to round(v · 65535 / (2^bits − 1))."""
+    most = (1 << bits) - 1
+    for top in range(0, len(pixels), _STRIP):
+        pixels[top : top + _STRIP] = (pixels[top : top + _STRIP].astype(np.uint32) * 65535 + most // 2) // most
+    return pixels
 
 
 def divide_by_alpha(pixels: np.ndarray) -> None:
@@ -49,6 +82,19 @@ def divide_by_alpha(pixels: np.ndarray) -> None:
         alpha = strip[..., -1:].astype(np.uint32)
         colours = (strip[..., :-1].astype(np.uint32) * most + alpha // 2) // np.maximum(alpha, 1)
         strip[..., :-1] = np.minimum(colours, most)
+
+
+def split_alpha(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """H×W×C whose last sample is an alpha → the others and the alpha. Uses up what it is given.
+
+    The others are moved together in the memory that they are in: a copy of the largest images would take gigabytes.
+    """
+    height, width, count = stored.shape
+    alpha = stored[..., -1].copy()
+    others = stored.reshape(-1)[: height * width * (count - 1)].reshape(height, width, count - 1)
+    for top in range(0, height, _STRIP):
+        others[top : top + _STRIP] = stored[top : top + _STRIP, :, :-1]  # which lie behind, never before
+    return others, alpha
 
 
 def key_to_alpha(pixels: np.ndarray, key: tuple[int, ...]) -> np.ndarray:

@@ -1,15 +1,18 @@
 """A file's bytes to pixels.
 
 OpenCV decodes JPEG and PNG for training, since it is faster than Pillow, and 16-bit PNG, which Pillow cuts to 8 bits.
-tifffile decodes TIFF, as far as it does so without further libraries. Pillow decodes everything else.
+tifffile decodes TIFF, as far as it does so without further libraries; the libraries of `extras` decode their kinds;
+OpenCV decodes what else has more than 8 bits, and Pillow the rest.
 """
 
 import io
+from typing import Any
 
 import cv2
 import numpy as np
 
-from mhnet.images.colours import cmyk_to_rgb, divide_by_alpha, key_to_alpha, to_8_bits
+from mhnet.images.colours import cmyk_to_rgb, divide_by_alpha, key_to_alpha, split_alpha, stretch, to_8_bits
+from mhnet.images.extras import decode_heif, decode_jxl, decode_raw
 from mhnet.images.header import Header, open_by_pillow, open_tiff
 from mhnet.images.png import PIXEL_CHUNKS, select_chunks
 
@@ -17,6 +20,7 @@ cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
 )  # what it warns of is raised as an ImageError, or no harm
 
+_EXTRAS = {"HEIF": decode_heif, "JXL": decode_jxl, "RAW": decode_raw}
 _MODES = {"1": "L", "La": "LA", "RGBX": "RGB", "RGBa": "RGBA", "YCbCr": "RGB"}  # to be converted
 
 
@@ -40,13 +44,18 @@ def decode_rgb(data: bytes, head: Header) -> np.ndarray:
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
 
-def decode_samples(data: bytes, head: Header) -> tuple[np.ndarray, np.ndarray | None]:
-    """H×W×C, grey or RGB, and H×W alpha or None; uint8 or uint16 as in the file, upright."""
-    data = _pixels_alone(data, head)
-    if head.decoder == "tifffile":
+def decode_samples(data: bytes, head: Header) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
+    """H×W×C, grey or RGB, and H×W alpha or None; uint8 or uint16 as in the file, upright.
+
+    The third is what the libraries of `extras` find beside the pixels.
+    """
+    data, notes = _pixels_alone(data, head), {}
+    if head.kind in _EXTRAS:
+        stored, notes = _EXTRAS[head.kind](data)
+    elif head.decoder == "tifffile":
         stored = _by_tifffile(data)[..., : (1 if head.grey else 3) + head.alpha]
     elif head.decoder == "opencv":
-        stored = _deep_by_opencv(data, head)
+        stored = _samples_by_opencv(data, head)
     else:
         stored = _by_pillow(data)
     stored = turn_upright(_expected(stored, head), head)
@@ -56,9 +65,9 @@ def decode_samples(data: bytes, head: Header) -> tuple[np.ndarray, np.ndarray | 
     if head.multiplied:
         divide_by_alpha(stored)
     if stored.shape[2] in (1, 3):
-        return stored, _keyed(stored, head, data)
-    pixels, alpha = np.ascontiguousarray(stored[..., :-1]), np.ascontiguousarray(stored[..., -1])
-    return pixels, None if head.kind == "BMP" and not alpha.any() else alpha  # many programs leave it at zero
+        return stored, _keyed(stored, head, data), notes
+    pixels, alpha = split_alpha(stored)
+    return pixels, None if head.kind == "BMP" and not alpha.any() else alpha, notes  # many programs leave it at zero
 
 
 def _pixels_alone(data: bytes, head: Header) -> bytes:
@@ -107,8 +116,13 @@ def _by_opencv(data: bytes, head: Header, flags: int) -> np.ndarray:
     return pixels
 
 
-def _deep_by_opencv(data: bytes, head: Header) -> np.ndarray:
-    """uint16 H×W×C: grey or RGB, and alpha where there is one."""
+def _samples_by_opencv(data: bytes, head: Header) -> np.ndarray:
+    """H×W×C: grey or RGB, and alpha where there is one; uint16 where the file has more than 8 bits."""
+    pixels = _grey_or_rgb(data, head)
+    return stretch(pixels, head.bits) if pixels.dtype == np.uint16 and head.bits < 16 else pixels
+
+
+def _grey_or_rgb(data: bytes, head: Header) -> np.ndarray:
     if head.alpha:
         pixels = _by_opencv(data, head, cv2.IMREAD_UNCHANGED)
         if pixels.ndim != 3 or pixels.shape[2] != 4:

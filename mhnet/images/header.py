@@ -11,28 +11,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mhnet.core.errors import MHNetError
+from mhnet.images.extras import heif_header, jxl_header, raw_header
+from mhnet.images.kinds import START, kind_of
 from mhnet.images.png import iterate_chunks
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffPage
 
-MAX_PIXELS = 500_000_000
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit refuses the photographs of a 200-megapixel phone
+MAX_PIXELS = 200_000_000
+Image.MAX_IMAGE_PIXELS = None  # our own limit is looked at before any pixel is decoded
 
 # What it warns of is either refused or no harm. Threads read images: catch_warnings is not for them.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_PILLOWS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # others start programs (EPS) or are no photographs
+# Others start programs (EPS) or are no photographs.
+_PILLOWS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
+_EXTRAS = {"HEIF": heif_header, "JXL": jxl_header, "RAW": raw_header}
 _ORIENTATION = 0x0112
-_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PREVIEW_OR_MASK = 1 | 4  # of a TIFF's NewSubfileType
 _INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE = range(4)  # of a TIFF's PhotometricInterpretation
+_DNG_VERSION, _SENSOR = 50706, (32803, 34892)  # a tag, and PhotometricInterpretation, of cameras' raws
 _BY_TIFFFILE = (1, 8, 32946, 34925, 32773)  # not compressed, Deflate, LZMA, PackBits: without a further library
 _LONGEST_SIDE = 1_000_000  # of PNG's library
+_ENOUGH = 1 << 16  # bytes that hold a header
 _LARGE = 1 << 26  # bytes up to which a file is read whatever it holds
 _LARGEST_PIXEL = 64  # bytes of a file per pixel of its image
 
@@ -45,7 +50,7 @@ class ImageError(MHNetError):
 class Header:
     """What a file says before its pixels."""
 
-    kind: str  # PNG, JPEG, MPO, TIFF, BMP, WEBP or GIF
+    kind: str  # of `kinds.KINDS`
     mode: str  # Pillow's name for what a pixel is
     height: int  # as stored
     width: int
@@ -55,6 +60,7 @@ class Header:
     refusal: str = ""  # why it is not decoded
     inverted: bool = False  # black is the largest number
     multiplied: bool = False  # alpha is multiplied into the colours
+    left_channels: int = 0  # of a TIFF, beside colours and alpha
 
     @property
     def grey(self) -> bool:
@@ -69,7 +75,7 @@ class Header:
     @property
     def turned(self) -> bool:
         """Whether the decoder turns the image upright itself."""
-        return self.kind == "TIFF" and self.decoder != "tifffile"
+        return self.kind in _EXTRAS or (self.kind == "TIFF" and self.decoder != "tifffile")
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -89,28 +95,28 @@ def open_tiff(stream: BinaryIO) -> "TiffFile":
     return TiffFile(stream)
 
 
-def read_header(path: Path) -> Header:
-    """A file's header; ImageError for what is no image, a decompression bomb, or no file."""
+def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
+    """A file's header; ImageError for what is no image, has more than so many pixels, or is no file."""
     with _opened(path) as stream:
-        return _header(path, stream)
+        return header_of(path, stream, max_pixels)
 
 
-def load_file(path: Path) -> tuple[bytes, Header]:
+def load_file(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Header]:
     """A file's bytes and header; ImageError also for a file that is far too large for its image."""
     with _opened(path) as stream:
-        return load_stream(path, stream, os.fstat(stream.fileno()).st_size)
+        return load_stream(path, stream, os.fstat(stream.fileno()).st_size, max_pixels)
 
 
-def load_stream(path: Path, stream: BinaryIO, length: int) -> tuple[bytes, Header]:
+def load_stream(path: Path, stream: BinaryIO, length: int, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Header]:
     """What `load_file` gives, of a stream of so many bytes; `path` names it in errors."""
     if length > _LARGE:
-        found = _header(path, stream)
+        found = header_of(path, stream, max_pixels)
         if length > _LARGE + _LARGEST_PIXEL * found.height * found.width:
             sizes = f"{length / 1e9:.1f} GB for an image of {found.height}×{found.width} pixels"
             raise ImageError(f"{path} has {sizes}; export the image again.")
         stream.seek(0)
     data = stream.read()
-    return data, _header(path, io.BytesIO(data))
+    return data, header_of(path, io.BytesIO(data), max_pixels)
 
 
 def count_images(data: bytes, head: Header) -> int:
@@ -118,7 +124,7 @@ def count_images(data: bytes, head: Header) -> int:
     if head.kind == "TIFF":
         with open_tiff(io.BytesIO(data)) as file:
             return sum(not page.aspage().subfiletype & _PREVIEW_OR_MASK for page in file.pages)
-    if head.kind in ("JPEG", "MPO"):
+    if head.kind in ("JPEG", "MPO", *_EXTRAS):
         return 1
     with open_by_pillow(data) as picture:
         return getattr(picture, "n_frames", 1)
@@ -131,6 +137,8 @@ def refuse_damage(path: Path) -> Iterator[None]:
         yield
     except MHNetError:
         raise
+    except ImportError as error:
+        raise ImageError(f"{path} needs {error.name}; pip install 'mhnet[photos]' brings it.") from error
     except MemoryError as error:
         raise ImageError(f"{path} needs more memory than there is; cut it into parts.") from error
     except Exception as error:
@@ -164,38 +172,63 @@ def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _header(path: Path, stream: BinaryIO) -> Header:
-    start = stream.read(4)
+def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
+    """What `read_header` gives, of an open file; `path` names it in errors."""
+    start = stream.read(START)
     stream.seek(0)
     if not start:
         raise ImageError(f"{path} is empty; copy it again or remove it.")
+    kind = kind_of(start, path.name)
+    if not kind:
+        raise ImageError(f"{path} is not an image of a known kind; convert it to PNG or remove it.")
     try:
-        found = _tiff_header(stream) if start in _TIFFS else _pillow_header(stream)
-    except Image.DecompressionBombError:
-        raise ImageError(f"{path} has over {2 * MAX_PIXELS / 1e6:.0f} megapixels; cut it into parts.") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{path} is not an image of a known kind; convert it to PNG or remove it.") from None
+        found = _tiff_header(stream) if kind == "TIFF" else None
+        kind = found.kind if found else kind
+        stream.seek(0)
+        if kind in _EXTRAS:
+            found = Header(kind, *_EXTRAS[kind](stream.read()))
+        found = found or _pillow_header(stream)
+    except ImportError as error:
+        raise ImageError(f"{path} is {kind} and needs {error.name}; pip install 'mhnet[photos]' brings it.") from error
     except Exception as error:  # libraries raise nearly anything on damaged headers
         raise ImageError(f"{path} has a damaged header ({_reason(error)}); copy it again or remove it.") from error
     size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
-    if found.height * found.width > MAX_PIXELS or max(sides) > _LONGEST_SIDE:
-        limits = f"{MAX_PIXELS / 1e6:.0f} megapixels and {_LONGEST_SIDE} a side"
-        raise ImageError(f"{size}, more than the {limits} that are read; cut it into parts.")
+    if max(sides) > _LONGEST_SIDE:
+        raise ImageError(f"{size}, more than the {_LONGEST_SIDE} a side that are read; cut it into parts.")
+    most = max_pixels * 3 // 4 if found.bits > 8 and found.alpha else max_pixels  # which take the most memory
+    if found.height * found.width > most:
+        needed = -(-found.height * found.width * max_pixels // most // 1_000_000)
+        found_and_most = f"{found.height * found.width / 1e6:.4g} megapixels, more than the {most / 1e6:.4g}"
+        raise ImageError(f"{size}, {found_and_most} that are read; cut it into parts, or --max-megapixels {needed}.")
     if min(sides) < 1:
         raise ImageError(f"{size}, which is no image; remove it.")
     return found
 
 
 def _pillow_header(stream: BinaryIO) -> Header:
+    start = stream.read(_ENOUGH)
     with Image.open(stream, formats=_PILLOWS) as picture:
         kind, mode, (width, height) = str(picture.format), picture.mode, picture.size
-        orientation, bits, decoder = _orientation(picture, stream), 8, "pillow"
-        if kind == "PNG":
-            stream.seek(24)
-            bits, colour = stream.read(2)
-            mode = "LA" if colour == 4 else mode  # Pillow makes RGBA of 16 bits
-            decoder = "opencv" if bits == 16 else "pillow"
+        bits, decoder, orientation = _bits(kind, start, picture), "pillow", _orientation(picture, stream)
+    if kind == "PNG" and start[25] == 4:
+        mode = "LA"  # Pillow makes RGBA of 16 bits
+    if kind == "WEBP" or bits > 8:
+        decoder = "opencv"  # Pillow gives 8 bits, and takes much memory for a WebP
     return Header(kind, mode, height, width, orientation, bits, decoder)
+
+
+def _bits(kind: str, start: bytes, picture: Image.Image) -> int:
+    """Bits of a sample, which Pillow does not tell."""
+    if kind == "PNG":
+        return start[24]
+    if kind == "AVIF" and (at := start.find(b"av1C")) >= 0:  # AV1 in ISOBMFF, 2.3.3
+        return (12 if start[at + 6] & 0x20 else 10) if start[at + 6] & 0x40 else 8
+    if kind == "JPEG2000":  # ISO/IEC 15444-1, I.5.3.1 and A.5.1
+        at = start.find(b"ihdr")
+        return 1 + (start[at + 14 if at >= 0 else 42] & 0x7F)
+    if kind == "PPM" and (tile := getattr(picture, "tile", None)) and isinstance(tile[0][3], tuple):
+        return int(tile[0][3][-1]).bit_length()
+    return 16 if picture.mode == "I" else 8
 
 
 def _tiff_header(stream: BinaryIO) -> Header:
@@ -212,6 +245,9 @@ def _tiff_header(stream: BinaryIO) -> Header:
         planes = page.samplesperpixel if int(page.planarconfig) == 2 else 1
         rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip or height, width)
         starts, samples = page.dataoffsets, page.samplesperpixel
+        camera = _DNG_VERSION in page.tags or _is_raw(page)
+    if camera:
+        return Header("RAW", "RGB", height, width)
     plain = photometric in (_INVERTED, _BLACK_IS_ZERO, _RGB) and bits in (8, 16)
     alpha = plain and bool(extra) and extra[0] in (1, 2)
     mode = ("RGB" if photometric >= _RGB else "1" if bits == 1 else "L") + ("A" if alpha else "")
@@ -230,7 +266,15 @@ def _tiff_header(stream: BinaryIO) -> Header:
     return Header(
         "TIFF", mode, height, width, orientation, bits, decoder, refusal,
         inverted=own and photometric == _INVERTED, multiplied=own and alpha and extra[0] == 1,
+        left_channels=len(extra) - alpha,
     )  # fmt: skip
+
+
+def _is_raw(page: "TiffPage") -> bool:
+    """Whether a TIFF's first page, or what lies below it, are a sensor's numbers."""
+    below = page.pages if page.subifds else ()
+    photometrics = [page.photometric, *(one.aspage().photometric for one in below or ())]
+    return any(int(one or 0) in _SENSOR for one in photometrics)
 
 
 def _largest(value: int | tuple[int, ...]) -> int:

@@ -1,14 +1,16 @@
 """Which image files lie in a folder."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from natsort import natsorted, ns
+from PIL import Image
 
 from mhnet.core.files import StrPath
 from mhnet.images.header import ImageError
-from mhnet.images.write import IMAGE_EXTENSIONS
+from mhnet.images.kinds import KIND_OF_EXTENSION, kind_of_file
 
 
 def find_images(folder: StrPath, recursive: bool = False) -> list[Path]:
@@ -38,9 +40,18 @@ def walk_folder(folder: StrPath) -> Iterator[tuple[Path, list[str], list[str]]]:
             yield Path(here), subfolders, sorted(name for name in names if not name.startswith("."))
 
 
+def is_image_file(path: Path) -> bool:
+    """Whether a file is an image or claims to be one, by its first bytes or its name; an animated GIF is a film."""
+    kind = kind_of_file(path)
+    if kind == "GIF":
+        with contextlib.suppress(Exception), Image.open(path, formats=("GIF",)) as picture:
+            return not getattr(picture, "is_animated", False)
+    return bool(kind) or has_image_extension(path.name)
+
+
 def has_image_extension(name: str) -> bool:
-    """Whether a file name ends like an image's."""
-    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS  # noqa: PTH122  (ten times as fast as Path.suffix)
+    """Whether a file name ends like that of an image of a kind that is read."""
+    return os.path.splitext(name)[1].lower() in KIND_OF_EXTENSION  # noqa: PTH122  (ten times as fast as Path.suffix)
 
 
 def _unlisted(error: OSError) -> None:

@@ -6,10 +6,12 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mhnet.images import exif
 from mhnet.images.exif import Endian, Field
 from mhnet.images.header import Header, open_by_pillow
+from mhnet.images.left import told_of, without_promises
 from mhnet.images.png import Chunk, iterate_chunks, select_chunks
 
 XMP_TEXT = b"XML:com.adobe.xmp"
@@ -17,6 +19,8 @@ _EXIF_START = b"Exif\0\0"
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 _WEBP_PIXELS = re.compile(rb"VP8[ L]")  # the chunk of a lossy and of a lossless WebP's pixels (RFC 9649, 2.5)
+_NCLX = re.compile(rb"colrnclx(.{6})", re.DOTALL)  # ISO/IEC 23008-12, 6.5.5
+_LOSSY = ("JPEG", "MPO", "HEIF", "AVIF", "JXL")
 _IPTC_RESOURCE = 0x0404
 _PER_INCH = {2: 1.0, 3: 2.54}  # by the number that says which unit: inch, centimetre
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -29,7 +33,7 @@ class Metadata:
     """What goes along with the pixels.
 
     Args:
-        kind: of the file it came from, PNG, JPEG, MPO, TIFF, BMP, WEBP or GIF; '' for none.
+        kind: of the file it came from, of `kinds.KINDS`; '' for none.
         depth: bits per sample in that file.
         lossless: whether that file holds its pixels exactly.
         profile: the ICC profile.
@@ -39,6 +43,8 @@ class Metadata:
         dpi: pixels per inch, across and down.
         comment: of a JPEG or a GIF.
         chunks: of a PNG, texts and what its numbers mean in colours: kinds and contents.
+        codes: primaries, transfer and matrix of a HEIC's or AVIF's colours (ITU-T H.273).
+        left: what of the file does not go along, as sentences.
     """
 
     kind: str = ""
@@ -51,38 +57,49 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     comment: bytes = b""
     chunks: tuple[Chunk, ...] = field(default=(), repr=False)
+    codes: tuple[int, int, int] | None = None
+    left: tuple[str, ...] = ()
 
 
-def read_metadata(data: bytes, head: Header) -> Metadata:
-    """The metadata of a file's bytes; what of it is damaged is left out."""
-    found = _of_tiff(data, head.orientation) if head.kind == "TIFF" else _of_others(data, head)
+def read_metadata(data: bytes, head: Header, notes: Mapping[Any, Any]) -> Metadata:
+    """The metadata of a file's bytes; what of it is damaged is left out.
+
+    Args:
+        notes: what `decode_samples` found beside the pixels.
+    """
+    tiff = head.kind == "TIFF" or (head.kind == "RAW" and data[:4] in (b"II*\0", b"MM\0*"))
+    found = _of_tiff(data, head.orientation) if tiff else _of_others(data, head, notes)
     webp = _WEBP_PIXELS.search(data) if head.kind == "WEBP" else None
-    lossy = head.kind in ("JPEG", "MPO") or (webp and webp[0] == b"VP8 ")
+    lossy = head.kind in _LOSSY or (webp and webp[0] == b"VP8 ")
+    profile = _bytes(notes.get("icc_profile")) or found.profile
     return replace(
         found,
         kind=head.kind,
         depth=max(head.bits, 8),
         lossless=not lossy,
-        profile=found.profile if head.mode != "CMYK" else b"",  # the pixels become sRGB
-        xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", found.xmp),
+        profile=profile if head.mode != "CMYK" else b"",  # the pixels become sRGB
+        xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", without_promises(found.xmp)),
+        left=tuple(told_of(data, head, notes, found.xmp)),
     )
 
 
-def _of_others(data: bytes, head: Header) -> Metadata:
-    """Of a file that Pillow opens and that is no TIFF."""
-    told = select_chunks(data, _READ_CHUNKS) if head.kind == "PNG" else data
-    with open_by_pillow(told) as picture:
-        notes = picture.info
+def _of_others(data: bytes, head: Header, notes: Mapping[Any, Any]) -> Metadata:
+    """Of a file that is no TIFF."""
+    if not notes:
+        with open_by_pillow(select_chunks(data, _READ_CHUNKS) if head.kind == "PNG" else data) as picture:
+            notes = picture.info
     kept_exif = _upright(notes.get("exif"), head.orientation)
     photoshop = notes.get("photoshop")
+    codes = _NCLX.search(data) if head.kind in ("HEIF", "AVIF") else None
     return Metadata(
         profile=_bytes(notes.get("icc_profile")),
         exif=kept_exif,
         xmp=_bytes(notes.get("xmp")),
         iptc=_bytes(photoshop.get(_IPTC_RESOURCE)) if isinstance(photoshop, dict) else b"",
         dpi=_dpi(notes, head.kind, kept_exif),
-        comment=_bytes(notes.get("comment")),
+        comment=_bytes(notes.get("comment")) if head.kind != "JPEG2000" else b"",  # there it names a program
         chunks=_sound_chunks(data) if head.kind == "PNG" else (),
+        codes=struct.unpack(">HHH", codes[1]) if codes else None,
     )
 
 
@@ -129,7 +146,7 @@ def _sound_chunks(data: bytes) -> tuple[Chunk, ...]:
     return (*kept.values(), *(chunk for chunk in texts if not chunk[1].startswith(XMP_TEXT)))
 
 
-def _dpi(notes: Mapping, kind: str, kept_exif: bytes) -> tuple[float, float] | None:
+def _dpi(notes: Mapping[Any, Any], kind: str, kept_exif: bytes) -> tuple[float, float] | None:
     """Pixels per inch as the file says itself, or else its EXIF."""
     found = notes.get("dpi")
     if kind in ("JPEG", "MPO") and notes.get("jfif_unit") not in (1, 2):

@@ -8,7 +8,16 @@ import numpy as np
 
 from mhnet.core.files import StrPath
 from mhnet.images.decode import check, decode_rgb, decode_samples
-from mhnet.images.header import Header, ImageError, count_images, load_file, load_stream, read_header, refuse_damage
+from mhnet.images.header import (
+    MAX_PIXELS,
+    Header,
+    ImageError,
+    count_images,
+    load_file,
+    load_stream,
+    read_header,
+    refuse_damage,
+)
 from mhnet.images.metadata import Metadata, read_metadata
 from mhnet.images.png import corner
 
@@ -81,39 +90,40 @@ def image_info(path: StrPath) -> ImageInfo:
     return ImageInfo(*head.upright_size, head.mode)
 
 
-def image_size(path: StrPath) -> tuple[int, int]:
-    """Height and width of an upright image, from the file's header alone; raises ImageError as `read_rgb` does."""
-    return read_header(Path(path)).upright_size
+def image_size(path: StrPath, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Height and width of an upright image, from the file's header alone; raises ImageError as `read_image` does."""
+    return read_header(Path(path), max_pixels).upright_size
 
 
-def read_image(path: StrPath) -> ImageData:
+def read_image(path: StrPath, max_pixels: int = MAX_PIXELS) -> ImageData:
     """Read an image as it is in the file, upright.
 
-    Samples of up to 8 bits become uint8, those of 16 uint16. Palettes become RGB, CMYK becomes sRGB of 8 bits by the
+    Samples of up to 8 bits become uint8, those of more uint16, stretched to its range. A camera's raw is developed by
+    LibRaw to sRGB of 16 bits, in the white that the camera measured. Of several pages or views, the first is read;
+    `metadata.left` tells what does not go along. Palettes become RGB, CMYK becomes sRGB of 8 bits by the
     file's profile, which then does not go along; a colour that the file calls transparent, and a palette's
     transparency, become an alpha. An alpha that is multiplied into the colours is taken out of them.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, damaged, not an image, larger than MAX_PIXELS, animated or
-            of several pages, or its samples are not whole numbers of up to 16 bits.
+        ImageError: the file is missing, empty, truncated, damaged, not an image, animated, or larger than `max_pixels`
+            (with more than 8 bits and an alpha: than three quarters of them), its samples are not whole numbers of up
+            to 16 bits, or the library for its kind is absent.
     """
     path = Path(path)
-    return _decoded(path, *load_file(path))
+    return _decoded(path, *load_file(path, max_pixels))
 
 
-def read_image_stream(path: StrPath, stream: BinaryIO, length: int) -> ImageData:
+def read_image_stream(path: StrPath, stream: BinaryIO, length: int, max_pixels: int = MAX_PIXELS) -> ImageData:
     """What `read_image` gives, of an open file of so many bytes that lies elsewhere; `path` names it in errors."""
     path = Path(path)
-    return _decoded(path, *load_stream(path, stream, length))
+    return _decoded(path, *load_stream(path, stream, length, max_pixels))
 
 
 def _decoded(path: Path, data: bytes, head: Header) -> ImageData:
     with refuse_damage(path):
         check(data, head)
         count = count_images(data, head)
-        if count > 1:
-            what = "pages" if head.kind == "TIFF" else "frames"
-            raise ImageError(f"{path} has {count} {what}, of which one would remain; save them as files of their own.")
-        metadata = read_metadata(data, head)
-        pixels, alpha = decode_samples(data, head)
-    return ImageData(pixels, alpha, metadata)
+        if count > 1 and head.kind != "TIFF":
+            raise ImageError(f"{path} has {count} frames, of which one would remain; save them as files of their own.")
+        pixels, alpha, notes = decode_samples(data, head)
+        return ImageData(pixels, alpha, read_metadata(data, head, notes))

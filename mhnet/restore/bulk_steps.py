@@ -22,7 +22,7 @@ import ray
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
 from mhnet.images.read import ImageData
-from mhnet.images.write import format_losses
+from mhnet.images.write import losses
 from mhnet.restore import stores
 from mhnet.restore.outcomes import Outcome, failed
 from mhnet.restore.plan import Job
@@ -207,7 +207,7 @@ def _write(item: Item, results: Store) -> Item:
         return item
     target = item.outcome.job.target
     stores.write_picture(results, target, item.picture)
-    notes = (*item.outcome.notes, *format_losses(target, item.picture))
+    notes = (*item.outcome.notes, *losses(target, item.picture))
     return Item(item.number, replace(item.outcome, notes=notes))
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError
 from mhnet.images.read import ImageData, image_size, read_image
-from mhnet.images.write import format_losses, write_image
+from mhnet.images.write import losses, write_image
 from mhnet.restore.outcomes import Outcome, failed, not_tried
 from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
@@ -146,6 +146,6 @@ def _write(outcome: Outcome, picture: ImageData | None) -> Outcome:
         return outcome
     try:
         write_image(outcome.job.target, picture)
-        return replace(outcome, notes=[*outcome.notes, *format_losses(outcome.job.target, picture)])
+        return replace(outcome, notes=[*outcome.notes, *losses(outcome.job.target, picture)])
     except Exception as error:
         return failed(outcome, error)
