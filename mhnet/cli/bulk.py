@@ -30,6 +30,7 @@ def restore_in_bulk(args: argparse.Namespace, checkpoint: Checkpoint) -> int:
     names = [name if stores.is_address(name) else str(Path(name).absolute()) for name in (*args.inputs, str(args.out))]
     planned = plan(names[:-1], names[-1], suffix=args.suffix, extension=args.format and f".{args.format}")
     printer = OutcomePrinter(args, planned.inputs, planned.results)
+    printer.tell_plan(planned)
     there = stores.results_there(planned.results, [job.target for job in planned.jobs])
     kept = there if not (args.overwrite or args.check) else set()
     for job in planned.jobs:
@@ -52,7 +53,8 @@ def _restore(args: argparse.Namespace, checkpoint: Checkpoint, work: Plan, print
     store, report = stores.find_store(str(args.report)) if args.report else (work.results, work.folder / "report")
     if report.suffix in (".csv", ".parquet"):
         report = report.with_suffix("")
-    computing = bulk.Computing(checkpoint, args.precision, args.tile, args.tlc, not args.no_fuse)
+    computing = bulk.Computing(checkpoint, args.precision, args.tile, args.tlc, not args.no_fuse,
+                               args.strength, round(args.max_megapixels * 1e6))  # fmt: skip
     disabled = None if printer.progress else True
     bar = tqdm(total=len(work.jobs), desc="restoring", unit="image", leave=False, disable=disabled)
     with bulk.cluster() as resources:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from mhnet.core.errors import printable
 from mhnet.restore.outcomes import Outcome
+from mhnet.restore.plan import Plan
 from mhnet.restore.stores import HERE, Store
 
 MOST_FAILURES = 20  # that are told of very many files; the report has all
@@ -23,25 +24,41 @@ class OutcomePrinter:
 
     def __init__(self, args: argparse.Namespace, inputs: Store = HERE, results: Store = HERE):
         self.out, self.json, self.quiet = str(args.out), args.json, args.quiet
+        self.verbose = args.verbose
         self.inputs, self.results = inputs, results
         self.counts: Counter[str] = Counter()
         self.reasons: list[str] = []
+        self.not_tried = ""
 
     @property
     def progress(self) -> bool:
         """Whether bars are shown, and a sentence at the end."""
         return not self.quiet and not self.json
 
+    def tell_plan(self, planned: Plan) -> None:
+        """Says which results get names of their own, what was found besides, and what cannot be restored."""
+        for job in planned.renamed if self.progress else ():
+            source, result = (printable(path.name) for path in (job.source, job.target))
+            print(f"note: {source} becomes {result}: another result would have the same name", file=sys.stderr)
+        if self.verbose and self.progress:
+            print(f"{planned.others} files that are neither images nor films are left out", file=sys.stderr)
+        for job, reason in planned.colliding:
+            self.tell(Outcome(job, "failed", reason=reason))
+
     def tell(self, outcome: Outcome) -> None:
         """Counts an outcome, and says what is to be said of it at once."""
         self.counts[outcome.status] += 1
         if outcome.status == "failed":
             self.reasons.append(outcome.reason)
+        elif outcome.status == "not tried":
+            self.not_tried = outcome.reason
         source = self.inputs.shown(outcome.job.source)
         if self.json:
-            result = self.results.shown(outcome.job.target) if outcome.status != "failed" else None
+            result = self.results.shown(outcome.job.target) if outcome.has_result else None
+            change = None if outcome.change is None else round(outcome.change, 3)
             about = {"source": source, "result": result, "status": outcome.status, "seconds": round(outcome.seconds, 3),
-                     "tile": outcome.tile, "reason": outcome.reason or None, "notes": outcome.notes}  # fmt: skip
+                     "tile": outcome.tile, "change": change, "reason": outcome.reason or None,
+                     "notes": outcome.notes}  # fmt: skip
             print(json.dumps(about), flush=True)
         elif not self.quiet:
             for note in outcome.notes:
@@ -60,8 +77,8 @@ class OutcomePrinter:
         words = f"{printable(self.out)}: {self.counts['restored']} restored"
         if self.counts["skipped"]:
             words += f", {self.counts['skipped']} already there (--overwrite restores them again)"
-        if self.counts["failed"]:
-            words += f", {self.counts['failed']} failed"
+        for status in ("failed", "not tried"):
+            words += f", {self.counts[status]} {status}" if self.counts[status] else ""
         print(words + (f"; each is a row of {printable(report)} and .parquet" if report else ""))
 
     def tell_failures(self, report: str = "") -> None:
@@ -71,3 +88,5 @@ class OutcomePrinter:
             print(f"failed: {printable(reason)}", file=sys.stderr)
         if more := len(self.reasons) - len(shown):
             print(f"failed: {more} more, see {printable(report)}", file=sys.stderr)
+        if count := self.counts["not tried"]:
+            print(f"{count} {printable(self.not_tried)}", file=sys.stderr)

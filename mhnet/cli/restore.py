@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MEANT = {"derain": "deraining", "deblur": "deblurring"}
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 SMALLEST_TILE = 64
+MEGAPIXELS = 200.0  # as in `mhnet.images.header`, which would take long to import
 EXAMPLES = """\
 examples:
   mhnet restore photo.jpg -o restored.jpg --task derain
@@ -65,10 +66,14 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     how.add_argument("--tile", type=_tile, default="auto", metavar="auto|off|N",
                      help="compute in tiles where memory needs it, never, or of N×N pixels (auto)")  # fmt: skip
 
+    how.add_argument("--max-megapixels", type=_megapixels, default=MEGAPIXELS, metavar="N",
+                     help="refuse images of more pixels: memory grows with them (default: %(default)s)")  # fmt: skip
     how.add_argument("--no-fuse", action="store_true", help="compute the network as it is, not its faster equal")
 
     results = parser.add_argument_group("results")
     results.add_argument("--overwrite", action="store_true", help="restore again what has a result")
+    results.add_argument("--strength", type=_percent, default=100, metavar="PERCENT", help="blend with the original: 0 "
+                         "is the original, 100 what the network makes (default: %(default)s)")  # fmt: skip
     results.add_argument("--suffix", default="", metavar="TEXT", help="put TEXT behind the results' names, as in "
                          "photo_restored.jpg")  # fmt: skip
     results.add_argument("--format", choices=FORMATS, help="of images' results (default: as the image)")
@@ -94,7 +99,8 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     words = parser.add_argument_group("what is said").add_mutually_exclusive_group()
     words.add_argument("--quiet", action="store_true", help="only what went wrong")
     words.add_argument("--json", action="store_true", help="one line for each file: source, result, status, seconds, "
-                       "tile, reason, notes")  # fmt: skip
+                       "tile, change, reason, notes")  # fmt: skip
+    words.add_argument("-v", "--verbose", action="store_true", help="also how many files are neither images nor films")
     parser.set_defaults(run=_restore)
 
 
@@ -112,6 +118,26 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _percent(text: str) -> float:
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return percent
+
+
+def _megapixels(text: str) -> float:
+    try:
+        count = float(text)
+    except ValueError:
+        count = 0.0
+    if not 0 < count < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megapixels")
+    return count
+
+
 def _path_or_address(text: str) -> Path | str:
     """A path, or the address of a store as it is."""
     return text if "://" in text else Path(text)
@@ -122,7 +148,9 @@ def _restore(args: argparse.Namespace) -> int:
     from mhnet.evaluation.protocols import get_protocol
     from mhnet.restore import results
     from mhnet.restore.folders import restore_all
+    from mhnet.restore.outcomes import Outcome
     from mhnet.restore.plan import plan
+    from mhnet.restore.stores import HERE, results_there
 
     _check_options(args)
     if args.engine == "ray":
@@ -135,10 +163,14 @@ def _restore(args: argparse.Namespace) -> int:
         get_protocol(args.protocol)
     restorer = _restorer(args)
     _warn_of_missing(jobs, targets, args)
+    printer.tell_plan(planned)
+    results_there(HERE, [*sheets.values(), *filter(None, [args.report])])  # removes what killed runs left
     try:
-        outcomes = restore_all(jobs, restorer, overwrite=args.overwrite, progress=printer.progress, each=printer.tell)
+        outcomes = restore_all(jobs, restorer, overwrite=args.overwrite, progress=printer.progress, each=printer.tell,
+                               max_pixels=round(args.max_megapixels * 1e6))  # fmt: skip
     except KeyboardInterrupt:
         return printer.tell_interrupted(len(jobs))
+    outcomes += [Outcome(job, "failed", reason=reason) for job, reason in planned.colliding]
     printer.tell_counts()
     printer.reasons += _evaluate_results(args, outcomes, sheets, targets, restorer)
     printer.tell_failures()
@@ -175,7 +207,7 @@ def _evaluate_results(
     if targets:
         task = MEANT[args.task] if args.task else restorer.task
         protocol = args.protocol or (TASKS[task].protocol if task in TASKS else "rgb_channel_mean")
-        evaluations = results.score(outcomes, targets, protocol, args.out.stem)
+        evaluations = results.score(outcomes, targets, protocol, printable(args.out.stem))
         reasons += [f"{failure.name} is not scored: {failure.reason}" for failure in evaluations[1].failures]
         if args.json:
             for one in evaluations:
@@ -190,7 +222,7 @@ def _evaluate_results(
         about = {"weights": str(args.weights or args.task), "device": str(restorer.device),
                  "precision": restorer.precision,
                  "local statistics": f"on, as for patches of {local}" if local else "off"}  # fmt: skip
-        failures = [(one.job.source, one.reason) for one in outcomes if one.status == "failed"]
+        failures = [(one.job.source, one.reason) for one in outcomes if not one.has_result]
         entries = results.entries(outcomes, targets, evaluations)
         write_report(args.report, entries, "Restored by MHNet", failures=failures, about=about)
     return reasons
@@ -226,7 +258,10 @@ def _weights(args: argparse.Namespace) -> str | Path:
 def _warn_of_task(args: argparse.Namespace, trained_for: str | None) -> None:
     task = MEANT.get(args.task)
     if task and trained_for not in (None, task):
-        print(f"warning: {printable(_weights(args))} was trained for {trained_for}, not for {task}", file=sys.stderr)
+        print(
+            f"warning: {printable(_weights(args))} was trained for {printable(trained_for)}, not for {task}",
+            file=sys.stderr,
+        )
 
 
 def _restorer(args: argparse.Namespace) -> "Restorer":
@@ -234,6 +269,6 @@ def _restorer(args: argparse.Namespace) -> "Restorer":
     from mhnet.restore.restorer import Restorer
 
     restorer = Restorer.from_weights(_weights(args), args.device, args.tlc, precision=args.precision, tile=args.tile,
-                                     fuse=not args.no_fuse)  # fmt: skip
+                                     fuse=not args.no_fuse, strength=args.strength)  # fmt: skip
     _warn_of_task(args, restorer.task)
     return restorer

@@ -104,7 +104,7 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog
         print(f"restoring with {weights} on {device}{' with local statistics' * local}", flush=True)
         for name, of_set in jobs.items():
             outcomes = restore_all(of_set, restorer, overwrite=True, title=f"restoring {name}",
-                                   read=lambda path: ImageData(read_rgb(path)))  # fmt: skip
+                                   read=lambda path, _: ImageData(read_rgb(path)))  # fmt: skip
             failed = [outcome for outcome in outcomes if outcome.status == "failed"]
             for outcome in failed:
                 outcome.job.target.unlink(missing_ok=True)  # what an earlier run left is not this run's result

@@ -26,6 +26,7 @@ from mhnet.checkpoints.networks import network_of
 from mhnet.core import allocator
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
+from mhnet.images.header import MAX_PIXELS
 from mhnet.restore import bulk_steps, stores
 from mhnet.restore.bulk_steps import Item
 from mhnet.restore.outcomes import Outcome, failed, not_tried
@@ -46,21 +47,25 @@ PASSES = 2  # over items whose reading or writing process is killed again and ag
 
 @dataclass(frozen=True)
 class Computing:
-    """How each worker computes: the options of `Restorer`."""
+    """How each worker computes: the options of `Restorer`, and how many pixels an image may have."""
 
     checkpoint: Checkpoint
     precision: Precision = "auto"
     tile: Tile = "auto"
     local_statistics: bool | None = None
     fuse: bool = True
+    strength: float = 100
+    max_pixels: int = MAX_PIXELS
 
     def restorer(self, device: str, threads: int) -> Restorer:
         """The restorer of a worker, in its process."""
         allocator.keep_pages()
         torch.set_num_threads(threads)
         patch = self.checkpoint.local_patch(self.local_statistics)
-        return Restorer(network_of(self.checkpoint), device, patch, precision=self.precision, tile=self.tile,
-                        fuse=self.fuse, room=IMAGE_MEMORY)  # fmt: skip
+        made = Restorer(network_of(self.checkpoint), device, patch, precision=self.precision, tile=self.tile,
+                        fuse=self.fuse, strength=self.strength, room=IMAGE_MEMORY)  # fmt: skip
+        made.task = self.checkpoint.task
+        return made
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,8 @@ def restore_bulk(
         check: targets may be there; those that are whole are kept.
     """
     rows, waiting, full = _table(plan), np.ones(len(plan.jobs), bool), None
-    read = partial(bulk_steps.read, inputs=plan.inputs, results=plan.results, check=check)
+    read = partial(bulk_steps.read, inputs=plan.inputs, results=plan.results, check=check,
+                   max_pixels=computing.max_pixels)  # fmt: skip
     write = partial(bulk_steps.write, results=plan.results)
     for attempt in range(PASSES):
         alone = attempt == PASSES - 1

@@ -18,6 +18,7 @@ from mhnet.restore.stores import Store
 SCHEMA = pyarrow.schema({
     "file": pyarrow.string(), "status": pyarrow.string(), "reason": pyarrow.string(), "bytes": pyarrow.int64(),
     "height": pyarrow.int32(), "width": pyarrow.int32(), "seconds": pyarrow.float64(), "tile": pyarrow.string(),
+    "change": pyarrow.float64(),
     "result": pyarrow.string(), "notes": pyarrow.string(),
 })  # fmt: skip
 _AT_A_TIME = 1000  # rows that are held
@@ -36,7 +37,8 @@ class ReportTables:
             "reason": printable(outcome.reason) or None, "bytes": outcome.bytes or None,
             "height": outcome.height or None, "width": outcome.width or None, "seconds": round(outcome.seconds, 3),
             "tile": f"{outcome.tile[0]}x{outcome.tile[1]}" if outcome.tile else None,
-            "result": None if outcome.status == "failed" else printable(self.results.shown(outcome.job.target)),
+            "change": outcome.change,
+            "result": printable(self.results.shown(outcome.job.target)) if outcome.has_result else None,
             "notes": " ".join(outcome.notes) or None,
         })  # fmt: skip
         if len(self.rows) == _AT_A_TIME:

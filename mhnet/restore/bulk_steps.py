@@ -24,7 +24,7 @@ from mhnet.core.version import __version__
 from mhnet.images.read import ImageData
 from mhnet.images.write import losses
 from mhnet.restore import stores
-from mhnet.restore.outcomes import Outcome, failed
+from mhnet.restore.outcomes import Outcome, failed, hardly_changed
 from mhnet.restore.plan import Job
 from mhnet.restore.stores import Store
 from mhnet.restore.video_kinds import is_film
@@ -64,30 +64,32 @@ def unpacked(table: pyarrow.Table) -> Iterator[Item]:
         yield pickle.loads(row.as_buffer())
 
 
-def read(table: pyarrow.Table, *, inputs: Store, results: Store, check: bool) -> Iterator[pyarrow.Table]:
+def read(
+    table: pyarrow.Table, *, inputs: Store, results: Store, check: bool, max_pixels: int
+) -> Iterator[pyarrow.Table]:
     """Reads the file of each row of a plan, except, with `check`, where a whole result is there."""
     for row in table.to_pylist():
         source, target = (Path(os.fsdecode(row[side])) for side in ("source", "target"))
         item = Item(row["number"], Outcome(Job(source, target, source.parent)))
-        yield packed([_attempt(_read, item, inputs, results, check)])
+        yield packed([_attempt(_read, item, inputs, results, check, max_pixels)])
 
 
-def _read(item: Item, inputs: Store, results: Store, check: bool) -> Item:
+def _read(item: Item, inputs: Store, results: Store, check: bool, max_pixels: int) -> Item:
     job = item.outcome.job
     if is_film(job.source):
         raise MHNetError(f"{inputs.shown(job.source)} is a film: restore it without --engine ray.")
-    picture, size = stores.read_picture(inputs, job.source)
+    picture, size = stores.read_picture(inputs, job.source, max_pixels)
     height, width = picture.pixels.shape[:2]
     outcome = replace(item.outcome, bytes=size, height=height, width=width)
-    if check and _size_of(results, job.target) == (height, width):
+    if check and _size_of(results, job.target, max_pixels) == (height, width):
         return Item(item.number, replace(outcome, status="skipped"))
     return Item(item.number, outcome, picture)
 
 
-def _size_of(store: Store, path: Path) -> tuple[int, ...]:
+def _size_of(store: Store, path: Path, max_pixels: int) -> tuple[int, ...]:
     """Height and width of an image that can be read to its end, or nothing."""
     try:
-        return stores.read_picture(store, path)[0].pixels.shape[:2]
+        return stores.read_picture(store, path, max_pixels)[0].pixels.shape[:2]
     except MHNetError:
         return ()
 
@@ -175,12 +177,13 @@ class Restoring:
         found = [item.picture for item in items if item.picture is not None]
         pixels = [picture.pixels for picture in found]
         restored = [self.restorer(pixels[0])] if len(pixels) == 1 else self._stacked(np.stack(pixels))
-        about: dict[str, Any] = {"seconds": (time.perf_counter() - start) / len(items),
-                                 "tile": self.restorer.last.tile, "notes": tuple(self.restorer.last.notes)}  # fmt: skip
-        return [
-            Item(item.number, replace(item.outcome, **about), replace(picture, pixels=one))
-            for item, picture, one in zip(items, found, restored, strict=True)
-        ]
+        last, seconds, done = self.restorer.last, (time.perf_counter() - start) / len(items), []
+        changes = last.changes or (None,) * len(items)
+        for item, picture, one, change in zip(items, found, restored, changes, strict=True):
+            notes = (*last.notes, *hardly_changed(change, self.restorer.task))
+            outcome = replace(item.outcome, seconds=seconds, tile=last.tile, change=change, notes=notes)
+            done.append(Item(item.number, outcome, replace(picture, pixels=one)))
+        return done
 
     def _stacked(self, pixels: np.ndarray) -> np.ndarray:
         """N×H×W×C, uint8 or uint16 → the same, restored at once."""

@@ -7,20 +7,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError
+from mhnet.images.header import MAX_PIXELS
 from mhnet.images.read import ImageData, image_size, read_image
 from mhnet.images.write import losses, write_image
-from mhnet.restore.outcomes import Outcome, failed, not_tried
+from mhnet.restore.outcomes import Outcome, failed, hardly_changed, not_tried
 from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
+from mhnet.restore.stores import HERE, results_there
 
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f} of {total} [{elapsed}, {remaining} left]"
 
-Reader = Callable[[Path], ImageData]
+Reader = Callable[[Path, int], ImageData]
 
 
 def restore_all(
@@ -31,6 +34,7 @@ def restore_all(
     progress: bool = True,
     title: str = "restoring",
     each: Callable[[Outcome], None] = lambda outcome: None,
+    max_pixels: int = MAX_PIXELS,
     read: Reader = read_image,
 ) -> list[Outcome]:
     """Restores files to files, each result whole or not at all; whatever one file does, the rest is restored.
@@ -44,12 +48,14 @@ def restore_all(
         progress: show a bar, on a terminal.
         title: what stands before the bar.
         each: is called with every outcome, in order.
-        read: reads an image.
+        max_pixels: larger images are refused.
+        read: reads an image of at most so many pixels.
 
     Returns:
-        The outcomes in order. Once the results' disk is full or read-only, the rest is failed without being tried.
+        The outcomes in order. Once the results' disk is full or read-only, the rest is not tried.
     """
     outcomes: list[Outcome] = []
+    results_there(HERE, [job.target for job in jobs])  # removes what killed runs left
     bar = tqdm(total=len(jobs), desc=title, bar_format=_BAR, leave=False, disable=None if progress else True)
     with bar, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         writing: Future[Outcome] | None = None
@@ -59,8 +65,12 @@ def restore_all(
                 outcomes.append(writing.result())
                 each(outcomes[-1])
 
+        def read_source(job: Job) -> ImageData | None:
+            skipped = job.film or (not overwrite and is_whole(job, max_pixels))
+            return None if skipped else read(job.source, max_pixels)
+
         try:
-            for job, reading in _read_ahead(reader, jobs, overwrite, read):
+            for job, reading in _read_ahead(reader, jobs, read_source):
                 restored = _restore(job, reading, restorer, bar, overwrite)
                 note_written()
                 writing = writer.submit(_write, *restored)
@@ -75,27 +85,23 @@ def restore_all(
 
 
 def _read_ahead(
-    reader: ThreadPoolExecutor, jobs: Sequence[Job], overwrite: bool, read: Reader
+    reader: ThreadPoolExecutor, jobs: Sequence[Job], read: Callable[[Job], ImageData | None]
 ) -> "Iterator[tuple[Job, Future[ImageData | None]]]":
     """Every job with what is read of it, while the next one is read."""
-
-    def start(job: Job) -> "Future[ImageData | None]":
-        return reader.submit(lambda: None if job.film or (not overwrite and is_whole(job)) else read(job.source))
-
-    reading = [start(job) for job in jobs[:1]]
+    reading = [reader.submit(read, job) for job in jobs[:1]]
     for i, job in enumerate(jobs):
-        reading += [start(following) for following in jobs[i + 1 : i + 2]]
+        reading += [reader.submit(read, following) for following in jobs[i + 1 : i + 2]]
         yield job, reading.pop(0)
 
 
-def is_whole(job: Job) -> bool:
+def is_whole(job: Job, max_pixels: int = MAX_PIXELS) -> bool:
     """Whether a job's result is there, can be read to its end, and has the size of its source."""
     if not job.target.is_file():
         return False
     if job.film:
         return True
     try:
-        return read_image(job.target).pixels.shape[:2] == image_size(job.source)
+        return read_image(job.target, max_pixels).pixels.shape[:2] == image_size(job.source, max_pixels)
     except MHNetError:
         return False
 
@@ -118,7 +124,9 @@ def _restore(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RestoreWarning)  # told with the outcome
                 picture = replace(picture, pixels=restorer(picture.pixels, tick))
-            outcome = replace(outcome, tile=restorer.last.tile, notes=restorer.last.notes)
+            last, change = restorer.last, fmean(restorer.last.changes) if restorer.last.changes else None
+            notes = [*last.notes, *hardly_changed(change, restorer.task)]
+            outcome = replace(outcome, tile=last.tile, change=change, notes=notes)
         elif job.film and (overwrite or not is_whole(job)):
             outcome = replace(outcome, notes=_restore_video(job, restorer, overwrite, not bar.disable))
             tick(1, 1)
@@ -135,7 +143,7 @@ def _restore_video(job: Job, restorer: Restorer, overwrite: bool, progress: bool
     """Restores a video; what was not done as asked."""
     from mhnet.restore.video import restore_video
 
-    identity = json.dumps([restorer.identity, restorer.local_statistics, restorer.precision])
+    identity = json.dumps([restorer.identity, restorer.local_statistics, restorer.precision, restorer.strength])
     return restore_video(restorer, job.source, job.target, overwrite=overwrite, progress=progress,
                          identity=identity, deep=True).notes  # fmt: skip
 

@@ -3,14 +3,15 @@
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from natsort import natsorted, ns
 
-from mhnet.core.errors import MHNetError, printable
-from mhnet.restore.kinds import is_restorable, result_extension
+from mhnet.core.errors import MHNetError, printable, shortened
+from mhnet.restore.kinds import is_result_name, result_extension
 from mhnet.restore.stores import HERE, Store, find_store
 from mhnet.restore.video_kinds import is_film
 
@@ -39,12 +40,18 @@ class Plan(NamedTuple):
         folder: what the results lie in.
         inputs: the store of the sources.
         results: the store of the results.
+        renamed: those of the jobs whose results would have had the name of another's, and got one of their own.
+        colliding: files whose results cannot have names of their own, each with the reason.
+        others: how many files were found that are neither images nor films.
     """
 
     jobs: list[Job]
     folder: Path
     inputs: Store = HERE
     results: Store = HERE
+    renamed: Sequence[Job] = ()
+    colliding: Sequence[tuple[Job, str]] = ()
+    others: int = 0
 
 
 def plan(
@@ -59,8 +66,8 @@ def plan(
 
     Args:
         inputs: files, folders, and patterns such as `photos/**/*.jpg`, or addresses of files and folders in a store.
-            Of folders and patterns, images and videos are taken, known by extension; hidden ones are not. Folders
-            below them are mirrored; of several folders, each gets one of its own name.
+            Of folders and patterns, what is an image or a film or claims to be one is taken; hidden files are not.
+            Folders below them are mirrored; of several folders, each gets one of its own name.
         out: a folder, or, for a single file, the result's name; or the address of either.
         suffix: what is put behind the results' names, before the extension.
         extension: of images' results, such as ".png"; by default the source's.
@@ -68,7 +75,7 @@ def plan(
 
     Raises:
         MHNetError: an input is not there or holds nothing, inputs lie in several stores, a result would replace an
-            original or another result, or cannot be written where it is to go.
+            original, or cannot be written where it is to go.
     """
     found = [(within[0], Path(name)) if within else find_store(name) for name in inputs]
     results, top = (within[1], Path(out)) if within else find_store(str(out))
@@ -81,44 +88,71 @@ def plan(
     is_folder = [not pattern and store.is_folder(path) for path, pattern in zip(paths, is_pattern, strict=True)]
     to_file = len(inputs) == 1 and not any(is_folder + is_pattern) and _names_a_file(results, top)
     jobs: dict[Path, Job] = {}
+    others = 0
     for path, folder, pattern in zip(paths, is_folder, is_pattern, strict=True):
-        sources = [(path.parent, path)]
+        candidates = [path]
         if folder:
-            sources = [(path, one) for one in _below(store, path, top if same else None, suffix)]
+            candidates = _below(store, path, top if same else None, suffix)
         elif pattern:
-            sources = list(_matching(path))
+            candidates = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207  (absolute ones too)
+            candidates = [one for one in candidates if one.is_file()]
+        sources = [one for one in candidates if store.is_restorable(one)] if folder or pattern else candidates
+        others += len(candidates) - len(sources)
         if not sources:
             raise MHNetError(f"There are no images or videos in {printable(store.shown(path))}: name another.")
+        root = path if folder else _plain_part(path) if pattern else path.parent
         own = Path(path.resolve().name if store.local else path.name) if folder and sum(is_folder) > 1 else Path()
-        for root, source in sources:
+        for source in natsorted(sources, key=lambda one: one.as_posix(), alg=ns.PATH | ns.IGNORECASE):
             name = f"{source.stem}{suffix}{result_extension(source, extension)}"
-            relative = (own / source.relative_to(root)).with_name(name)
-            jobs.setdefault(
-                store.absolute(source), Job(source, top if to_file else top / relative, root, is_film(source))
-            )
-    made = Plan(list(jobs.values()), top.parent if to_file else top, store, results)
-    check_targets(made.jobs, [job.source for job in made.jobs] if same else [], results)
-    return made
+            target = top if to_file else top / (own / source.relative_to(root)).with_name(name)
+            jobs.setdefault(store.absolute(source), Job(source, target, root, is_film(source)))
+    apart, renamed, colliding = _kept_apart(list(jobs.values()), results, suffix)
+    check_targets(apart, [job.source for job in jobs.values()] if same else [], results)
+    return Plan(apart, top.parent if to_file else top, store, results, renamed, colliding, others)
+
+
+def _kept_apart(jobs: list[Job], results: Store, suffix: str) -> tuple[list[Job], list[Job], list[tuple[Job, str]]]:
+    """The jobs, of which those that would have had one target got targets of their own; these; and those that cannot.
+
+    `a.jpg` and `a.tif` that would both become `a.png` become `a.jpg.png` and `a.tif.png`.
+    """
+    counts = Counter(_compared(results, job.target) for job in jobs)
+    named = []
+    for job in jobs:
+        if counts[_compared(results, job.target)] > 1:
+            own = job.target.with_name(f"{job.source.name}{suffix}{job.target.suffix}")
+            named.append(job._replace(target=own))
+        else:
+            named.append(job)
+    users: dict[str, list[Job]] = {}
+    for job in named:
+        users.setdefault(_compared(results, job.target), []).append(job)
+    colliding = []
+    for same in users.values():
+        names = shortened([printable(job.source) for job in same], 2)
+        target = printable(same[0].target)
+        why = f"{names} would become one file, {target}: restore them one after the other, into two folders."
+        colliding += [(job, why) for job in same] if len(same) > 1 else []
+    lost = {job for job, _ in colliding}
+    renamed = [job for job, before in zip(named, jobs, strict=True) if job != before and job not in lost]
+    return [job for job in named if job not in lost], renamed, colliding
 
 
 def check_targets(jobs: Iterable[Job], originals: Collection[Path], results: Store = HERE) -> None:
     """Checks that results can go where they are to go, before any work is done.
 
     Raises:
-        MHNetError: a result would replace an original or another result, or a folder cannot be written to.
+        MHNetError: a result would replace an original, or a folder cannot be written to.
     """
     kept = {identity for path in originals for identity in _identities(results, path)}
-    taken: dict[str, Job] = {}
+    folders = set()
     for job in jobs:
-        target = printable(results.shown(job.target))
         if not kept.isdisjoint(_identities(results, job.target)):
+            target = printable(results.shown(job.target))
             raise MHNetError(f"{target} is an original and would be replaced by a result: choose another folder for "
                              "the results, or a suffix such as _restored.")  # fmt: skip
-        other = taken.setdefault(_compared(results, job.target), job)
-        if other is not job:
-            both = f"{printable(other.source)} and {printable(job.source)}"
-            raise MHNetError(f"{both} would both become {target}: restore them one after the other, into two folders.")
-    for folder in {job.target.parent for job in taken.values()} if results.local else ():
+        folders.add(job.target.parent)
+    for folder in folders if results.local else ():
         existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
         if not existing.is_dir():
             raise MHNetError(f"{printable(existing)} is a file, not a folder: choose another one for the results.")
@@ -128,28 +162,24 @@ def check_targets(jobs: Iterable[Job], originals: Collection[Path], results: Sto
 
 def _names_a_file(store: Store, out: Path) -> bool:
     """Whether OUT names a result rather than a folder."""
-    return is_restorable(out) and not (store.local and out.is_dir())
+    return is_result_name(out) and not (store.local and out.is_dir())
 
 
 def _below(store: Store, folder: Path, out: Path | None, suffix: str) -> list[Path]:
-    """The images and videos below a folder, without what an earlier run has put there; `out` is None elsewhere."""
+    """The files below a folder, without what an earlier run has put there; `out` is None elsewhere."""
     among = out is not None and store.real(out) == store.real(folder)  # results among their originals
-    found = [path for path in store.files_below(folder, None if among else out) if is_restorable(path)]
+    found = list(store.files_below(folder, None if among else out))
     if suffix and among:
         stems = {path.parent / path.stem for path in found}
         found = [path for path in found if not path.stem.endswith(suffix)
                  or path.parent / path.stem.removesuffix(suffix) not in stems]  # fmt: skip
-    return natsorted(found, key=lambda path: path.relative_to(folder).as_posix(), alg=ns.PATH | ns.IGNORECASE)
+    return found
 
 
-def _matching(pattern: Path) -> Iterator[tuple[Path, Path]]:
-    """The images and videos that a pattern stands for, each with the folder it is mirrored from."""
+def _plain_part(pattern: Path) -> Path:
+    """The folders of a pattern that are plain names: what its files are mirrored from."""
     plain = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
-    root = Path(*pattern.parts[: min(plain, len(pattern.parts) - 1)])
-    found = [Path(one) for one in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207  (takes absolute patterns)
-    for one in natsorted(found, key=lambda path: path.as_posix(), alg=ns.PATH | ns.IGNORECASE):
-        if one.is_file() and is_restorable(one):
-            yield root, one
+    return Path(*pattern.parts[: min(plain, len(pattern.parts) - 1)])
 
 
 def _identities(store: Store, path: Path) -> Iterator[object]:

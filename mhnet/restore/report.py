@@ -22,7 +22,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from PIL import Image
 
-from mhnet.core.errors import MHNetError
+from mhnet.core.errors import MHNetError, printable
 from mhnet.core.files import replacing
 from mhnet.evaluation.protocols import Score
 from mhnet.images.read import read_rgb
@@ -104,7 +104,7 @@ def write_report(
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(chunks)
     except OSError as error:
-        raise MHNetError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+        raise MHNetError(f"{printable(path)} cannot be written ({error.strerror}); choose another place.") from error
 
 
 def _side(count: int, targets: int) -> int:

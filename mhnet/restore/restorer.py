@@ -44,11 +44,14 @@ class Computation:
     Attributes:
         tile: height and width of a tile; None for an image computed whole.
         count: of tiles.
+        changes: how much the network changed each image, the mean absolute difference in levels of 255, whatever
+            share of it was wanted; empty where the network was not asked.
         notes: what was done in another way than was asked for, as sentences.
     """
 
     tile: tuple[int, int] | None = None
     count: int = 1
+    changes: tuple[float, ...] = ()
     notes: list[str] = field(default_factory=list)
 
 
@@ -71,6 +74,7 @@ class Restorer:
         fuse: on a CPU, compute the same function in less time and memory (`mhnet.models.fuse`).
         tile: "auto" computes an image in tiles where it would not fit in the memory that is free, "off" never, and a
             number in tiles of at most so many pixels a side.
+        strength: percent of the network's change that results get: 0 gives the original's values, 100 the network's.
         room: bytes that an image may take on a CPU; half of what is free where that is less.
 
     Attributes:
@@ -89,13 +93,17 @@ class Restorer:
         precision: Precision = "auto",
         tile: Tile = "auto",
         fuse: bool = True,
+        strength: float = 100,
         room: int = ROOM_ON_CPU,
     ):
+        if not 0 <= strength <= 100:
+            raise MHNetError(f"The strength is in percent, from 0 to 100, not {strength}.")
         self.task: str | None = None
         self.identity = ""
         self.device = choose_device(device) if isinstance(device, str) else device
         self.precision: Precision = choose_precision(precision, self.device)
         self.tile: Tile = tile
+        self.strength = strength
         self.room = room
         self.local_statistics = local_statistics
         self.network = prepared(network, self.device, local_statistics, fuse and self.precision == "fp32")
@@ -182,6 +190,11 @@ class Restorer:
     def _restore(self, image: Tensor, most: int, tick: Callable[[int, int], None] | None) -> Tensor:
         """N×C×H×W of any type, white being `most`, to the same; with smaller tiles where memory runs out."""
         images, _, height, width = image.shape
+        if self.strength == 0:
+            if tick is not None:
+                tick(0, 1)
+                tick(1, 1)
+            return image.clone()
         allocator.keep_large(not isinstance(self.network, FusedNetwork))
         grid, result = self._grid(height, width, images), torch.empty_like(image)
         while not self._fits(grid, image, most, result, tick):
@@ -203,7 +216,7 @@ class Restorer:
         self, grid: tiles.Grid, image: Tensor, most: int, result: Tensor, tick: Callable[[int, int], None] | None
     ) -> bool:
         """Computes an image in these tiles, unless memory runs out."""
-        done = -1
+        done, changed = -1, torch.zeros(image.shape[0], dtype=torch.float64)
 
         def count() -> None:
             nonlocal done
@@ -219,9 +232,14 @@ class Restorer:
 
         def finish(top: int, rows: Tensor) -> None:
             rows = rows.clamp(0, 1)
+            before = image[:, :, top : top + rows.shape[-2]].to(rows.device).float()
+            scaled = rows * most if most > 1 else rows
+            changed.add_((scaled - before).abs().double().sum((1, 2, 3)).cpu())
+            if self.strength < 100:
+                scaled = torch.lerp(before, scaled, self.strength / 100)
             if most > 1:
-                rows = (rows * most).round().to(torch.uint8 if most == 255 else torch.int32)
-            result[:, :, top : top + rows.shape[-2]] = rows
+                scaled = scaled.round().to(torch.uint8 if most == 255 else torch.int32)
+            result[:, :, top : top + rows.shape[-2]] = scaled
 
         count()
         try:
@@ -230,6 +248,7 @@ class Restorer:
             if not memory.ran_out(error):
                 raise
             return False
+        self.last.changes = tuple((changed * 255 / most / image[0].numel()).tolist())
         return True
 
     def _computed(self, image: Tensor, whole: bool) -> Tensor:

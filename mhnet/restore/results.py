@@ -45,7 +45,7 @@ def find_targets(jobs: Sequence[Job], targets: Path) -> dict[Path, Path]:
 
 def score(outcomes: Iterable[Outcome], targets: dict[Path, Path], protocol: str, name: str) -> list[Evaluation]:
     """The scores of the images before and after, where there are clean ones and results."""
-    there = [one.job for one in outcomes if one.status != "failed" and one.job.source in targets]
+    there = [one.job for one in outcomes if one.has_result and one.job.source in targets]
     evaluations = []
     for method in (DEGRADED, MHNET):
         sides = [(job, job.source if method == DEGRADED else job.target) for job in there]
@@ -89,7 +89,7 @@ def write_sheets(
     reasons = []
     for one in tqdm(wanted, "comparing", unit="image", delay=2, leave=False, disable=None if progress else True):
         job = one.job
-        if one.status == "failed" or job.source not in paths:
+        if not one.has_result or job.source not in paths:
             continue
         stages = {"before": job.source, "after": job.target}
         if job.source in targets:
@@ -108,7 +108,7 @@ def entries(outcomes: Sequence[Outcome], targets: dict[Path, Path], evaluations:
     found = []
     for one in outcomes:
         source, scores = one.job.source, None
-        if one.status == "failed":
+        if not one.has_result:
             continue
         if rows and all(str(source) in of_method for of_method in rows):
             before, after = (Score(row.psnr, row.ssim) for row in (of_method[str(source)] for of_method in rows))

@@ -6,6 +6,7 @@ Stores are pyarrow's file systems: `s3://bucket/photos`, `gs://…`, `abfs://…
 import contextlib
 import os
 import re
+import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,16 +14,17 @@ from urllib.parse import urlsplit
 
 from mhnet.core.errors import MHNetError, printable
 from mhnet.core.files import replacing
-from mhnet.images.header import ImageError
+from mhnet.images.header import MAX_PIXELS, ImageError
 from mhnet.images.listing import walk_folder
 from mhnet.images.read import ImageData, read_image, read_image_stream
 from mhnet.images.write import encode_image, write_image
+from mhnet.restore.kinds import claims_to_be_restorable, is_restorable
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _PUT_WHOLE = ("s3", "gcs", "abfs")  # where a file appears when it is complete, and folders need not be made
-_UNFINISHED = re.compile(r"\.\d+-(.+)", re.DOTALL)  # what `files.replacing` and `put` call a file until it is whole
+_UNFINISHED = re.compile(r"\.(\d+)-(.+)", re.DOTALL)  # what `files.replacing` and `put` call a file until it is whole
 
 
 class Store(NamedTuple):
@@ -76,11 +78,17 @@ class Store(NamedTuple):
                 kind = self.system.get_file_info(self.key(path)).type
             except OSError as error:
                 reason = first_line(error)
-                raise MHNetError(f"{self.shown(path)} cannot be reached ({reason}): check the access.") from error
+                raise MHNetError(
+                    f"{printable(self.shown(path))} cannot be reached ({reason}): check the access."
+                ) from error
             there, folder = kind != FileType.NotFound, kind == FileType.Directory
         if not there:
             raise MHNetError(f"There is no file or folder {printable(self.shown(path))}: check the path.")
         return folder
+
+    def is_restorable(self, path: Path) -> bool:
+        """Whether a file is an image or a film or claims to be one; in a store, its name alone is looked at."""
+        return is_restorable(path) if self.local else claims_to_be_restorable(path)
 
     def files_below(self, folder: Path, apart: Path | None = None) -> Iterator[Path]:
         """The files in a folder and its subfolders, without hidden ones and what lies in the folder `apart`."""
@@ -118,28 +126,30 @@ def find_store(text: str) -> tuple[Store, Path]:
     try:
         from pyarrow.fs import FileSystem, LocalFileSystem
     except ImportError as error:
-        raise MHNetError(f"{text} lies in a store, which needs pyarrow: pip install 'mhnet[ray]'") from error
+        raise MHNetError(f"{printable(text)} lies in a store, which needs pyarrow: pip install 'mhnet[ray]'") from error
     try:
         system, path = FileSystem.from_uri(text)
     except (OSError, ValueError, NotImplementedError) as error:
-        raise MHNetError(f"{text} cannot be reached ({first_line(error)}): check the address and access.") from error
+        raise MHNetError(
+            f"{printable(text)} cannot be reached ({first_line(error)}): check the address and access."
+        ) from error
     if isinstance(system, LocalFileSystem):
         return HERE, Path(path)
     return Store(system, f"{urlsplit(text).scheme}://"), Path(path)
 
 
-def read_picture(store: Store, path: Path) -> tuple[ImageData, int]:
-    """The picture in a file, and the file's bytes.
+def read_picture(store: Store, path: Path, max_pixels: int = MAX_PIXELS) -> tuple[ImageData, int]:
+    """The picture in a file of at most so many pixels, and the file's bytes.
 
     Raises:
         ImageError: as `read_image` does, and where the store does not give the file.
     """
     if store.system is None:
-        return read_image(path), path.stat().st_size
+        return read_image(path, max_pixels), path.stat().st_size
     try:
         with store.system.open_input_file(store.key(path)) as stream:
             length = stream.size()
-            return read_image_stream(path, stream, length), length
+            return read_image_stream(path, stream, length, max_pixels), length
     except FileNotFoundError as error:
         raise ImageError(f"There is no file {store.shown(path)}; check the path.") from error
     except OSError as error:
@@ -192,15 +202,36 @@ def results_there(store: Store, targets: Collection[Path]) -> set[Path]:
     Results are put whole, so that those that are there need not be read.
     """
     wanted, there = set(targets), set()
+    unfinished = {(target.parent, name) for target in wanted for name in _unfinished_names(target)}
     for folder in {target.parent for target in wanted}:
         for name, length in _files(store, folder):
-            path, unfinished = folder / name, _UNFINISHED.fullmatch(name)
+            path, left = folder / name, _UNFINISHED.fullmatch(name)
             if path in wanted and length > 0:
                 there.add(path)
-            elif unfinished and folder / unfinished[1] in wanted:
+            elif left and (folder, left[2]) in unfinished and not (store.local and _is_running(int(left[1]))):
                 with contextlib.suppress(OSError):
                     store.system.delete_file(store.key(path)) if store.system else path.unlink()
     return there
+
+
+def _unfinished_names(target: Path) -> Iterator[str]:
+    """What `files.replacing` and `put` may call a file behind the number of their process, until it is whole."""
+    yield target.name
+    if len(os.fsencode(target.name)) > 200:
+        yield f"{zlib.crc32(os.fsencode(target.name)):08x}{target.suffix}"
+
+
+def _is_running(process: int) -> bool:
+    """Whether another process of that number runs on this machine."""
+    if os.name != "posix" or process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError) as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def _files(store: Store, folder: Path) -> Iterator[tuple[str, int]]:
