@@ -287,9 +287,10 @@ def test_stores_are_planned_like_folders():
 
     assert planned("in", out="in/out") == {
         "in/b.png": "in/out/b.png", "in/a.JPG": "in/out/a.JPG", "in/a_r.JPG": "in/out/a_r.JPG",
-        "in/sub/c.gif": "in/out/sub/c.mp4"}  # fmt: skip
+        "in/sub/c.gif": "in/out/sub/c.mp4", "in/sub/d.jp2": "in/out/sub/d.tif"}  # fmt: skip
     assert planned("in/b.png", "x", out="new") == {"in/b.png": "new/b.png", "x/a.png": "new/a.png"}
-    assert planned("in/sub", "x", out="new") == {"in/sub/c.gif": "new/sub/c.mp4", "x/a.png": "new/x/a.png"}
+    assert planned("in/sub", "x", out="new") == {
+        "in/sub/c.gif": "new/sub/c.mp4", "in/sub/d.jp2": "new/sub/d.tif", "x/a.png": "new/x/a.png"}  # fmt: skip
     assert planned("in/b.png", out="new/best.tif") == {"in/b.png": "new/best.tif"}
     assert planned("in/b.png", out="new", suffix="_r", extension=".webp") == {"in/b.png": "new/b_r.webp"}
     assert "in/a_r.JPG" not in planned("in", out="in", suffix="_r")
