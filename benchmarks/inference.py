@@ -184,7 +184,7 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
     lines = [f"MHNet deblurring, fp32, {where}; PyTorch {torch.__version__}; medians (range) of "
              f"{runs} runs, at most {LARGE_RUNS} from {LARGE / 1e6} megapixels on; a large "
              f"matrix product reaches {rate / 1e9:.0f} GFLOP/s.", ""]  # fmt: skip
-    lines += ["| image | form | freed memory | seconds | against it as published | share of the product's rate | "
+    lines += ["| image | form | freed memory | seconds | speed-up | share of peak rate | "
               "peak memory |", "|---|---|---|---:|---:|---:|---:|"]  # fmt: skip
     everything: Measured = {}
     for size in sizes:

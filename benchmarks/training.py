@@ -40,7 +40,7 @@ KINDS = {
     "published": Kind("as published, the system's allocator", False, False),
     "published_kept": Kind("as published, pages kept", False, True),
     "ours": Kind("ours, the system's allocator", True, False),
-    "ours_kept": Kind("**ours as shipped**: pages kept", True, True),
+    "ours_kept": Kind("**ours, by default**: pages kept", True, True),
     "recomputed": Kind("ours, checkpointing, the system's allocator", True, False, True),
     "recomputed_kept": Kind("ours, checkpointing, pages kept", True, True, True),
 }
