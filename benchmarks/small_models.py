@@ -1,4 +1,4 @@
-"""The scores of the small networks that ship, and pictures of where they fail, computed again.
+"""Compute the scores of the bundled small networks again, and draw where they fail.
 
     python benchmarks/small_models.py                 on the photographs of demo/photos, which everybody has (--demo)
     python benchmarks/small_models.py --photos DIR    on sharp photographs of your own
@@ -193,7 +193,7 @@ def picture(name: str) -> str:
     """The picture of failures, for the card."""
     return (
         f'<img src="../../../fig/{name}-failures.jpg" width="800" alt="Pieces of photographs before, after and clean">\n\n'
-        "*The pieces that are furthest from clean after restoring, of the worst of the photographs in demo/photos.*"
+        "*Pieces of the worst photographs of demo/photos, where the result is furthest from clean.*"
     )
 
 
@@ -230,7 +230,7 @@ def write(name: str, rows: list[Row]) -> None:
 @exits_cleanly
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which networks (default: all that ship)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which networks (default: all that are bundled)")
     parser.add_argument("--demo", action="store_true", help="the photographs of demo/photos (default without sets)")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="sharp photographs, to be degraded here")
     parser.add_argument("--gopro", type=Path, metavar="DIR", help="pairs of one sequence of GoPro's training set")
@@ -239,7 +239,7 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.names or bundled.shipping():
         if name not in bundled.NAMES:
-            raise MHNetError(f"Nothing ships under the name {name}: use one of {', '.join(bundled.NAMES)}")
+            raise MHNetError(f"There are no bundled weights called {name}: use one of {', '.join(bundled.NAMES)}")
         rows = measure(name, args)
         print(f"{name}\n\n{table(name, rows, '')}\n")
         if args.write:

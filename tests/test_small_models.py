@@ -91,7 +91,7 @@ def test_the_piece_that_is_shown_is_the_one_furthest_from_clean():
 
 def test_a_name_that_nothing_has_is_a_sentence(monkeypatch, capsys):
     assert run(monkeypatch, "derain-large") == 1
-    assert "Nothing ships under the name derain-large" in capsys.readouterr().err
+    assert "There are no bundled weights called derain-large" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", NAMES)
