@@ -12,7 +12,7 @@ endif
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/ready  ## set up, restore the sample photos with the weights that ship, show before, after and scores
+demo: .venv/ready  ## set up, restore the sample photos with the bundled weights, show before, after and scores
 	$(BIN)/python demo/demo.py
 
 demo-train: .venv/ready  ## train a small MHNet on synthetic rain for a few minutes, restore photos with it
@@ -26,7 +26,7 @@ lint: .venv/ready-test .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
 
-bench: .venv/ready  ## print how fast network, training, loading and scoring are beside the published ways
+bench: .venv/ready  ## time network, training, loading and scoring against the published ways
 	$(BIN)/python benchmarks/inference.py --quick
 	$(BIN)/python benchmarks/training.py --quick
 	$(BIN)/python benchmarks/data.py
