@@ -87,7 +87,7 @@ def test_every_page_of_docs_is_reached_from_the_navigation(site):
 
 def test_the_api_pages_show_the_docstrings(site):
     text = (SITE / "api" / "models.html").read_text(encoding="utf-8")
-    assert {"mhnet.models.MHNet", "mhnet.checkpoints.files.load"} <= site[SITE / "api" / "models.html"].places
+    assert {"mhnet.models.MHNet", "mhnet.checkpoints.networks.load"} <= site[SITE / "api" / "models.html"].places
     assert "channels w of the context stage at full size" in text and ":::" not in text
     assert "usage: mhnet data pack" in (SITE / "api" / "commands.html").read_text(encoding="utf-8")
 
