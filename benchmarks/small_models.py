@@ -192,7 +192,7 @@ def facts(name: str) -> str:
 def picture(name: str) -> str:
     """The picture of failures, for the card."""
     return (
-        f'<img src="../../../fig/{name}-failures.jpg" width="800" alt="Pieces of photographs before, after and clean">\n\n'
+        f'<img src="../../../fig/{name}-failures.jpg" width="800" alt="Photographs before, after and clean">\n\n'
         "*Pieces of the worst photographs of demo/photos, where the result is furthest from clean.*"
     )
 
