@@ -121,7 +121,7 @@ def test_the_rooms_differ_by_task_alone():
         "README.md",
     }
     for name in names[0]:
-        if name.endswith(".py"):
+        if name.endswith(".py") and name != "MHNet.py":  # of which tests/test_copies.py knows more
             texts = [(ROOT / task.folder / name).read_text() for task in TASKS.values()]
             alike = texts[0].replace("deblurring", "deraining").replace("DEBLURRING", "DERAINING")
             assert alike == texts[1]
