@@ -12,7 +12,7 @@ from mhnet.data.blur import GAMMA, average, path_kernel, shake_path, to_light
 from mhnet.data.check import check, format_reports
 from mhnet.data.pack import Pack, write_pack
 from mhnet.data.pairs import find_pairs
-from mhnet.data.survey import survey
+from mhnet.data.sets import find_pair_sets
 from mhnet.images import rgb
 
 
@@ -45,7 +45,7 @@ def set_of(root: Path, place: str, sides: tuple[str, str] = ("input", "target"),
     ],
 )  # fmt: skip
 def test_layouts_tasks_and_splits_are_told(tmp_path: Path, place: str, sides: tuple[str, str], known: tuple) -> None:
-    (found,) = survey(set_of(tmp_path, place, sides))
+    (found,) = find_pair_sets(set_of(tmp_path, place, sides))
     assert (found.name, found.split, found.task, found.layout) == known
     assert len(found.pairs) == 1
 

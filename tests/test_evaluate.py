@@ -15,7 +15,7 @@ import pytest
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError, exits_cleanly
 from mhnet.evaluation import protocols, scoring
-from mhnet.evaluation.scoring import Evaluation, Row, evaluate_folder
+from mhnet.evaluation.scoring import Evaluation, ImageScore, evaluate_folder
 from mhnet.images import rgb
 
 RNG = np.random.default_rng(0)
@@ -73,9 +73,9 @@ def test_what_is_broken_is_named_and_the_rest_scored(
 
 
 def test_identical_images_do_not_poison_the_mean() -> None:
-    evaluation = Evaluation("Test100", "y_float", [Row("a", math.inf, 1.0), Row("b", 30.0, 0.5)])
+    evaluation = Evaluation("Test100", "y_float", [ImageScore("a", math.inf, 1.0), ImageScore("b", 30.0, 0.5)])
     assert evaluation.mean == (30.0, 0.75) and evaluation.identical == ["a"]
-    assert Evaluation("x", "y_float", [Row("a", math.inf, 1.0)]).mean == (math.inf, 1.0)
+    assert Evaluation("x", "y_float", [ImageScore("a", math.inf, 1.0)]).mean == (math.inf, 1.0)
     assert all(math.isnan(value) for value in Evaluation("x", "y_float").mean)
 
 
@@ -142,7 +142,7 @@ def test_doors_answer_mistakes_in_a_sentence(capsys: pytest.CaptureFixture[str])
 def test_a_reader_that_leaves_is_no_error() -> None:
     code = """
 import sys
-from mhnet.errors import exits_cleanly
+from mhnet.core.errors import exits_cleanly
 @exits_cleanly
 def main():
     for _ in range(100_000):

@@ -13,7 +13,7 @@ from mhnet.core.errors import MHNetError, ToldElsewhere, exits_cleanly
 from mhnet.core.tasks import Task
 
 if TYPE_CHECKING:
-    from mhnet.data.testsets import FoundSet
+    from mhnet.data.sets import FoundTestSet
 
 SHOWN = 5  # failures that are told one by one
 TLC = {"off": [False], "on": [True], "both": [False, True]}
@@ -177,19 +177,21 @@ def _check_gpus(gpus: str | None) -> None:
         raise MHNetError(f"There is no GPU {gpus} here: leave out --gpus to compute on the CPU")
 
 
-def _sets(task: Task, args: argparse.Namespace) -> "list[FoundSet]":
+def _sets(task: Task, args: argparse.Namespace) -> "list[FoundTestSet]":
     """The test sets that the command names, with the protocol it names."""
-    from mhnet.data.testsets import find_test_sets
+    from mhnet.data.sets import find_test_sets
     from mhnet.evaluation.protocols import get_protocol
 
-    found = find_test_sets(task, args.input_dir, args.dataset, args.result_dir)
+    found, missing = find_test_sets(task, args.input_dir, args.dataset, args.result_dir)
+    if missing:
+        raise MHNetError("; ".join(missing))
     for one in found:
         if args.protocol:
             one.protocol = get_protocol(args.protocol).name
     return found
 
 
-def _tell(found: "Sequence[FoundSet]") -> None:
+def _tell(found: "Sequence[FoundTestSet]") -> None:
     """What the user should know of the sets before believing a score."""
     for one in found:
         if one.warning:
@@ -198,7 +200,7 @@ def _tell(found: "Sequence[FoundSet]") -> None:
             print(f"{one.name}: no clean images, so nothing to score")
 
 
-def _originals(found: "Sequence[FoundSet]") -> list[Path]:
+def _originals(found: "Sequence[FoundTestSet]") -> list[Path]:
     return [path for one in found for _, *pair in one.files for path in pair if path is not None]
 
 
@@ -207,7 +209,7 @@ def _results(folder: Path, local: bool) -> Path:
     return folder / TLC_FOLDER if local else folder
 
 
-def _score(found: "Sequence[FoundSet]", variants: Sequence[bool], args: argparse.Namespace) -> int:
+def _score(found: "Sequence[FoundTestSet]", variants: Sequence[bool], args: argparse.Namespace) -> int:
     """Scores the restored images that have clean ones, as they lie on disk; returns the exit status."""
     from mhnet.data.pairs import Pair
     from mhnet.evaluation.scoring import DEGRADED, MHNET, evaluate_pairs

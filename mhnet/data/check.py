@@ -16,7 +16,7 @@ from mhnet.core.errors import MHNetError
 from mhnet.data.names import Pair
 from mhnet.data.pack import Pack, is_pack
 from mhnet.data.pairs import mismatch
-from mhnet.data.survey import FoundSet, survey, two_folders
+from mhnet.data.sets import PairSet, find_pair_sets, pair_set_of
 from mhnet.images import rgb
 
 GAMMA = 2.2
@@ -38,7 +38,7 @@ class Facts:
 class SetReport:
     """What was found of a set: faults make training on it wrong, notes are to be known."""
 
-    found: FoundSet
+    found: PairSet
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     clean: dict[str, Path] = field(default_factory=dict)  # by hash
@@ -62,10 +62,10 @@ def check(root: Path, targets: Path | None = None) -> tuple[list[SetReport], lis
     if targets is None and is_pack(root):
         pack = Pack(root)
         faults += [f"{path} is damaged: its checksum is wrong; pack the images again." for path in pack.damaged()]
-        sets = [FoundSet(root.resolve().name, None, None, "pack", pack.pairs)]
+        sets = [PairSet(root.resolve().name, None, None, "pack", pack.pairs)]
         facts = _examine_all(sets, lambda path: facts_of(pack.crop(path, (0, 0, *pack.size(path))), "RGB"))
     else:
-        sets = [two_folders(root, targets)] if targets else survey(root)
+        sets = [pair_set_of(root, targets)] if targets else find_pair_sets(root)
         facts = _examine_all(sets, examine)
     reports = [report_on(one, facts) for one in sets]
     return reports, faults + _mixed_tasks(sets) + _shared_clean(reports)
@@ -122,7 +122,7 @@ def facts_of(image: np.ndarray, mode: str) -> Facts:
     return Facts(info, digest, float(share @ np.arange(256)), float(share @ LIGHT))
 
 
-def report_on(found: FoundSet, facts: dict[Path, Facts | str]) -> SetReport:
+def report_on(found: PairSet, facts: dict[Path, Facts | str]) -> SetReport:
     """What the facts of its files say about a set."""
     report = SetReport(found, faults=list(found.faults))
     read: list[tuple[Facts, Facts]] = []
@@ -198,7 +198,7 @@ def _judge_identical(report: SetReport, identical: Sequence[Pair]) -> None:
         where.append(f"{report.found.name}: in {len(identical):,} pairs both images are the same, {first}.")
 
 
-def _mixed_tasks(sets: Sequence[FoundSet]) -> list[str]:
+def _mixed_tasks(sets: Sequence[PairSet]) -> list[str]:
     training = {one.task: one.name for one in sets if one.split == "train" and one.task}
     if len(training) < 2:
         return []
@@ -220,7 +220,7 @@ def _shared_clean(reports: Sequence[SetReport]) -> list[str]:
     return faults
 
 
-def _examine_all(sets: Iterable[FoundSet], look: Callable[[Path], Facts | str]) -> dict[Path, Facts | str]:
+def _examine_all(sets: Iterable[PairSet], look: Callable[[Path], Facts | str]) -> dict[Path, Facts | str]:
     paths = list(dict.fromkeys(path for one in sets for pair in one.pairs for path in pair[:2]))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing release Python's lock
         bar = tqdm(pool.map(look, paths), "checking", len(paths), unit="file", delay=2, leave=False, disable=None)

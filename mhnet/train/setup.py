@@ -35,7 +35,7 @@ from mhnet.data.datasets import (
 )
 from mhnet.data.degrade import DEGRADATIONS
 from mhnet.data.pack import is_pack, open_pairs
-from mhnet.data.pairs import Pair, check_pairs, sides_if_any
+from mhnet.data.pairs import Pair, check_pairs, find_sides
 from mhnet.data.split import hold_out
 from mhnet.images import rgb
 from mhnet.models import MHNet, MHNetV4
@@ -170,7 +170,7 @@ def find(data: CfgNode, key: str, split: str | None, degrade: Degradation | None
     if not Path(root).exists():
         way_out = "put training images there, as README.md shows, or set" if key == "TRAIN_DIR" else "name another with"
         raise MHNetError(f"There is no folder {root}: {way_out} DATA.{key}")
-    if degrade and not targets and not is_pack(root) and not sides_if_any(root):
+    if degrade and not targets and not is_pack(root) and not find_sides(root):
         photographs = rgb.find_images(Path(root), recursive=True)
         if not photographs:
             raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
