@@ -9,7 +9,7 @@ from small import PHOTOS, crops, make_pairs
 
 from mhnet.cli.main import main
 from mhnet.data.blur import GAMMA, average, path_kernel, shake_path, to_light
-from mhnet.data.check import check, format_reports
+from mhnet.data.check import check, format_checked
 from mhnet.data.pack import Pack, write_pack
 from mhnet.data.pairs import find_pairs
 from mhnet.data.sets import find_pair_sets
@@ -175,7 +175,7 @@ def test_two_folders_and_small_grey_images(tmp_path: Path) -> None:
         Image.fromarray(crops()[side == "mine"]).convert("L").save(tmp_path / side / "1.png")
     reports, faults = check(tmp_path / "mine", tmp_path / "theirs")
     assert not faults + reports[0].faults
-    text = format_reports(reports, faults)
+    text = format_checked(reports, faults)
     assert "1 pairs are smaller than 256×256" in text
     assert f"2 images are grey, not RGB, such as {tmp_path / 'mine' / '1.png'}" in text
 

@@ -126,10 +126,10 @@ def _pairs(args: argparse.Namespace) -> "list[Pair]":
 
 
 def _check(args: argparse.Namespace) -> int:
-    from mhnet.data.check import check, format_reports
+    from mhnet.data.check import check, format_checked
 
     reports, faults = check(_root(args), args.target)
-    print(format_reports(reports, faults, 10**9 if args.all else 10))
+    print(format_checked(reports, faults, 10**9 if args.all else 10))
     return int(bool(faults) or any(report.faults for report in reports))
 
 

@@ -187,6 +187,9 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
 
 def mismatch(pair: Pair, degraded: rgb.Info, target: rgb.Info) -> str | None:
     """What keeps two images from being a pair, as a sentence."""
+    for path, info in ((pair.degraded, degraded), (pair.target, target)):
+        if info.mode == "F":
+            return f"{path} holds numbers with a fraction; export it again with whole numbers of 8 or 16 bits."
     if degraded[:2] != target[:2]:
         return (
             f"{pair.degraded} has {degraded.height}×{degraded.width} pixels and its clean image {pair.target} "

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mhnet.core.errors import MHNetError, shortened
+from mhnet.core.errors import MHNetError, printable, shortened
 from mhnet.core.tasks import Published, TestSet, known_set
 from mhnet.data.pairs import Pair, clean_side, pair_results
 from mhnet.evaluation import protocols
@@ -170,9 +170,8 @@ def evaluate_pairs(
     protocols.get_protocol(protocol)
     if processes is None:
         processes = min(len(pairs) // IMAGES_PER_PROCESS, _cores())
-    outcomes: dict[int, ImageScore | Failure] = {}
-    for place, outcome in _bar(_outcomes(partial(_score, protocol), pairs, processes), f"scoring {name}", len(pairs)):
-        outcomes[place] = outcome
+    scoring = _outcomes(partial(_score, protocol), pairs, processes)
+    outcomes: dict[int, ImageScore | Failure] = dict(_bar(scoring, f"scoring {name}", len(pairs)))
     if distance is not None:
         scored = ((place, one) for place, one in outcomes.items() if isinstance(one, ImageScore))
         for place, one in _bar(list(scored), f"LPIPS {name}", len(pairs)):
@@ -194,7 +193,7 @@ def mean_of(values: Sequence[float]) -> float:
 
 
 def _bar(outcomes: Iterable[T], title: str, total: int) -> Iterable[T]:
-    return tqdm(outcomes, title.strip(), total, unit="image", delay=2, leave=False, disable=None)
+    return tqdm(outcomes, printable(title).strip(), total, unit="image", delay=2, leave=False, disable=None)
 
 
 def _with_lpips(score: ImageScore, pair: Pair, distance: Distance) -> ImageScore | Failure:
