@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from photos import PHOTOS, enlarged
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -26,7 +27,6 @@ from mhnet.data.pack import write_pack
 from mhnet.data.pairs import Pair, find_pairs
 from mhnet.images import rgb
 
-PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
 PATCH, SEED = 256, 1
 CROPS = 28  # of each loader in a run
 SLICES, SECONDS = 3, 2.0  # of a run through workers
@@ -45,14 +45,10 @@ class WholeImages:
 
 
 def make_pairs(folder: Path, count: int = 12) -> Path:
-    """Photographs of the demo enlarged to 1280×720, and in the rain."""
-    for i, path in enumerate(rgb.find_images(PHOTOS, recursive=True)[:count]):
-        photo = rgb.read(path)
-        scale = max(1280 / photo.shape[1], 720 / photo.shape[0])
-        large = cv2.resize(photo, None, fx=scale + 1e-3, fy=scale + 1e-3, interpolation=cv2.INTER_CUBIC)[:720, :1280]
-        sharp = np.ascontiguousarray(large)
-        rgb.write(folder / "input" / f"{path.stem}.png", rain(sharp, np.random.default_rng(i)))
-        rgb.write(folder / "target" / f"{path.stem}.png", sharp)
+    """Photographs of the demo at 1280×720, and in the rain."""
+    for i, photo in enumerate(enlarged(count, 720, 1280)):
+        rgb.write(folder / "input" / f"{i}.png", rain(photo, np.random.default_rng(i)))
+        rgb.write(folder / "target" / f"{i}.png", photo)
     return folder
 
 
