@@ -230,9 +230,9 @@ def test_doctor_names_extras_that_exist():
 
 def test_doctor_knows_old_and_absent_packages():
     with pytest.raises(ImportError, match=">=1000 is needed"):
-        doctor.package_version(Requirement("numpy>=1000"))
+        doctor.package_version(Requirement("numpy>=1000"), {"numpy": ["numpy"]})
     with pytest.raises(ImportError, match="not installed"):
-        doctor.package_version(Requirement("no-such-package-here"))
+        doctor.package_version(Requirement("no-such-package-here"), metadata.packages_distributions())
 
 
 @pytest.mark.parametrize("factor", [2, float("nan")])

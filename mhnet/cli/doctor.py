@@ -92,16 +92,17 @@ def examine() -> Iterator[Finding]:
     gpus = f"{machine.nvidia_gpu_models or 'no GPUs'}, driver {machine.nvidia_driver_version or 'not found'}"
     yield Finding("system", "CUDA", OK, f"{machine.cuda_compiled_version} of PyTorch, {gpus}")
 
+    given_by = metadata.packages_distributions()
     requirements = [Requirement(line) for line in metadata.requires("mhnet") or []]
     needed = [one for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
     for one in needed:
         remedy = f"pip install --upgrade '{one.name}{one.specifier}'"
-        yield _tried("packages", one.name, functools.partial(package_version, one), remedy)
+        yield _tried("packages", one.name, functools.partial(package_version, one, given_by), remedy)
     for extra in metadata.metadata("mhnet").get_all("Provides-Extra") or []:
         of_extra = [one for one in requirements if one.marker and one.marker.evaluate({"extra": extra})]
         for one in of_extra if extra not in FOR_DEVELOPERS else []:
             if one not in needed:
-                check = functools.partial(package_version, one)
+                check = functools.partial(package_version, one, given_by)
                 yield _tried("extras", f"{one.name} for {extra}", check, f"pip install 'mhnet[{extra}]'", MISSING)
 
     devices = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
@@ -117,7 +118,7 @@ def examine() -> Iterator[Finding]:
         check = functools.partial(write_and_read, extension)
         yield _tried("files", extension, check, "pip install --force-reinstall pillow opencv-python")
     for codec in CODECS:
-        check = functools.partial(find_codec, codec)
+        check = functools.partial(encoder_name, codec)
         yield _tried("files", codec, check, "pip install --upgrade 'mhnet[video]'", MISSING)
     for name in bundled.NAMES:
         check = functools.partial(bundled.named, name)
@@ -133,24 +134,19 @@ def _tried(group: str, name: str, check: Callable[[], object], remedy: str, othe
         return Finding(group, name, otherwise, reason, remedy)
 
 
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    """The installed distributions that give each importable name."""
-    from importlib import metadata
+def package_version(requirement: "Requirement", given_by: Mapping[str, list[str]]) -> str:
+    """The version of an installed package; ImportError where it is absent, too old, or cannot be imported.
 
-    return metadata.packages_distributions()
-
-
-def package_version(requirement: "Requirement") -> str:
-    """The version of an installed package; ImportError where it is absent, too old, or cannot be imported."""
+    Args:
+        given_by: the installed packages that give each importable name, such as opencv-python-headless for cv2.
+    """
     import importlib
     from importlib import metadata
 
     module = MODULES.get(requirement.name, requirement.name.replace("-", "_"))
-    givers = _distributions().get(module.partition(".")[0])  # opencv-python-headless gives cv2, too
-    if not givers:
+    if module not in given_by:
         raise ImportError("not installed")
-    version = metadata.version(givers[0])
+    version = metadata.version(given_by[module][0])
     if not requirement.specifier.contains(version, prereleases=True):
         raise ImportError(f"{version}, but {requirement.specifier} is needed")
     try:
@@ -200,10 +196,8 @@ def write_and_read(extension: str) -> str:
     return "is written and read"
 
 
-def find_codec(name: str) -> str:
-    """Says that videos can be encoded so; ImportError where PyAV or its encoder is absent."""
+def encoder_name(codec: str) -> str:
+    """What PyAV calls an encoder of videos; it raises where it has none."""
     import av
 
-    if name not in av.codecs_available:
-        raise ImportError("this PyAV has no such encoder")
-    return "encodes videos"
+    return av.Codec(codec, "w").long_name
