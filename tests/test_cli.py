@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from packaging.requirements import Requirement
-from small import ROOT, make_pairs, settings
+from safetensors.torch import save_file
+from small import ROOT, crops, make_pairs, settings
 
 from mhnet.checkpoints import bundled
 from mhnet.checkpoints.checkpoint import Checkpoint
@@ -177,6 +178,30 @@ def test_info_says_what_a_file_holds(weights, capsys):
     assert (about["network"], about["task"], about["parameters"]) == ("MHNet", "deraining", parameters)
     assert about["sha256"] == sha256(weights) and about["bytes"] == weights.stat().st_size
     assert about["arguments"]["encoder_blocks"] == [1, 1, 1, 1] and about["provenance"]["psnr"] == 31.5
+
+
+def test_what_a_file_of_weights_says_reaches_the_terminal_escaped(tmp_path, capsys):
+    network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
+    title = "\x1b]0;owned\x07\nnot shown"
+    path = tmp_path / f"w{title}.safetensors"
+    about = {f"by{title}": {f"name{title}": f"value{title}"}, "note": title}
+    write_checkpoint(path, Checkpoint(network.args, network.state_dict(), f"deraining{title}", about))
+    rgb.write(tmp_path / "a.png", crops()[0])
+    for command in (
+        ["info", path],
+        ["convert", path, tmp_path / f"w{title}.pth"],
+        ["restore", tmp_path / "a.png", "-o", tmp_path / "b.png", "--weights", path, "--task", "derain"],
+        ["info", tmp_path / f"absent{title}"],
+    ):
+        main([str(word) for word in command])
+        out, err = capsys.readouterr()
+        assert (out + err).replace("\n", "").isprintable(), command
+        assert r"\x1b]0;owned\x07\nnot shown" in out + err, command
+    odd = network.state_dict() | {f"more{title}": torch.zeros(1)}
+    save_file(odd, tmp_path / "odd.safetensors")
+    assert main(["info", str(tmp_path / "odd.safetensors")]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and r"more\x1b]0;owned\x07\nnot shown" in err
 
 
 @pytest.mark.parametrize(

@@ -166,3 +166,19 @@ def test_the_folder_of_a_set_stands_for_its_clean_side(folders: tuple[Path, Path
     assert evaluate_folder(results, tmp_path / "set", "y_float", processes=1).rows == direct.rows
     with pytest.raises(MHNetError, match="compared with itself"):
         evaluate_folder(results, tmp_path / "set" / ".." / "results", "y_float")
+
+
+def test_names_reach_the_terminal_escaped(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    results, clean = folders
+    name = "rain-2\n\x1b]0;owned\x07.png"
+    (results / "rain-2.png").rename(results / name)
+    (clean / "norain-2.png").rename(clean / f"no{name}")
+    (results / name).write_bytes(b"<html>404</html>")
+    command = ["evaluate", str(results), str(clean), "--protocol", "y_float"]
+    assert main([*command, "--set", "a|b\n\x1b[2J"]) == 1
+    out, err = capsys.readouterr()
+    assert (out + err).replace("\n", "").isprintable()
+    assert r"| a\|b\n\x1b[2J |" in out
+    assert err.startswith(r"not scored: rain-2\n\x1b]0;owned\x07: ") and err.count("\n") == 2
+    assert main([*command[:2], str(results / "x\n\x1b[2J"), *command[3:]]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

@@ -296,6 +296,14 @@ def test_grey_beside_colour_names_both_files(tmp_path: Path) -> None:
         check_pairs(find_pairs(root))
 
 
+def test_numbers_with_a_fraction_are_told_as_that(tmp_path: Path) -> None:
+    root = tree(tmp_path, "{input,target}/1.png")
+    (root / "target" / "1.png").unlink()
+    Image.new("F", (3, 2)).save(root / "target" / "1.tif")
+    with pytest.raises(PairError, match=r"target/1\.tif holds numbers with a fraction; export it again"):
+        check_pairs(find_pairs(root))
+
+
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     root = tree(tmp_path, "{input,target}/1.png")
     (root / "input" / "1.png").write_bytes(b"<html>404</html>")

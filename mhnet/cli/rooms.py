@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mhnet.cli import scores
 from mhnet.core import allocator
-from mhnet.core.errors import MHNetError, ToldElsewhere, exits_cleanly
+from mhnet.core.errors import MHNetError, ToldElsewhere, exits_cleanly, printable
 from mhnet.core.tasks import Task
 
 if TYPE_CHECKING:
@@ -97,15 +97,15 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog
         check_targets([target for files in jobs.values() for _, target in files], _originals(found))
         restorer = Restorer.from_weights(weights, device, local, precision="fp32", tile="off")  # as scores are compared
         if restorer.task not in (None, task.name):
-            print(f"warning: {weights} was trained for {restorer.task}, not for {task.name}", file=sys.stderr)
-        print(f"restoring with {weights} on {device}{' with local statistics' * local}", flush=True)
+            print(printable(f"warning: {weights} was trained for {restorer.task}, not for {task.name}"), file=sys.stderr)
+        print(printable(f"restoring with {weights} on {device}{' with local statistics' * local}"), flush=True)
         for name, files in jobs.items():
             failed = restore_files(restorer, files, name)
             failures += failed
             done = f"{len(files) - len(failed)} of {len(files)}" if failed else str(len(files))
-            print(f"{name}: {done} images in {results / name}", flush=True)
+            print(printable(f"{name}: {done} images in {results / name}"), flush=True)
     for _, reason in failures[:SHOWN]:
-        print(f"not restored: {reason}", file=sys.stderr)
+        print(f"not restored: {printable(reason)}", file=sys.stderr)
     if len(failures) > SHOWN:
         print(f"not restored: {len(failures) - SHOWN} more", file=sys.stderr)
     return max(int(bool(failures)), _score(found, TLC[args.tlc], args))
@@ -195,9 +195,9 @@ def _tell(found: "Sequence[FoundTestSet]") -> None:
     """What the user should know of the sets before believing a score."""
     for one in found:
         if one.warning:
-            print(f"warning: {one.warning}", file=sys.stderr)
+            print(f"warning: {printable(one.warning)}", file=sys.stderr)
         if all(target is None for _, _, target in one.files):
-            print(f"{one.name}: no clean images, so nothing to score")
+            print(f"{printable(one.name)}: no clean images, so nothing to score")
 
 
 def _originals(found: "Sequence[FoundTestSet]") -> list[Path]:

@@ -8,7 +8,7 @@ from mhnet.cli.usage import add_command
 from mhnet.core.tasks import TASKS, Task
 
 SETTINGS = "training.yml"
-ROOMS = Path(__file__).resolve().parent.parent
+ROOMS = Path(__file__).resolve().parents[2]
 """Where the rooms lie beside the package, in a clone."""
 
 
