@@ -97,7 +97,9 @@ def test_command(task: Task, room: Path, argv: Sequence[str] | None = None, prog
         check_targets([target for files in jobs.values() for _, target in files], _originals(found))
         restorer = Restorer.from_weights(weights, device, local, precision="fp32", tile="off")  # as scores are compared
         if restorer.task not in (None, task.name):
-            print(printable(f"warning: {weights} was trained for {restorer.task}, not for {task.name}"), file=sys.stderr)
+            print(
+                printable(f"warning: {weights} was trained for {restorer.task}, not for {task.name}"), file=sys.stderr
+            )
         print(printable(f"restoring with {weights} on {device}{' with local statistics' * local}"), flush=True)
         for name, files in jobs.items():
             failed = restore_files(restorer, files, name)

@@ -42,7 +42,7 @@ def _read_list(path: Path, root: Path) -> list[Pair]:
         if not (names := line.split()):
             continue
         sides = {_side(Path(name)): path.parent / name for name in names}
-        if len(names) != 2 or set(sides) != {"degraded", "target"}:
+        if len(names) != 2 or set(sides) != {"degraded", "target"} or any(Path(name).is_absolute() for name in names):
             raise PairError(f"{path}, line {number}, names no clean image and its blurred one; copy the list again.")
         if beside:
             if not all(file.is_relative_to(beside) for file in sides.values()):

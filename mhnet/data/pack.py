@@ -174,6 +174,8 @@ def write_pack(pairs: Sequence[Pair], out: rgb.StrPath, shard_mb: int = 256) -> 
             _write_index(out, content, shards)
     except OSError as error:
         raise PackError(f"{out} cannot be written ({error.strerror}); choose another place.") from error
+    except UnicodeEncodeError as error:
+        raise PackError(f"{error.object} is no name in UTF-8; rename it.") from error
     pack = Pack(out)
     if damaged := pack.damaged():
         raise PackError(f"{damaged[0]} does not hold what was written to it; check the disk and pack again.")

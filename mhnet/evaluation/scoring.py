@@ -109,13 +109,14 @@ class Evaluation:
     @property
     def doubts(self) -> list[str]:
         """Why the mean is not the public set's, or not that of all images, as sentences."""
-        sentences = [self.miscounted] if self.miscounted else []
+        sentences, part = (
+            [self.miscounted] if self.miscounted else [],
+            f"the mean of {self.name} is not of the whole set",
+        )
         if self.failures:
-            names = shortened([failure.name for failure in self.failures])
-            sentences.append(f"the mean of {self.name} is not of the whole set, not scored: {names}")
+            sentences.append(f"{part}, not scored: {shortened([failure.name for failure in self.failures])}")
         if self.unrestored:
-            paths = shortened([str(path) for path in self.unrestored])
-            sentences.append(f"the mean of {self.name} is not of the whole set, nothing was restored for {paths}")
+            sentences.append(f"{part}, nothing was restored for {shortened(self.unrestored)}")
         return sentences
 
 
