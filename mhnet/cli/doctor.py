@@ -1,12 +1,12 @@
 """The command `mhnet doctor`: versions, packages, devices, file formats, and a small network run on each device."""
 
 import argparse
-import functools
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mhnet.cli.usage import add_command
 from mhnet.core.terminal import paint
@@ -89,46 +89,42 @@ def examine() -> Iterator[Finding]:
     yield Finding("system", "mhnet", OK, f"{__version__} in {Path(__file__).resolve().parents[1]}")
     yield Finding("system", "Python", OK, f"{machine.python_version} in {sys.prefix}")
     yield Finding("system", "platform", OK, f"{machine.os}, {machine.python_platform}")
+    yield Finding("system", "disk", OK, f"{shutil.disk_usage('.').free / 2**30:.1f} GiB free in {Path.cwd()}")
     gpus = f"{machine.nvidia_gpu_models or 'no GPUs'}, driver {machine.nvidia_driver_version or 'not found'}"
     yield Finding("system", "CUDA", OK, f"{machine.cuda_compiled_version} of PyTorch, {gpus}")
 
-    given_by = metadata.packages_distributions()
-    requirements = [Requirement(line) for line in metadata.requires("mhnet") or []]
-    needed = [one for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
-    for one in needed:
-        remedy = f"pip install --upgrade '{one.name}{one.specifier}'"
-        yield _tried("packages", one.name, functools.partial(package_version, one, given_by), remedy)
-    for extra in metadata.metadata("mhnet").get_all("Provides-Extra") or []:
-        of_extra = [one for one in requirements if one.marker and one.marker.evaluate({"extra": extra})]
-        for one in of_extra if extra not in FOR_DEVELOPERS else []:
-            if one not in needed:
-                check = functools.partial(package_version, one, given_by)
-                yield _tried("extras", f"{one.name} for {extra}", check, f"pip install 'mhnet[{extra}]'", MISSING)
+    given_by, extras = metadata.packages_distributions(), metadata.metadata("mhnet").get_all("Provides-Extra") or []
+    for one in map(Requirement, metadata.requires("mhnet") or []):
+        extra = next((name for name in ["", *extras] if not one.marker or one.marker.evaluate({"extra": name})), "test")
+        if not extra:
+            remedy = f"pip install --upgrade '{one.name}{one.specifier}'"
+            yield _tried("packages", one.name, BROKEN, remedy, package_version, one, given_by)
+        elif extra not in FOR_DEVELOPERS:
+            remedy = f"pip install 'mhnet[{extra}]'"
+            yield _tried("extras", f"{one.name} for {extra}", MISSING, remedy, package_version, one, given_by)
 
     devices = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     devices += ["mps"] * torch.backends.mps.is_available()
     for name in devices:
-        check = functools.partial(run_network, torch.device(name))
-        yield _tried("devices", name, check, "name another --device, or install its driver again")
+        remedy = "name another --device, or install its driver again"
+        yield _tried("devices", name, BROKEN, remedy, run_network, torch.device(name))
     if len(devices) == 1:
         cause = "its driver is missing or too old" if torch.version.cuda else "this PyTorch is one without CUDA"
         yield Finding("devices", "GPU", MISSING, "none is seen", f"if there is one, {cause}: see pytorch.org")
 
     for extension in sorted(rgb.IMAGE_EXTENSIONS):
-        check = functools.partial(write_and_read, extension)
-        yield _tried("files", extension, check, "pip install --force-reinstall pillow opencv-python")
+        remedy = "pip install --force-reinstall pillow opencv-python"
+        yield _tried("files", extension, BROKEN, remedy, write_and_read, extension)
     for codec in CODECS:
-        check = functools.partial(encoder_name, codec)
-        yield _tried("files", codec, check, "pip install --upgrade 'mhnet[video]'", MISSING)
+        yield _tried("files", codec, MISSING, "pip install --upgrade 'mhnet[video]'", encoder_name, codec)
     for name in bundled.NAMES:
-        check = functools.partial(bundled.named, name)
-        yield _tried("weights", name, check, "name a file with --weights", MISSING)
+        yield _tried("weights", name, MISSING, "name a file with --weights", bundled.named, name)
 
 
-def _tried(group: str, name: str, check: Callable[[], object], remedy: str, otherwise: str = BROKEN) -> Finding:
+def _tried(group: str, name: str, otherwise: str, remedy: str, check: Callable[..., object], *about: Any) -> Finding:
     """A finding of what a check returns, or of what it raises."""
     try:
-        return Finding(group, name, OK, str(check()))
+        return Finding(group, name, OK, str(check(*about)))
     except Exception as error:  # packages and drivers raise whatever they like
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         return Finding(group, name, otherwise, reason, remedy)
