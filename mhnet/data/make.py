@@ -19,14 +19,14 @@ from tqdm import tqdm
 from mhnet.core.errors import MHNetError
 from mhnet.core.files import write_text
 from mhnet.data.blur import BlurParameters
-from mhnet.data.degrade import Range
+from mhnet.data.degrade import Parameters, Range
 from mhnet.data.names import Pair
 from mhnet.data.pairs import check_pairs
 from mhnet.data.rain import RainParameters
 from mhnet.images import rgb
 
 RECORD = "parameters.json"
-PARAMETERS: dict[str, type[RainParameters] | type[BlurParameters]] = {"rain": RainParameters, "blur": BlurParameters}
+PARAMETERS: dict[str, Parameters] = {"rain": RainParameters, "blur": BlurParameters}
 _T = TypeVar("_T")
 
 

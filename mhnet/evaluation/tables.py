@@ -141,7 +141,7 @@ def write_report(evaluations: Sequence[Evaluation], folder: rgb.StrPath) -> None
     folder = Path(folder)
     to_csv(evaluations, folder / "scores.csv")
     doubts = dict.fromkeys(doubt for one in evaluations for doubt in one.doubts)
-    notes = "".join(f"\n* {doubt}." for doubt in [_made_by(), *doubts])
+    notes = "".join(f"\n* {printable(doubt)}." for doubt in [_made_by(), *doubts])
     write_text(folder / "summary.md", f"{format_table(evaluations)}\n{notes}\n")
     write_text(folder / "summary.json", to_json(evaluations))
     write_text(folder / "summary.tex", latex(evaluations) + "\n")
@@ -166,7 +166,7 @@ def worst_and_best(evaluation: Evaluation, path: rgb.StrPath, count: int = EXTRE
         for place, row in enumerate(some, 1):
             pair = evaluation.pairs[row.name]
             degraded, restored, target = map(rgb.read, (evaluation.inputs[row.name], pair.degraded, pair.target))
-            name = row.name.encode("ascii", "replace").decode()
+            name = printable(row.name).encode("ascii", "replace").decode()
             rows.append((f"{kind} {place}: {name}", [degraded, restored, target, sheets.error_map(restored, target)]))
             captions.append(["", f"{row.psnr:.2f} dB / {row.ssim:.4f}, {evaluation.protocol}", "", ""])
     headers = ["input", "result", "target", f"error, white from {sheets.ERROR_RANGE} of 255"]
