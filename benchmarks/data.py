@@ -8,6 +8,7 @@ the system's cache after the first round, as far as memory reaches.
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,11 +22,16 @@ from photos import PHOTOS, enlarged
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mhnet.data.datasets import EpochSampler, PairSource, SharpSource, TrainingCrops, start_worker
 from mhnet.data.degrade import DEGRADATIONS, rain
 from mhnet.data.pack import write_pack
 from mhnet.data.pairs import Pair, find_pairs
+from mhnet.data.sampling import EpochSampler, start_worker
+from mhnet.data.sources import PairSource, SharpSource
 from mhnet.images import rgb
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "Deraining"))
+from dataset import TrainingCrops  # noqa: E402  # pyright: ignore[reportMissingImports]  (the room's own)
 
 PATCH, SEED = 256, 1
 CROPS = 28  # of each loader in a run
