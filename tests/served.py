@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from small import PHOTOS
 
+from mhnet.app.restoring import Limits
 from mhnet.app.server import Options, serving
-from mhnet.app.work import Limits
 from mhnet.cli.main import main
 from mhnet.images import rgb
 

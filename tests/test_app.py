@@ -144,9 +144,9 @@ def test_no_file_of_another_folder_can_be_read(page, secret):
     assert page.ask(f"/gradio_api/file={inner}") == (200, b"mine")
     up = "../" * 12
     places = [f"{secret}", f"{up}{secret}", f"{page.folder}/{up}{secret}", f"{inner}/../../../../{secret.name}",
-              f"{page.folder}/inbox/../../{secret.parent.name}/secret.png", "/etc/passwd", "//etc/passwd",
+              f"{page.folder}/x/../../{secret.parent.name}/secret.png", "/etc/passwd", "//etc/passwd",
               f"file://{secret}", f"/proc/self/root{secret}", "/proc/self/environ", f"{secret}%00.png", ".",
-              str(page.folder), f"{page.folder}/inbox", str(ROOT / "pyproject.toml"), "pyproject.toml",
+              str(page.folder), f"{inner}/..", str(ROOT / "pyproject.toml"), "pyproject.toml",
               "http://127.0.0.1:1/", "C:\\Windows\\win.ini"]  # fmt: skip
     escapes = [lambda text: text, lambda text: text.replace("/", "%2f"), lambda text: text.replace("..", "%2e%2e"),
                lambda text: text.replace("/", "%252f"), lambda text: text.replace("..", "%252e%252e"),
@@ -181,7 +181,7 @@ def test_names_of_uploads_are_no_paths(page):
     ):
         status, answer = upload(page, b"mine", name)
         place = Path(json.loads(answer)[0])
-        assert status == 200 and place.parent.parent == page.folder / "inbox" and place.is_file()
+        assert status == 200 and place.parent.parent == page.folder and place.is_file()
         assert len(place.name) <= 100 and place.name.isprintable()
 
 
@@ -198,9 +198,8 @@ def test_calls_name_no_files_but_their_own(page, secret, tmp_path):
     for path in (secret, f"{inner}/../../../../{secret.name}", "/etc/passwd", "secret.png", f"file://{secret}", ""):
         for data in ([[file(path)]], [[file(inner)], "", "auto", "auto", "auto", [file(path)]]):
             assert call(page, {"data": data})[0] == 404
-    assert len(answer(page, [file(inner)], "mine")[0]) == 1  # moved into this session
-    (moved,) = [path for path in page.files() if path.name == "mine.png"]
-    assert answer(page, [file(moved)], "theirs")[2] == ["mine.png is not here any more: choose it again."]
+    assert len(answer(page, [file(inner)], "mine")[0]) == 1  # the session's from now on
+    assert answer(page, [file(inner)], "theirs")[2] == ["mine.png is not here any more: choose it again."]
 
 
 def answer(page: Page, photos: list[object], session: str) -> list:
@@ -262,41 +261,43 @@ def test_nothing_is_left_of_a_client_that_has_gone(page, tmp_path):
 
 
 def test_sessions_end_and_uploads_that_nobody_asks_for_go(tmp_path):
+    def brought() -> Path:
+        path = sessions.new_folder() / "a.png"
+        path.write_text("")
+        return path
+
     sessions = Sessions(tmp_path, grace=0.1, idle=0.3)
-    (sessions.inbox / "token").mkdir()
-    (sessions.inbox / "token" / "a.png").write_text("")
-    session = sessions.get("one")
-    path = sessions.claim(session, str(sessions.inbox / "token" / "a.png"))
-    assert path.is_file() and path.is_relative_to(session.folder) and not list(sessions.inbox.iterdir())
+    session, path = sessions.get("one"), brought()
     assert sessions.claim(session, str(path)) == path
-    for name in (str(path), str(path.parent / ".." / path.parent.name / "a.png"), "a.png", "", "/"):
+    assert sessions.claim(session, str(path)) == path
+    for name in (str(path), f"{path.parent}/../{path.parent.name}/a.png", "a.png", "", "/", "a\0b", "\ud800", "x" * 99):
         with pytest.raises(MHNetError, match="not here"):
             sessions.claim(sessions.get("two"), name)
     with sessions.working(session):
         sessions.close("one")
         assert path.is_file() and session.cancelled.is_set()
-    assert not session.folder.exists()
-    (sessions.inbox / "orphan").mkdir()
+    assert not path.parent.exists()
+    orphan = brought()
     with sessions.connected("three"), sessions.connected("three"):
+        kept = sessions.claim(sessions.get("three"), str(brought()))
         time.sleep(0.5)
         sessions.sweep()
-        assert not (sessions.inbox / "orphan").exists()
-        assert len(list(tmp_path.iterdir())) == 2  # the inbox and three: two had no connection
+        assert not orphan.parent.exists() and list(sessions._sessions) == ["three"]  # two had no connection
     sessions.sweep()
     with sessions.connected("three"):  # its tab came back in time
         time.sleep(0.2)
         sessions.sweep()
-    assert len(list(tmp_path.iterdir())) == 2
+    assert kept.is_file()
     time.sleep(0.2)
     sessions.sweep()
-    assert list(tmp_path.iterdir()) == [sessions.inbox]
+    assert not list(tmp_path.iterdir()) and not sessions._sessions
 
 
 def test_weights_that_are_given_take_the_place_of_what_ships(tmp_path):
     shipped = {choice.key: choice for choice in choices()}
     assert shipped["derain"].label == "Rain" and shipped["derain"].weights == "derain-small"
     mine = tmp_path / "mine.safetensors"
-    mine.write_bytes((ROOT / "mhnet" / "pretrained" / "derain-small.safetensors").read_bytes())
+    mine.write_bytes((ROOT / "mhnet" / "checkpoints" / "pretrained" / "derain-small.safetensors").read_bytes())
     given = {choice.key: choice for choice in choices([str(mine)])}
     assert given == shipped | {"derain": given["derain"]} and given["derain"].weights == str(mine)
     with pytest.raises(MHNetError, match=r"none\.pth"):

@@ -11,7 +11,7 @@ import pytest
 from served import Page, by_command, photo, served, until
 from small import PHOTOS
 
-from mhnet.app import examples, work
+from mhnet.app import examples, progress, restoring
 from mhnet.images import rgb
 
 pytest.importorskip("gradio")
@@ -100,7 +100,7 @@ class Held:
 
 @pytest.fixture
 def held(monkeypatch):
-    held, tell = Held(), work.Steps._tell
+    held, tell = Held(), progress.NetworkProgress._report
 
     def holding(self):
         tell(self)
@@ -108,7 +108,7 @@ def held(monkeypatch):
         while not held.go_on.is_set() and not self._cancelled.is_set():
             held.go_on.wait(0.02)
 
-    monkeypatch.setattr(work.Steps, "_tell", holding)
+    monkeypatch.setattr(progress.NetworkProgress, "_report", holding)
     yield held
     held.go_on.set()
 
@@ -185,8 +185,9 @@ def test_several_photos_and_hostile_ones_among_them(opened, page, tmp_path):
 
 @pytest.mark.skipif(not examples.names(), reason="the photographs of demo/ are not here")
 def test_an_example_by_keyboard_alone_in_dark_mode(opened, monkeypatch, tmp_path):
-    photo(tmp_path / f"{examples.names()[0]}.jpg")
-    monkeypatch.setattr(examples, "FOLDER", tmp_path)  # a smaller one of that name
+    photo(tmp_path / examples.names()[0])
+    monkeypatch.setitem(examples._FOLDERS, "derain", tmp_path)  # a smaller one of that name
+    monkeypatch.setattr(examples, "_CLEAN", tmp_path)
     tab = opened(color_scheme="dark")
     ground = tab.tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(int(part) for part in ground[4:-1].split(",")[:3]) < 150
@@ -243,16 +244,16 @@ def test_cancel_stops_and_the_next_run_works(opened, held, tmp_path):
 
 def test_closing_the_tab_stops_the_work_and_removes_the_files(opened, page, held, monkeypatch, tmp_path):
     ended = threading.Event()
-    restore = work.Workshop.restore
+    restore = restoring.PhotoRestorer.restore
 
     def watched(*arguments):
         try:
             return restore(*arguments)
-        except work.Cancelled:
+        except progress.Cancelled:
             ended.set()
             raise
 
-    monkeypatch.setattr(work.Workshop, "restore", watched)
+    monkeypatch.setattr(restoring.PhotoRestorer, "restore", watched)
     tab = opened()
     tab.drop(photo(tmp_path / "a.png"))
     tab.tab.click("#restore")

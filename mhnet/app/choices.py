@@ -7,11 +7,9 @@ from pathlib import Path
 from mhnet.checkpoints import bundled
 from mhnet.checkpoints.files import read_checkpoint
 from mhnet.core.errors import MHNetError
-from mhnet.core.tasks import DEBLURRING, DERAINING
+from mhnet.core.tasks import DEBLURRING, DERAINING, TASKS
 
-LABELS = {DERAINING.name: "Rain", DEBLURRING.name: "Blur"}
-KEYS = {DERAINING.name: "derain", DEBLURRING.name: "deblur"}
-DEGRADATIONS = {"derain": "rain", "deblur": "blur"}
+_KEYS = {DERAINING.name: ("derain", "Rain"), DEBLURRING.name: ("deblur", "Blur")}
 
 
 @dataclass(frozen=True)
@@ -21,28 +19,29 @@ class Choice:
     Args:
         key: what the command calls it, derain or deblur, or the file's name where the weights do not say.
         label: what the page calls it.
-        weights: a file, or the name of one that ships.
+        weights: a file, or the name of bundled weights.
+        protocol: by which papers score it.
     """
 
     key: str
     label: str
     weights: str
+    protocol: str
 
 
 def choices(given: Sequence[str] = ()) -> list[Choice]:
-    """What there is to choose from: what ships, and files of weights in their place or besides.
+    """What there is to choose from: the bundled weights, and files of weights in their place or besides.
 
     Raises:
         MHNetError: a file cannot be read, or there is nothing at all.
     """
+    weights = [(name, task.name) for name, task in bundled.shipping().items()]
+    weights += [(str(path), read_checkpoint(path).task or "") for path in given]
     found: dict[str, Choice] = {}
-    for name, task in bundled.shipping().items():
-        found[KEYS[task.name]] = Choice(KEYS[task.name], LABELS[task.name], name)
-    for path in given:
-        task = read_checkpoint(path).task
-        stem = Path(path).stem
-        key = KEYS.get(task or "", stem)
-        found[key] = Choice(key, LABELS.get(task or "", stem), str(path))
+    for name, task in weights:
+        key, label = _KEYS.get(task, (Path(name).stem, Path(name).stem))
+        protocol = TASKS[task].protocol if task in TASKS else "rgb_channel_mean"
+        found[key] = Choice(key, label, name, protocol)
     if not found:
-        raise MHNetError("No weights ship with this version: name a file with --weights.")
+        raise MHNetError("No weights come with this version: name a file with --weights.")
     return list(found.values())

@@ -1,4 +1,4 @@
-"""The page: what stands where. What happens when something is pressed stands in `mhnet.app.desk`."""
+"""The page: what stands where. What happens when something is pressed stands in `mhnet.app.events`."""
 
 from collections.abc import Sequence
 from html import escape
@@ -11,7 +11,7 @@ from gradio.themes import Default
 
 from mhnet.app import examples
 from mhnet.app.choices import Choice
-from mhnet.app.desk import Desk
+from mhnet.app.events import Events
 from mhnet.core.version import __version__
 
 TILES = [("As memory allows", "auto"), ("Never", "off"), ("256 × 256", "256"), ("512 × 512", "512"),
@@ -22,20 +22,20 @@ PRECISIONS = [("As the device allows", "auto"), ("32 bits", "fp32"), ("16 bits, 
 _QUEUE = 30  # who comes after so many is asked to come again
 
 
-def look() -> dict[str, Any]:
+def appearance() -> dict[str, Any]:
     """How the page looks, as `mount_gradio_app` takes it: the system's fonts, our colours."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif"]
     theme = Default(
         primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "Consolas", "monospace"]
     )
-    return {"theme": theme, "css": _part("page.css"), "head": '<meta name="color-scheme" content="light dark">'}
+    return {"theme": theme, "css": _read_text("layout.css"), "head": '<meta name="color-scheme" content="light dark">'}
 
 
-def build(desk: Desk, choices: Sequence[Choice]) -> gr.Blocks:
+def build(events: Events, choices: Sequence[Choice]) -> gr.Blocks:
     """The page with its queue.
 
     Args:
-        desk: what its events call.
+        events: what is called.
         choices: what there is to remove.
     """
     with gr.Blocks(title="MHNet", analytics_enabled=False, fill_width=True) as blocks:
@@ -46,8 +46,8 @@ def build(desk: Desk, choices: Sequence[Choice]) -> gr.Blocks:
                                  elem_id="photos")  # fmt: skip
                 samples = gr.HTML(
                     [{"name": name, "preview": examples.preview(name)} for name in examples.names()],
-                    html_template=_part("examples.html"), js_on_load=_part("examples.js"), apply_default_css=False,
-                    visible=bool(examples.names()), elem_id="samples",
+                    html_template=_read_text("examples.html"), js_on_load=_read_text("examples.js"),
+                    apply_default_css=False, visible=bool(examples.names()), elem_id="samples",
                 )  # fmt: skip
                 task = gr.Radio([(one.label, one.key) for one in choices], value=choices[0].key,
                                 label="What should go?", elem_id="task")  # fmt: skip
@@ -62,28 +62,26 @@ def build(desk: Desk, choices: Sequence[Choice]) -> gr.Blocks:
                     clean = gr.File(label="Clean photos, for scores", file_count="multiple",
                                     file_types=["image"], height=170, elem_id="clean")  # fmt: skip
             with gr.Column(scale=1, min_width=320):
-                viewer = gr.HTML({}, html_template=_part("viewer.html"), js_on_load=_part("viewer.js"),
+                viewer = gr.HTML({}, html_template=_read_text("viewer.html"), js_on_load=_read_text("viewer.js"),
                                  apply_default_css=False, elem_id="viewer")  # fmt: skip
 
         own: dict[str, Any] = {"preprocess": False, "api_visibility": "private"}
         quick: dict[str, Any] = {**own, "queue": False, "show_progress": "hidden"}
         buttons = [start, stop, status]
-        gr.on([photos.upload, photos.clear, photos.delete], desk.bring, [photos], [photos, viewer], **quick)
-        gr.on([clean.upload, clean.clear, clean.delete], desk.compare, [clean], [clean], **quick)
-        begins = [
-            start.click(_busy, None, buttons, **quick),
-            samples.select(desk.pick, [task], [photos, viewer], **quick).success(_busy, None, buttons, **quick),
-        ]
-        running = []
-        for begin in begins:
-            run = begin.then(desk.restore_shown, [photos, task, tile, precision, local], [viewer], **own,
-                             show_progress="full", show_progress_on=[status], concurrency_id="network",
-                             concurrency_limit=1)  # fmt: skip
+        settings = [photos, clean, task, tile, precision, local]
+        gr.on([photos.upload, photos.clear, photos.delete], events.photos_chosen, [photos, clean], [viewer], **quick)
+        picked = samples.select(events.example_chosen, [task], [photos, viewer], **quick)
+        begins = [one(_busy, None, buttons, **quick) for one in (start.click, picked.success)]
+        runs: list[Any] = [
+            begin.then(events.restore_on_page, settings, [viewer], **own, show_progress="full",
+                       show_progress_on=[status], concurrency_id="network", concurrency_limit=1)
+            for begin in begins
+        ]  # fmt: skip
+        for run in runs:
             run.then(_idle, None, buttons, **quick)
-            running.append(run)
-        stop.click(desk.cancel, None, buttons, cancels=running, **quick).then(_idle, None, buttons, **quick)
+        stop.click(events.cancel, None, None, cancels=runs, **quick).then(_idle, None, buttons, **quick)
         blocks.unload(_left)
-        api(desk.restore_files, api_name="restore", concurrency_id="network", concurrency_limit=1)
+        api(events.restore_files, api_name="restore", concurrency_id="network", concurrency_limit=1)
     blocks.queue(max_size=_QUEUE)
     return blocks
 
@@ -108,5 +106,5 @@ def _header(choices: Sequence[Choice]) -> str:
     )
 
 
-def _part(name: str) -> str:
+def _read_text(name: str) -> str:
     return files("mhnet.app").joinpath(name).read_text(encoding="utf-8")
