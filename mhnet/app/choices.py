@@ -1,5 +1,6 @@
 """What the page offers to remove, and with which weights."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,16 @@ class Choice:
         label: what the page calls it.
         weights: a file, or the name of bundled weights.
         protocol: by which papers score it.
+        facts: which weights, how large, what they were trained on.
+        limits: what they cannot do.
     """
 
     key: str
     label: str
     weights: str
     protocol: str
+    facts: str
+    limits: list[str]
 
 
 def choices(given: Sequence[str] = ()) -> list[Choice]:
@@ -41,7 +46,26 @@ def choices(given: Sequence[str] = ()) -> list[Choice]:
     for name, task in weights:
         key, label = _KEYS.get(task, (Path(name).stem, Path(name).stem))
         protocol = TASKS[task].protocol if task in TASKS else "rgb_channel_mean"
-        found[key] = Choice(key, label, name, protocol)
+        found[key] = Choice(key, label, name, protocol, *_described(name))
     if not found:
         raise MHNetError("No weights come with this version: name a file with --weights.")
     return list(found.values())
+
+
+def _described(weights: str) -> tuple[str, list[str]]:
+    """What the card of bundled weights says of them, shortly: facts, and limits."""
+    card = bundled.FOLDER / f"{weights}.md"
+    if not card.is_file():
+        path = Path(weights)
+        return f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, weights of your own.", []
+    text = card.read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (size|data) \| (.+) \|$", text, re.MULTILINE))
+    size, data = rows["size"].partition(";")[0], re.sub(r" \([^)]*\)", "", rows["data"])
+    limits = re.findall(r"^\* (.+(?:\n  .+)*)", text.partition("## Limits")[2], re.MULTILINE)
+    return f"{weights}: {size}. Trained on {data}.", [_plain(limit) for limit in limits]
+
+
+def _plain(markdown: str) -> str:
+    """The words of a paragraph, without links in brackets."""
+    words = re.sub(r" ?\(\[[^\]]*\]\([^)]*\)\)|[*`]", "", " ".join(markdown.split()))
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", words)

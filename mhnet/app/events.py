@@ -12,7 +12,7 @@ from mhnet.app import examples
 from mhnet.app.choices import Choice
 from mhnet.app.gate import API
 from mhnet.app.progress import Cancelled, Progress
-from mhnet.app.restoring import PhotoRestorer, Settings, find_clean, score, shown
+from mhnet.app.restoring import PhotoRestorer, Result, Settings, find_clean, score, shown, zipped
 from mhnet.app.sessions import Session, Sessions
 from mhnet.core.errors import MHNetError, sentence
 
@@ -21,6 +21,20 @@ T = TypeVar("T")
 Files = Sequence[Mapping[str, Any]] | None
 """Uploads as Gradio describes them, each by its path."""
 
+Problems = dict[Path, str]
+"""What is wrong with files, by their paths; the empty path stands for everything else."""
+
+Entry = dict[str, Any]
+"""A photo for the viewer: its name, size and addresses, and what is known of its result."""
+
+View = dict[str, Any]
+"""What the viewer shows: photos, problems, and the address of a zip."""
+
+Listed = list[dict[str, Any]]
+"""Photos for the page's list: path, name, bytes, problem."""
+
+_FEW = 0.005  # of the pixels
+_SURE = 2  # seconds after which the time left is told
 _OFTEN = 0.1  # seconds between two words on progress
 
 
@@ -38,28 +52,38 @@ class Events:
         self.restorer = restorer
         self.choices = {choice.key: choice for choice in choices}
 
-    def photos_chosen(self, photos: Files, clean: Files, request: gr.Request) -> dict[str, Any]:
-        """Shows the photos, and what is wrong with those that cannot be restored."""
-        session, problems = self._session(request), []
+    def photos_chosen(self, photos: Files, clean: Files, request: gr.Request) -> tuple[Listed, View]:
+        """Lists and shows the photos, and what is wrong with those that cannot be restored."""
+        session, problems = self._session(request), {}
         paths = self._claimed(session, photos, problems)
         session.keep_only([*paths, *self._claimed(session, clean, problems)])
-        return _view([_or_problem(problems, path, self._entry, path) for path in paths], problems)
+        entries = [_or_problem(problems, path, self._entry, path) for path in paths]
+        return _listed(paths, problems), _view(entries, problems)
 
-    def example_chosen(self, key: Any, event: gr.EventData, request: gr.Request) -> tuple[list[str], dict[str, Any]]:
+    def clean_chosen(self, clean: Files, request: gr.Request) -> Listed:
+        """Lists the clean photos, and what is wrong with those that cannot be compared with."""
+        session, problems = self._session(request), {}
+        paths = self._claimed(session, clean, problems)
+        for path in paths:
+            _or_problem(problems, path, self.restorer.check, path)
+        return _listed(paths, problems)
+
+    def example_chosen(self, key: Any, event: gr.EventData, request: gr.Request) -> tuple[Listed, View]:
         """Takes an example as the session's photo; its clean photo lies beside it."""
         session = self._session(request)
         try:
             photo = examples.copy(str(getattr(event, "name", "")), str(key), self.sessions.new_folder(session))
         except MHNetError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            return [], _view([], {Path(): str(error)})
         session.keep_only([photo])
-        return [str(photo)], _view([self._entry(photo)], [])
+        return _listed([photo], {}), _view([self._entry(photo)], {})
 
     def restore_on_page(
         self,
         photos: Files,
         clean: Files,
         key: Any,
+        strength: Any,
         tile: Any,
         precision: Any,
         local: Any,
@@ -67,19 +91,26 @@ class Events:
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio finds it by its default)
     ) -> Any:
         """Restores the session's photos and shows them, and what went wrong."""
-        session, problems = self._session(request), []
+        session, problems = self._session(request), {}
         paths, clean_paths = self._claimed(session, photos, problems), self._claimed(session, clean, problems)
         if not paths and not problems:
-            problems = ["Choose a photo first."]
+            problems[Path()] = "Choose a photo first."
         session.keep_only([*paths, *clean_paths])
         try:
             choice = self._choice(key)
-            settings = Settings.of(choice.weights, tile, precision, local)
-            return _view(self._restored(session, paths, clean_paths, choice, settings, progress, problems), problems)
+            settings = Settings.of(choice.weights, tile, precision, local, strength)
+            self._restore(session, paths, clean_paths, choice, settings, progress, problems)
         except MHNetError as error:
-            return _view([], [str(error)])
+            problems[Path()] = str(error)
         except Cancelled:
             return gr.skip()
+        return _listed(paths, problems), self._results(session, problems)
+
+    def cancel(self, request: gr.Request) -> Any:
+        """Stops what the session computes, all its photos; shows those that are done."""
+        session = self._session(request)
+        session.cancelled.set()
+        return self._results(session, {}) if session.results else gr.skip()
 
     def restore_files(
         self,
@@ -90,6 +121,7 @@ class Events:
         precision: str = "auto",
         local_statistics: str = "auto",
         clean: list[dict[str, Any]] | None = None,
+        strength: float = 100,
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
         """Restores photos.
 
@@ -100,25 +132,23 @@ class Events:
             precision: "auto", "fp32", "bf16" or "fp16".
             local_statistics: means over windows (TLC): "auto", as noted with the weights, "on" or "off".
             clean: files of the same names, to score with.
+            strength: how much of the change is kept, 0 to 100 %.
 
         Returns:
-            The restored files; what is known of each: name, height, width, notes, scores; what went wrong with others.
+            The restored files; what is known of each: name, height, width, what it was made with, notes, scores; what
+            went wrong with others.
         """
-        session, problems = self._session(request), []
+        session, problems = self._session(request), {}
         paths, clean_paths = self._claimed(session, photos, problems), self._claimed(session, clean, problems)
         try:
             choice = self._choice(task or next(iter(self.choices)))
-            settings = Settings.of(choice.weights, tile, precision, local_statistics)
-            entries = self._restored(session, paths, clean_paths, choice, settings, gr.Progress(), problems)
+            settings = Settings.of(choice.weights, tile, precision, local_statistics, strength)
+            entries = self._restore(session, paths, clean_paths, choice, settings, gr.Progress(), problems)
         except (MHNetError, Cancelled) as error:
             raise gr.Error(str(error) or "It was cancelled.", print_exception=False) from error
-        told = ("name", "height", "width", "notes", "scores")
+        told = ("name", "height", "width", "made", "notes", "scores")
         results = [{"path": entry["file"], "meta": {"_type": "gradio.FileData"}} for entry in entries]
-        return results, [{name: entry[name] for name in told} for entry in entries], problems
-
-    def cancel(self, request: gr.Request) -> None:
-        """Stops what the session computes."""
-        self._session(request).cancelled.set()
+        return results, [{name: entry[name] for name in told} for entry in entries], list(problems.values())
 
     def _session(self, request: gr.Request) -> Session:
         return self.sessions.get(request.session_hash or "")
@@ -128,18 +158,18 @@ class Events:
             raise MHNetError(f"There is no task {key!r}: use one of {', '.join(self.choices)}.")
         return self.choices[key]
 
-    def _claimed(self, session: Session, given: Files, problems: list[str]) -> list[Path]:
+    def _claimed(self, session: Session, given: Files, problems: Problems) -> list[Path]:
         """The session's files among those given; what is wrong with the others goes to the problems."""
         if not isinstance(given, list):
             return []
         most = self.restorer.limits.files
         if len(given) > most:
-            problems.append(f"Up to {most} photos are taken at once, so {len(given) - most} are left out.")
+            problems[Path()] = f"Up to {most} photos are taken at once, so {len(given) - most} are left out."
         names = [str(file["path"]) for file in given[:most]]
         found = [_or_problem(problems, Path(name), self.sessions.claim, session, name) for name in names]
         return [path for path in found if path]
 
-    def _restored(
+    def _restore(
         self,
         session: Session,
         paths: list[Path],
@@ -147,58 +177,94 @@ class Events:
         choice: Choice,
         settings: Settings,
         progress: gr.Progress,
-        problems: list[str],
-    ) -> list[dict[str, Any]]:
+        problems: Problems,
+    ) -> list[Entry]:
         """Restores photos one after the other, for the viewer; what goes wrong with one goes to the problems."""
+        session.results = results = []
+        strength = "" if settings.strength == 1 else f", strength {settings.strength:.0%}"
 
-        def restored(place: int, path: Path) -> dict[str, Any]:
+        def restore(place: int, path: Path) -> None:
             entry, folder, tell = self._entry(path), self.sessions.new_folder(session), _telling(progress, place, paths)
             result = self.restorer.restore(path, folder, settings, tell, session.cancelled)
             target = examples.clean_of(path) or find_clean(path, clean, alone=len(paths) == 1)
-            wrong: list[str] = []
+            wrong: Problems = {}
             scores = target and _or_problem(wrong, target, _scores, path, result.path, target, choice.protocol)
-            return {
-                **entry,
+            more = {
                 "file": str(result.path),
                 "after": _address(shown(result.path, folder)),
                 "result": _address(result.path),
                 "saved": result.path.name,
-                "notes": [*result.notes, *(f"Not scored: {reason}" for reason in wrong)],
+                "made": f"{choice.label} removed by {Path(choice.weights).stem}{strength}",
+                "notes": [*_found(choice, result), *result.notes, *(f"Not scored: {why}" for why in wrong.values())],
                 "scores": scores,
             }
+            results.append(entry | more)
 
         with self.sessions.working(session):
-            entries = [_or_problem(problems, path, restored, place, path) for place, path in enumerate(paths)]
-        return [entry for entry in entries if entry]
+            for place, path in enumerate(paths):
+                _or_problem(problems, path, restore, place, path)
+        return results
 
-    def _entry(self, path: Path) -> dict[str, Any]:
+    def _results(self, session: Session, problems: Problems) -> View:
+        """The session's results for the viewer, and where there are several, a zip of them."""
+        view = _view(session.results, problems)
+        if len(session.results) > 1:
+            files = [Path(entry["file"]) for entry in session.results]
+            view["zip"] = _address(zipped(files, self.sessions.new_folder(session)))
+        return view
+
+    def _entry(self, path: Path) -> Entry:
         """A photo as the viewer wants it."""
         height, width = self.restorer.check(path)
         return {"name": path.name, "height": height, "width": width, "before": _address(shown(path, path.parent))}
 
 
-def _or_problem(problems: list[str], path: Path, do: Callable[..., T], *arguments: Any) -> T | None:
+def _or_problem(problems: Problems, path: Path, do: Callable[..., T], *arguments: Any) -> T | None:
     """What a function returns; None where it has a problem, which is noted with the file's name for its path."""
     try:
         return do(*arguments)
     except MHNetError as error:
-        problems.append(sentence(error).replace(str(path), path.name))
+        problems[path] = sentence(error).replace(str(path), path.name)
         return None
 
 
 def _telling(progress: gr.Progress, place: int, paths: Sequence[Path]) -> Progress:
     """What tells of one photo's progress among several."""
-    latest = 0.0
+    begun, latest = time.monotonic(), 0.0
 
     def tell(share: float, words: str) -> None:
         nonlocal latest
-        if (now := time.monotonic()) - latest >= _OFTEN or share == 1:
-            latest = now
-            whole = f"photo {place + 1} of {len(paths)}" if len(paths) > 1 else ""
-            description = ", ".join(filter(None, (paths[place].name, whole, words)))
-            progress((place + share) / len(paths), desc=description)
+        now = time.monotonic()
+        if now - latest < _OFTEN and share < 1:
+            return
+        latest = now
+        whole = f"photo {place + 1} of {len(paths)}" if len(paths) > 1 else ""
+        left = ""
+        if now - begun > _SURE and 0 < share < 1:
+            left = f"{_span((now - begun) * (1 - share) / share)} left{' for it' if whole else ''}"
+        description = ", ".join(filter(None, (paths[place].name, whole, words, left)))
+        progress((place + share) / len(paths), desc=description)
 
     return tell
+
+
+def _span(seconds: float) -> str:
+    """A time in words."""
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{max(seconds, 1):.0f} s"
+
+
+def _found(choice: Choice, result: Result) -> list[str]:
+    """What is said of a photo that the network hardly changed.
+
+    The bounds are those that part the photographs of demo/ from the same ones in the lightest synthetic rain: at most
+    0.11 % of their pixels changed by more than 32 levels, and at least 1.2 % of the others' did.
+    """
+    faint, strong = result.changed
+    if faint < _FEW:
+        return [f"Hardly changed: no {choice.label.lower()} found."]
+    if choice.key == "derain" and strong < _FEW:
+        return [f"No rain found; the photo's tones changed by {result.change:.1f} of 255 levels all the same."]
+    return []
 
 
 def _scores(before: Path, after: Path, clean: Path, protocol: str) -> dict[str, Any]:
@@ -206,9 +272,17 @@ def _scores(before: Path, after: Path, clean: Path, protocol: str) -> dict[str, 
     return {"protocol": protocol, "before": score(before, clean, protocol), "after": score(after, clean, protocol)}
 
 
-def _view(entries: Iterable[dict[str, Any] | None], problems: list[str]) -> dict[str, Any]:
+def _listed(paths: Iterable[Path], problems: Problems) -> Listed:
+    """Photos as the page lists them."""
+    sizes = [(path, path.stat().st_size) for path in paths if path.is_file()]
+    return [
+        {"path": str(path), "name": path.name, "bytes": size, "problem": problems.get(path)} for path, size in sizes
+    ]
+
+
+def _view(entries: Iterable[Entry | None], problems: Problems) -> View:
     """What the viewer shows."""
-    return {"photos": [entry for entry in entries if entry], "problems": problems}
+    return {"photos": [entry for entry in entries if entry], "problems": list(problems.values())}
 
 
 def _address(path: Path) -> str:

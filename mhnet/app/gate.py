@@ -20,7 +20,7 @@ from gradio import Blocks
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mhnet.app.restoring import Limits
@@ -36,7 +36,9 @@ _GET = re.compile(
     rf"{API}((info|app_id|startup-events|theme\.css|queue/data|upload_progress)/?|"
     r"heartbeat/[\w-]+|call/restore/\w+|file=.*)"
 )
-_POST = re.compile(rf"{API}(queue/join|run/predict|cancel|reset|call/restore|upload)/?")
+_POST = re.compile(rf"{API}(queue/join|run/predict|cancel|call/restore|upload)/?")
+_NAMES = {"session_hash": str, "event_id": str, "fn_index": int, "trigger_id": int}  # in a call, besides its arguments
+_WAITING = 10  # times the files that are taken at once: uploads that no session has asked for
 _LONGEST = 1000  # characters of a path
 _BODY = 1 << 20  # bytes of a call, without its files
 _POLICY = (
@@ -92,7 +94,7 @@ class Gate:
             elif path.startswith(_HEARTBEAT):
                 holding = self.sessions.connected(path.removeprefix(_HEARTBEAT))
         except HTTPException as error:
-            answer = PlainTextResponse(error.detail, error.status_code)
+            answer = JSONResponse({"detail": error.detail}, error.status_code)
         except ClientDisconnect:
             return
         with holding:
@@ -126,6 +128,9 @@ class Gate:
         limits, received = self.limits, 0
         most = limits.files * limits.bytes
         room = limits.total - self.sessions.taken() - self._coming
+
+        if len(self.sessions.unclaimed()) >= _WAITING * limits.files:
+            raise HTTPException(503, "Too many uploads wait for their pages: come again later.")
 
         async def counted() -> AsyncGenerator[bytes, None]:
             nonlocal received
@@ -171,13 +176,16 @@ class Gate:
             raise HTTPException(400, "The call is no JSON.") from error
         if not isinstance(call, dict) or b"\\u0000" in body:
             raise HTTPException(400, "The call is no object of plain values.")
-        if not re.fullmatch(r"[\w-]{1,64}", str(call.get("session_hash", "none"))):
+        kept: dict[str, Any] = {name: call[name] for name, kind in _NAMES.items() if type(call.get(name)) is kind}
+        if not re.fullmatch(r"[\w-]{0,64}", kept.get("session_hash", "")):
             raise HTTPException(400, "The session's name is of letters and digits.")
-        kept = {name: value for name, value in call.items() if isinstance(value, str | int)}
-        event = call.get("event_data")
-        kept["event_data"] = event if isinstance(event, dict) else {}
-        if not request.scope["path"].rstrip("/").endswith(("/cancel", "/reset")):
-            kept["data"] = self._checked_data(call.get("data"), call.get("fn_index"), request.scope["path"])
+        path = request.scope["path"].rstrip("/")
+        if path == API + "cancel":
+            if not {"session_hash", "event_id", "fn_index"} <= kept.keys():
+                raise HTTPException(400, "The call does not say what to cancel.")
+            return orjson.dumps(kept)
+        kept["event_data"] = call["event_data"] if isinstance(call.get("event_data"), dict) else {}
+        kept["data"] = self._checked_data(call.get("data"), kept.get("fn_index"), path)
         try:
             return orjson.dumps(kept)
         except TypeError as error:  # what an event tells is too deep
@@ -185,7 +193,7 @@ class Gate:
 
     def _checked_data(self, data: Any, number: Any, path: str) -> list[Any]:
         """The arguments of a call: values, and our files. A call by name may leave out those that have defaults."""
-        by_name = path.rstrip("/") == _RESTORE
+        by_name = path == _RESTORE
         functions = self.blocks.fns.values()
         called = next((fn for fn in functions if (fn.api_name == "restore" if by_name else fn._id == number)), None)
         if called is None or called.fn is None:

@@ -2,12 +2,14 @@
 
 import threading
 import warnings
-from collections import OrderedDict
+import zipfile
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from mhnet.app.progress import NetworkProgress, Progress
@@ -29,23 +31,24 @@ _LOCAL = {"auto": None, "on": True, "off": False}
 class Limits:
     """What is accepted: bytes of a file, pixels of an image, files at once, bytes of everybody's files together."""
 
-    bytes: int = 64 << 20
+    bytes: int = 64_000_000
     pixels: int = 50_000_000
     files: int = 20
-    total: int = 8 << 30
+    total: int = 8_000_000_000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to restore: the weights' file or name, and what `Restorer` takes."""
+    """How to restore: the weights' file or name, what `Restorer` takes, and how much of the change is kept, 0 to 1."""
 
     weights: str
     tile: Tile = "auto"
     precision: Precision = "auto"
     local_statistics: bool | None = None
+    strength: float = 1
 
     @classmethod
-    def of(cls, weights: str, tile: Any, precision: Any, local: Any) -> "Settings":
+    def of(cls, weights: str, tile: Any, precision: Any, local: Any, strength: Any) -> "Settings":
         """Settings as clients give them.
 
         Raises:
@@ -58,15 +61,26 @@ class Settings:
             raise MHNetError(f"There is no precision {precision!r}: use one of {', '.join(PRECISIONS)}.")
         if local not in tuple(_LOCAL):
             raise MHNetError(f"Local statistics are auto, on or off, not {local!r}.")
-        return cls(weights, number or tile, precision, _LOCAL[local])
+        if not isinstance(strength, int | float) or not 0 <= strength <= 100:
+            raise MHNetError(f"A strength is a number from 0 to 100 %, not {strength!r}.")
+        return cls(weights, number or tile, precision, _LOCAL[local], strength / 100)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A restored photo: its file, and what was done in another way than was asked for."""
+    """A restored photo.
+
+    Args:
+        path: its file.
+        notes: what was done in another way than was asked for.
+        change: the mean change of a sample by the network, in levels of 255.
+        changed: the share of the pixels that it changed by more than 8 of them, and by more than 32.
+    """
 
     path: Path
     notes: list[str]
+    change: float
+    changed: tuple[float, float]
 
 
 class PhotoRestorer:
@@ -115,10 +129,15 @@ class PhotoRestorer:
                 warnings.simplefilter("ignore", RestoreWarning)  # told with the result
                 pixels = restorer(picture.pixels, progress.tiles_done)
             notes = list(restorer.last.notes)
+        change, changed = _measured(picture.pixels, pixels)
+        if settings.strength < 1:
+            pixels = cv2.addWeighted(pixels, settings.strength, picture.pixels, 1 - settings.strength, 0)
+            pixels = pixels.reshape(picture.pixels.shape)
         pictures.write(job.target, replace(picture, pixels=pixels))
-        return Result(job.target, notes + pictures.losses(job.target, picture))
+        return Result(job.target, notes + pictures.losses(job.target, picture), change, changed)
 
     def _restorer(self, settings: Settings) -> tuple[Restorer, NetworkProgress]:
+        settings = replace(settings, strength=1)  # which changes nothing of the network
         if settings not in self._restorers:
             restorer = Restorer.from_weights(settings.weights, self.device, settings.local_statistics,
                                              tile=settings.tile, precision=settings.precision)  # fmt: skip
@@ -129,6 +148,25 @@ class PhotoRestorer:
                 self._restorers.popitem(last=False)
         self._restorers.move_to_end(settings)
         return self._restorers[settings]
+
+
+def _measured(before: np.ndarray, after: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """The mean change of a sample, and the shares of pixels that changed by more than 8 and 32 levels of 255."""
+    level = 1 if before.dtype == np.uint8 else 257
+    change = cv2.absdiff(before, after).reshape(*before.shape[:2], -1)
+    largest = change.max(2)
+    return float(change.mean()) / level, (float((largest > 8 * level).mean()), float((largest > 32 * level).mean()))
+
+
+def zipped(files: Sequence[Path], folder: Path) -> Path:
+    """One zip of several files; those of the same name are numbered."""
+    target, seen = folder / "restored.zip", Counter[str]()
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in files:
+            seen[file.name] += 1
+            number = f"_{seen[file.name]}" if seen[file.name] > 1 else ""
+            archive.write(file, f"{file.stem}{number}{file.suffix}")
+    return target
 
 
 def score(image: Path, clean: Path, protocol: str) -> dict[str, float | None]:

@@ -89,7 +89,7 @@ def serving(options: Options) -> Iterator[str]:
 
         offered, limits = choices(options.weights), options.limits
         sessions = Sessions(folder, options.grace)
-        blocks = layout.build(Events(sessions, PhotoRestorer(options.device, limits), offered), offered)
+        blocks = layout.build(Events(sessions, PhotoRestorer(options.device, limits), offered), offered, limits)
         blocks.state_session_capacity = _REMEMBERED
         listening = _listen(options.host, options.port)
         app = mount_gradio_app(

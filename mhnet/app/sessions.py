@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from mhnet.core.errors import MHNetError
 
@@ -24,6 +25,7 @@ class Session:
 
     Attributes:
         folders: what it has brought and been given.
+        results: what the latest run has made, for the viewer.
         cancelled: whether what it computes should stop.
         connections, running: how many there are of either; while there are, it does not end.
         ends: when it ends otherwise, in seconds of `time.monotonic`.
@@ -32,6 +34,7 @@ class Session:
 
     def __init__(self) -> None:
         self.folders: set[Path] = set()
+        self.results: list[dict[str, Any]] = []
         self.cancelled = threading.Event()
         self.connections = 0
         self.running = 0
@@ -138,12 +141,16 @@ class Sessions:
         for name, session in list(self._sessions.items()):
             if not session.connections and not session.running and time.monotonic() > session.ends:
                 self.close(name)
+        for folder in self.unclaimed():
+            with suppress(FileNotFoundError):  # removed just now
+                if time.time() - folder.stat().st_mtime > self.idle:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def unclaimed(self) -> set[Path]:
+        """The folders of uploads that no session has named yet."""
         with self._lock:
             owned = {folder for session in self._sessions.values() for folder in session.folders}
-            for folder in set(self.root.iterdir()) - owned:
-                with suppress(FileNotFoundError):  # removed just now
-                    if time.time() - folder.stat().st_mtime > self.idle:
-                        shutil.rmtree(folder, ignore_errors=True)
+            return set(self.root.iterdir()) - owned
 
     def close_all(self) -> None:
         """Ends all sessions."""
