@@ -208,32 +208,9 @@ def test_calls_that_make_no_sense_get_a_sentence_and_no_traceback(page, capfd):
     inner = json.loads(upload(page, b"no pixels")[1])[0]
     deep = b'{"data":' + b"[" * 900 + b"]" * 900 + b"}"
     event = b'{"session_hash":"a","event_data":' + b"[" * 300 + b"]" * 300 + b"}"
-    broken = [
-        b"",
-        b"{",
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        b"\0",
-        b"\xff\xfe",
-        b"{'data': []}",
-        b'{"data":[[]],}',
-        deep,
-    ]
-    values = [
-        b'{"data":[NaN]}',
-        b'{"data":[1e999]}',
-        b'{"data":["\\ud800"]}',
-        b'{"data":["a\\u0000b"]}',
-        b"null",
-        b"[]",
-    ]
-    shapes = [
-        b'{"data":[]}',
-        b'{"data":null}',
-        b'{"data":[[1]]}',
-        b'{"data":[[{"path":1}]]}',
-        b'{"data":[1,2,3,4,5,6,7,8]}',
-    ]
+    broken = [b"", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"\0", b"\xff\xfe", b"{'data': []}", b'{"data":[[]],}']
+    values = [b'{"data":[NaN]}', b'{"data":[1e999]}', b'{"data":["\\ud800"]}', b'{"data":["a\\u0000b"]}', deep]
+    shapes = [b"null", b"[]", b'{"data":[]}', b'{"data":null}', b'{"data":[[1]]}', b'{"data":[[{"path":1}]]}']
     names = [b'{"data":[[]],"session_hash":"../x"}', event]
     for body in broken + values + shapes + names:
         for door in ("call/restore", "queue/join", "run/predict", "cancel"):
@@ -248,8 +225,8 @@ def test_calls_that_make_no_sense_get_a_sentence_and_no_traceback(page, capfd):
         else:
             assert status == 400
     long = "x" * 5000
-    for path in ("heartbeat/%00", "queue/data?session_hash=%00", "call/restore/x", f"../assets/{long}", f"file={inner}%00",
-                 "file=%00", f"file={long}"):  # fmt: skip
+    for path in ("heartbeat/%00", "queue/data?session_hash=%00", "call/restore/x", "file=%00", f"file={inner}%00",
+                 f"file={long}", f"../assets/{long}"):  # fmt: skip
         assert page.ask(f"/gradio_api/{path}")[0] == 404
     for kind, body in (
         ("multipart/form-data", b"x"),

@@ -42,7 +42,8 @@ class Session:
         self.closed = False
 
     def keep_only(self, files: list[Path]) -> None:
-        """Removes everything but some files' folders."""
+        """Removes everything but some files' folders, and forgets the results."""
+        self.results = []
         for folder in self.folders - {file.parent for file in files}:
             self.folders.discard(folder)
             shutil.rmtree(folder, ignore_errors=True)
