@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from photos import PHOTOS, enlarged
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -29,9 +30,8 @@ from mhnet.data.sources import PairSource, SharpSource
 from mhnet.images import rgb
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOS = ROOT / "demo" / "photos"
 sys.path.insert(0, str(ROOT / "Deraining"))
-from dataset import TrainingCrops  # noqa: E402, the room's own
+from dataset import TrainingCrops  # noqa: E402  # pyright: ignore[reportMissingImports]  (the room's own)
 
 PATCH, SEED = 256, 1
 CROPS = 28  # of each loader in a run
@@ -51,14 +51,10 @@ class WholeImages:
 
 
 def make_pairs(folder: Path, count: int = 12) -> Path:
-    """Photographs of the demo enlarged to 1280×720, and in the rain."""
-    for i, path in enumerate(rgb.find_images(PHOTOS, recursive=True)[:count]):
-        photo = rgb.read(path)
-        scale = max(1280 / photo.shape[1], 720 / photo.shape[0])
-        large = cv2.resize(photo, None, fx=scale + 1e-3, fy=scale + 1e-3, interpolation=cv2.INTER_CUBIC)[:720, :1280]
-        sharp = np.ascontiguousarray(large)
-        rgb.write(folder / "input" / f"{path.stem}.png", rain(sharp, np.random.default_rng(i)))
-        rgb.write(folder / "target" / f"{path.stem}.png", sharp)
+    """Photographs of the demo at 1280×720, and in the rain."""
+    for i, photo in enumerate(enlarged(count, 720, 1280)):
+        rgb.write(folder / "input" / f"{i}.png", rain(photo, np.random.default_rng(i)))
+        rgb.write(folder / "target" / f"{i}.png", photo)
     return folder
 
 

@@ -15,7 +15,7 @@ def evaluate_command(task: Task, room: Path, words: Sequence[str] | None = None)
     parser = argparse.ArgumentParser(description=f"PSNR and SSIM of restored images ({task.name}).")
     room_scores.add_sets(parser, task, room)
     args = parser.parse_args(words)
-    found = room_scores.find_sets(task, args)
+    found, complete = room_scores.find_sets(task, args)
     # Whichever of test.py's results are there.
     there = [local for local in (False, True) if any((room_scores.results_in(args.result_dir, local) / one.name).is_dir()
              for one in found)]  # fmt: skip
@@ -23,4 +23,4 @@ def evaluate_command(task: Task, room: Path, words: Sequence[str] | None = None)
         raise MHNetError(
             f"There are no results in {args.result_dir}: run test.py first, or name them with --result_dir"
         )
-    return room_scores.score(found, there, args)
+    return max(int(not complete), room_scores.score(found, there, args))

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mhnet.cli import scores
+from mhnet.core.errors import printable
 from mhnet.core.tasks import Task
 
 if TYPE_CHECKING:
-    from mhnet.data.testsets import FoundSet
+    from mhnet.data.sets import FoundTestSet
 
 TLC_FOLDER = "tlc"
 
@@ -31,28 +32,31 @@ def add_sets(parser: argparse.ArgumentParser, task: Task, room: Path) -> None:
     scores.add_options(parser)
 
 
-def find_sets(task: Task, args: argparse.Namespace) -> "list[FoundSet]":
-    """The test sets that the command names, with the protocol it names."""
-    from mhnet.data.testsets import find_test_sets
+def find_sets(task: Task, args: argparse.Namespace) -> "tuple[list[FoundTestSet], bool]":
+    """The test sets that the command names, with the protocol it names, and whether all of them are there; those that
+    are not are told."""
+    from mhnet.data.sets import find_test_sets
     from mhnet.evaluation.protocols import get_protocol
 
-    found = find_test_sets(task, args.input_dir, args.dataset, args.result_dir)
+    found, missing = find_test_sets(task, args.input_dir, args.dataset, args.result_dir)
+    for sentence in missing:
+        print(f"left out: {printable(sentence)}", file=sys.stderr)
     for one in found:
         if args.protocol:
             one.protocol = get_protocol(args.protocol).name
-    return found
+    return found, not missing
 
 
-def tell_doubts(found: "Sequence[FoundSet]") -> None:
+def tell_doubts(found: "Sequence[FoundTestSet]") -> None:
     """What the user should know of the sets before believing a score."""
     for one in found:
         if one.warning:
-            print(f"warning: {one.warning}", file=sys.stderr)
+            print(f"warning: {printable(one.warning)}", file=sys.stderr)
         if all(target is None for _, _, target in one.files):
-            print(f"{one.name}: no clean images, so nothing to score")
+            print(f"{printable(one.name)}: no clean images, so nothing to score")
 
 
-def originals(found: "Sequence[FoundSet]") -> list[Path]:
+def originals(found: "Sequence[FoundTestSet]") -> list[Path]:
     return [path for one in found for _, *pair in one.files for path in pair if path is not None]
 
 
@@ -61,7 +65,7 @@ def results_in(folder: Path, local: bool) -> Path:
     return folder / TLC_FOLDER if local else folder
 
 
-def score(found: "Sequence[FoundSet]", variants: Sequence[bool], args: argparse.Namespace) -> int:
+def score(found: "Sequence[FoundTestSet]", variants: Sequence[bool], args: argparse.Namespace) -> int:
     """Scores the restored images that have clean ones, as they lie on disk; returns the exit status."""
     from mhnet.data.pairs import Pair
     from mhnet.evaluation.scoring import DEGRADED, MHNET, evaluate_pairs

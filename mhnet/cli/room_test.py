@@ -64,7 +64,7 @@ def test_command(
     from mhnet.core.devices import choose_device
     from mhnet.restore.folders import check_targets, restore_files
 
-    found = room_scores.find_sets(task, args)
+    found, complete = room_scores.find_sets(task, args)
     weights = args.weights or default_weights(room)
     check_gpus(args.gpus)
     device, failures = choose_device(args.device), []
@@ -75,17 +75,17 @@ def test_command(
         }
         check_targets([target for files in jobs.values() for _, target in files], room_scores.originals(found))
         restorer = make_restorer(weights, networks, task, device, local, not args.no_fuse)
-        print(f"restoring with {weights} on {device}{' with local statistics' * local}", flush=True)
+        print(printable(f"restoring with {weights} on {device}{' with local statistics' * local}"), flush=True)
         for name, files in jobs.items():
             failed = restore_files(restorer, files, name)
             failures += failed
             done = f"{len(files) - len(failed)} of {len(files)}" if failed else str(len(files))
-            print(f"{name}: {done} images in {results / name}", flush=True)
+            print(printable(f"{name}: {done} images in {results / name}"), flush=True)
     for _, reason in failures[:SHOWN]:
         print(f"not restored: {printable(reason)}", file=sys.stderr)
     if len(failures) > SHOWN:
         print(f"not restored: {len(failures) - SHOWN} more", file=sys.stderr)
-    return max(int(bool(failures)), room_scores.score(found, TLC[args.tlc], args))
+    return max(int(bool(failures) or not complete), room_scores.score(found, TLC[args.tlc], args))
 
 
 def make_restorer(

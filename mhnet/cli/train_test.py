@@ -10,7 +10,7 @@ from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import TASKS, Task
 
 SETTINGS = "training.yml"
-ROOMS = Path(__file__).resolve().parent.parent.parent
+ROOMS = Path(__file__).resolve().parents[2]
 """Where the rooms lie beside the package, in a clone."""
 
 

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from mhnet.core.errors import MHNetError
 from mhnet.data.pack import is_pack, open_pairs
-from mhnet.data.pairs import Pair, check_pairs, sides_if_any
+from mhnet.data.pairs import Pair, check_pairs, find_sides
 from mhnet.data.sources import Degradation, ImageFiles, Images, MixedSource, PairSource, SharpSource, Source
 from mhnet.data.split import hold_out
 from mhnet.images import rgb
@@ -103,7 +103,7 @@ def find_images_of(data: CfgNode, key: str, split: str | None, degrade: Degradat
         way_out = "put training images there, as README.md shows, or set" if key == "TRAIN_DIR" else "name another with"
         raise MHNetError(f"There is no folder {root}: {way_out} DATA.{key}")
     made = f"with synthetic {data.DEGRADE} made on the fly"
-    if degrade and not targets and not is_pack(root) and not sides_if_any(root):
+    if degrade and not targets and not is_pack(root) and not find_sides(root):
         photographs = rgb.find_images(Path(root), recursive=True)
         if not photographs:
             raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
