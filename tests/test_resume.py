@@ -124,6 +124,51 @@ def test_a_stopped_run_goes_on_within_its_epoch(tmp_path, monkeypatch):
     same(whole, read_checkpoint(train(parts, BLUR).parent / LATEST))
 
 
+def test_other_images_than_before_are_told_and_refused_within_an_epoch(tmp_path, monkeypatch, capsys):
+    make_pairs(tmp_path / "pairs")
+    make_pairs(tmp_path / "fewer", count=5)
+    path = settings(tmp_path / "training.yml")
+    fewer = load_config(DEBLURRING, path, ["DATA.TRAIN_DIR", str(tmp_path / "fewer")])
+    train(load_config(DEBLURRING, path, ["TRAINING.MAX_MINUTES", "1e-4"]), BLUR)
+    capsys.readouterr()
+    monkeypatch.setattr("mhnet.train.trainer.StopRequest.__enter__", lambda self: setattr(self, "number", 15) or self)
+    with pytest.raises(Stopped):
+        train(load_config(DEBLURRING, path), BLUR)
+    with pytest.raises(WeightsError, match="trained on 8 crops an epoch, and the images that are there give 6"):
+        train(fewer, BLUR)
+    monkeypatch.undo()
+    train(load_config(DEBLURRING, path, ["TRAINING.MAX_MINUTES", "1e-4"]), BLUR)
+    train(fewer, BLUR)
+    assert "warning: " in (told := capsys.readouterr().out)
+    assert "was trained on 8 crops an epoch, and the images that are there give 6" in told
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 400})
+    first = start(command(path, tmp_path / "run"))
+    while not (tmp_path / "run" / LATEST).exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    before = (tmp_path / "run" / "config.yml").read_bytes()
+    config = load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "run"), "TRAINING.MAX_MINUTES", "1e-4"])
+    with pytest.raises(MHNetError, match="is being written by another run"):
+        train(config, BLUR)
+    assert (tmp_path / "run" / "config.yml").read_bytes() == before
+    kill(first)
+    train(config, BLUR)  # what was killed leaves no lock behind
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    best = train(load_config(DEBLURRING, settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2})), BLUR)
+    data = bytearray(best.read_bytes())
+    data[-1000] ^= 1
+    best.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"model_best\.safetensors is damaged"):
+        read_checkpoint(best)
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml")

@@ -104,7 +104,8 @@ def test_a_room_offers_its_network_and_its_data(task, tmp_path):
         "with torch.device('meta'): n = sum(p.numel() for p in MHNet().parameters())\n"
         "assert MHNet(n_feat=8).args.n_feat == 8\n"
         "from mhnet.train.config import load_config\n"
-        f"words = ['DATA.TRAIN_DIR', {str(tmp_path)!r}, 'DATA.VAL_IMAGES', '2', 'OPTIM.BATCH_SIZE', '2', 'DATA.PATCH', '32']\n"
+        f"words = ['DATA.TRAIN_DIR', {str(tmp_path)!r}, 'DATA.VAL_IMAGES', '2', 'OPTIM.BATCH_SIZE', '2']\n"
+        "words += ['DATA.PATCH', '32']\n"
         "crops, validation = dataset.build_data(load_config(dataset.TASK, 'training.yml', words))\n"
         "print(n, len(crops), crops[0, 0].shape[-1], len(validation))"
     )
@@ -128,7 +129,7 @@ def test_the_rooms_differ_by_task_alone():
         "README.md",
     }
     for name in names[0]:
-        if name.endswith(".py"):
+        if name.endswith(".py") and name != "MHNet.py":  # of which tests/test_copies.py knows more
             texts = [(ROOT / task.folder / name).read_text() for task in TASKS.values()]
             alike = texts[0].replace("deblurring", "deraining").replace("DEBLURRING", "DERAINING")
             assert alike == texts[1]

@@ -23,33 +23,7 @@ N = TypeVar("N", bound=RestorationNetwork)
 USUAL = (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)
 EXTENSIONS = (".safetensors", ".pth", ".pt")
 PAPER = "https://arxiv.org/abs/2302.09554"
-CARD = """\
----
-{{ card_data }}
----
-
-# {{ network }}{{ " for " + task if task }}
-
-[Mixed Hierarchy Network for Image Restoration]({{ paper }}) (Gao & Dang), {{ parameters }} parameters.
-
-```python
-import mhnet
-
-network = mhnet.{{ kind }}.from_pretrained("{{ place }}")
-restored = network(images).clamp(0, 1)  # N×3×H×W floats in [0, 1], any height and width
-```
-
-Without Python: `mhnet restore photo.jpg -o restored.jpg --weights {{ file }}`.
-
-| argument | value |
-|---|---|
-{% for name, value in arguments.items() -%}
-| {{ name }} | {{ value }} |
-{% endfor %}
-## Training
-
-{{ training | default("Not noted: ask whoever trained these weights for data, licence, scores and limits.", true) }}
-"""
+CARD = Path(__file__).with_name("card.md.jinja")
 
 
 def download(name: str | Path, **options: Any) -> Path:
@@ -159,7 +133,7 @@ class _Model(PyTorchModelHubMixin, library_name="mhnet", tags=["mhnet"], pipelin
             "file": SAFETENSORS_SINGLE_FILE,
             "training": _as_text(checkpoint.provenance),
         }
-        return ModelCard.from_template(data, template_str=CARD, **(about | more))
+        return ModelCard.from_template(data, template_path=str(CARD), **(about | more))
 
 
 def _weights_in(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 PUBLISHED = {
-    "mhnet.py": "f3e17a2c1ad40dde6d6dd2d751d2e613dba8dea54c77c1f1c6ac2f35ffead10f",
+    "mhnet.py": "6261e8648b5765c23cbc156b4669175e86f8fcdf6e65d29c348dbd5602d95eca",
     "mhnet_v4.py": "585e2e2954377bcfe42ac235a2a47aec65c4e28ee15ff9528ce838add119c9ea",
 }
 """Digests of the package's networks' files, and so of their copies in the rooms; `make copies` writes them."""
