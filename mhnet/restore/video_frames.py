@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Codes of ITU-T H.273, as FFmpeg uses them.
 _RGB, _BT709, _UNSPECIFIED, _BT601 = 0, 1, 2, 5
 _LIMITED, _FULL = 1, 2
-_HDR = (16, 18)  # transfer by PQ, by HLG
+_HDR = (16, 18)  # transfer functions PQ and HLG
 _MATRICES = (1, 4, 5, 6, 7, 9)  # that swscale computes with: BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020
 _HIGH_DEFINITION = 720  # lines from which players take colours of no noted matrix for BT.709
 
@@ -73,6 +73,7 @@ class VideoFormat:
 
     @property
     def is_hdr(self) -> bool:
+        """Whether its brightness is coded by PQ or HLG."""
         return self.properties["color_trc"] in _HDR
 
     @property
@@ -230,6 +231,7 @@ def _converted(frame: "VideoFrame", form: VideoFormat, layout: str, before: int,
     far as PyAV (before 18) lets it."""
     kinds = import_av().video.reformatter.Interpolation
     exact = ("ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
+    frame.colorspace = form.matrix  # PyAV 17 does not take BT.2020 from the arguments
     return frame.reformat(
         format=layout,
         src_colorspace=form.matrix,
