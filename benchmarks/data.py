@@ -8,6 +8,7 @@ the system's cache after the first round, as far as memory reaches.
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,13 +21,18 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mhnet.data.datasets import EpochSampler, PairSource, SharpSource, TrainingCrops, start_worker
 from mhnet.data.degrade import DEGRADATIONS, rain
 from mhnet.data.pack import write_pack
 from mhnet.data.pairs import Pair, find_pairs
+from mhnet.data.sampling import EpochSampler, start_worker
+from mhnet.data.sources import PairSource, SharpSource
 from mhnet.images import rgb
 
-PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOS = ROOT / "demo" / "photos"
+sys.path.insert(0, str(ROOT / "Deraining"))
+from dataset import TrainingCrops  # noqa: E402, the room's own
+
 PATCH, SEED = 256, 1
 CROPS = 28  # of each loader in a run
 SLICES, SECONDS = 3, 2.0  # of a run through workers

@@ -1,5 +1,5 @@
 """Scores of 20 pairs of 1280×720: straightforward scikit-image and SciPy code, one image after the other in one
-process, against `mhnet.evaluate` over processes. From files to means, starting the processes included.
+process, against `mhnet.evaluation.scoring` over processes. From files to means, starting the processes included.
 
 Both run alternately; what counts is the fastest run of each, because whatever else the machine does only slows them,
 and their ratio. The last column is the largest difference between the two of any image, in dB and in SSIM.

@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rooms import TrainingCrops, ValidationImages, data
 from small import crops, make_pairs, settings
 from torch.utils.data import DataLoader
 
 from mhnet.core.tasks import DERAINING
-from mhnet.data.datasets import EpochSampler, PairSource, TrainingCrops, ValidationImages, start_worker
 from mhnet.data.pack import INDEX, Pack, PackError, is_pack, open_pairs, write_pack
 from mhnet.data.pairs import PairError, find_pairs
+from mhnet.data.sampling import EpochSampler, start_worker
+from mhnet.data.sources import PairSource
 from mhnet.images import rgb
 from mhnet.train.config import load_config
-from mhnet.train.setup import build_data
 
 
 @pytest.fixture
@@ -60,14 +61,14 @@ def test_training_reads_packed_and_plain_alike(root: Path, tmp_path: Path) -> No
     path = settings(tmp_path / "training.yml", DATA={"TRAIN_DIR": "plain", "VAL_TARGET_DIR": ""})
     found = []
     for overrides in ([], ["DATA.TRAIN_DIR", str(tmp_path / "pack")]):
-        training, validation = build_data(load_config(DERAINING, path, overrides))
+        training, validation = data.build_data(load_config(DERAINING, path, overrides))
         found.append([training[2, i] for i in range(len(training))] + [validation[i] for i in range(len(validation))])
     assert all(torch.equal(plain, packed) for plain, packed in zip(*found, strict=True))
     two = ["DATA.TRAIN_DIR", str(root / "input"), "DATA.TRAIN_TARGET_DIR", str(root / "target")]
-    training, _ = build_data(load_config(DERAINING, path, two))
+    training, _ = data.build_data(load_config(DERAINING, path, two))
     assert torch.equal(training[2, 0], found[0][0])
     sharp = ["DATA.TRAIN_DIR", str(tmp_path / "pack"), "DATA.DEGRADE", "rain"]
-    training, validation = build_data(load_config(DERAINING, path, sharp))
+    training, validation = data.build_data(load_config(DERAINING, path, sharp))
     assert len(training) // 2 + len(validation) == 4  # a clean image counts once; one of a held-out scene is left
 
 

@@ -71,7 +71,7 @@ class Workshop:
     """Restores photos one after the other, with networks that stay in memory.
 
     Args:
-        device: where networks compute (`mhnet.devices.choose_device`).
+        device: where networks compute (`mhnet.core.devices.choose_device`).
         limits: what is accepted.
     """
 

@@ -5,7 +5,7 @@ On reading, the checkpoint alone counts: it describes itself. Networks offer the
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from huggingface_hub.utils import EntryNotFoundError, HfHubHTTPError
 from mhnet.checkpoints import bundled
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, checkpoint_of, write_checkpoint
+from mhnet.checkpoints.source import edited_source
 from mhnet.models import MHNetArgs, RestorationNetwork
 
 N = TypeVar("N", bound=RestorationNetwork)
@@ -127,8 +128,10 @@ class _Model(PyTorchModelHubMixin, library_name="mhnet", tags=["mhnet"], pipelin
     def of(cls, network: RestorationNetwork | Checkpoint, task: str | None, place: str) -> "_Model":
         model = cls()
         if isinstance(network, Checkpoint):
-            model.checkpoint = Checkpoint(network.args, network.state, task or network.task, network.provenance)
+            model.checkpoint = replace(network, task=task or network.task, training={}, progress={})
         else:
+            if source := edited_source(network):
+                raise WeightsError(f"a network of {source.names} is not saved as MHNet: write a checkpoint of its own")
             state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
             model.checkpoint = checkpoint_of(state, None, "the network")
             model.checkpoint.task = task

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
@@ -18,7 +17,8 @@ class MHNetError(Exception):
 
 
 class ToldElsewhere(MHNetError):
-    """One that another of several processes tells of: this one says nothing, and gives it a second to speak."""
+    """One that another of several processes tells of, and fails by: this one ends without a word, and without an error,
+    at which a launcher would end the other before it has spoken."""
 
 
 def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
@@ -34,8 +34,7 @@ def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
             status = main(*args, **kwargs)
             sys.stdout.flush()
         except ToldElsewhere:
-            time.sleep(1)
-            return 1
+            return 0
         except MHNetError as error:
             print(f"{paint('error:', 'red', sys.stderr)} {sentence(error)}", file=sys.stderr)
             return 1

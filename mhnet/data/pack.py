@@ -23,9 +23,9 @@ from tqdm import tqdm
 from mhnet.checkpoints.files import sha256
 from mhnet.core.errors import MHNetError
 from mhnet.core.files import replacing
-from mhnet.data.datasets import Box, ImageFiles, Images
 from mhnet.data.names import Pair
 from mhnet.data.pairs import check_pairs, find_pairs, pair_folders
+from mhnet.data.sources import Box, ImageFiles, Images
 from mhnet.images import rgb
 
 INDEX = "pack.json"

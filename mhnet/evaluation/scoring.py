@@ -167,7 +167,7 @@ def evaluate_pairs(
     Args:
         processes: how many score at once, this one among them; by default one per core, and one for a few images.
             With more than one, a script needs its `if __name__ == "__main__":`.
-        distance: LPIPS (`mhnet.perceptual`), computed in this process after the scores.
+        distance: LPIPS (`mhnet.evaluation.lpips`), computed in this process after the scores.
     """
     protocols.get_protocol(protocol)
     if processes is None:

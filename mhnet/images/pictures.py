@@ -1,6 +1,6 @@
 """Image files kept as they are: their depth, their grey or colours, their alpha, and what is said beside the pixels.
 
-`mhnet.images` reads the same files as uint8 RGB, which is what training and scoring need.
+`mhnet.images.rgb` reads the same files as uint8 RGB, which is what training and scoring need.
 """
 
 from dataclasses import dataclass, field

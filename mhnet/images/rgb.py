@@ -1,6 +1,6 @@
 """Image files as uint8 arrays H×W×3, RGB, upright; and where they lie.
 
-This is what training and scoring see. `mhnet.pictures` keeps what else is in a file; `mhnet.codecs` reads and writes
+This is what training and scoring see. `mhnet.images.rgb.pictures` keeps what else is in a file; `mhnet.codecs` reads and writes
 for both.
 """
 

@@ -80,7 +80,7 @@ def read(store: Store, path: str) -> tuple[Picture, int]:
     """The picture in a file, and the file's bytes.
 
     Raises:
-        ImageError: as `mhnet.pictures.read` does, and where the store does not give the file.
+        ImageError: as `mhnet.images.rgb.pictures.read` does, and where the store does not give the file.
     """
     if store.system is None:
         return pictures.read(path), os.stat(path).st_size  # noqa: PTH116
@@ -98,7 +98,7 @@ def write(store: Store, path: str, picture: Picture) -> None:
     """Write a picture, whole or not at all, in the format of the path's extension.
 
     Raises:
-        ImageError: as `mhnet.pictures.write` does, and where the store does not take the file.
+        ImageError: as `mhnet.images.rgb.pictures.write` does, and where the store does not take the file.
     """
     if store.system is None:
         pictures.write(path, picture)

@@ -10,9 +10,6 @@ PATHS = (
 )  # fmt: skip
 CHOICES = {
     "MODEL.ARCHITECTURE": ("mhnet", "mhnet_v4"),
-    "DATA.DEGRADE": ("", "rain", "blur"),
-    "OPTIM.LOSS": ("psnr", "charbonnier", "l1"),
-    "OPTIM.OPTIMIZER": ("adam", "adamw"),
     "OPTIM.SCHEDULE": ("epoch", "step"),
     "TRAINING.PRECISION": ("fp32", "bf16", "fp16"),
 }
