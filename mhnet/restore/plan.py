@@ -11,7 +11,7 @@ from natsort import natsorted, ns
 
 from mhnet.core.errors import MHNetError, printable
 from mhnet.images import rgb
-from mhnet.restore.video_kinds import is_film, result_extension
+from mhnet.restore.video_kinds import EXTENSIONS, is_film, result_extension
 
 _OTHERS = ".png"  # what an image of a kind that is read but not written becomes
 
@@ -130,7 +130,7 @@ def _below(folder: Path, out: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
 
 def wanted(name: str) -> bool:
     """Whether a file name ends like an image's or a video's."""
-    return rgb.has_image_extension(name) or is_film(Path(name))
+    return rgb.has_image_extension(name) or Path(name).suffix.lower() in EXTENSIONS
 
 
 def _check(jobs: list[Job]) -> None:
