@@ -26,7 +26,7 @@ def test_the_file_works_alone_in_another_project(tmp_path, room, n_feat):
     code = (
         "import sys; sys.modules['mhnet'] = None\n"
         "import torch; from MHNet import MHNet, use_local_statistics\n"
-        f"assert MHNet.__init__ and MHNet(width=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1).args.n_feat == {n_feat}\n"
+        f"assert MHNet(width=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1).args.n_feat == {n_feat}\n"
         "network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1).eval()\n"
         "use_local_statistics(network, 16)\n"
         "print(tuple(network(torch.rand(1, 3, 33, 50)).shape))"

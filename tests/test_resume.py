@@ -165,7 +165,7 @@ def test_damaged_weights_are_refused(tmp_path):
     data = bytearray(best.read_bytes())
     data[-1000] ^= 1
     best.write_bytes(data)
-    with pytest.raises(WeightsError, match="model_best.safetensors is damaged"):
+    with pytest.raises(WeightsError, match=r"model_best\.safetensors is damaged"):
         read_checkpoint(best)
 
 

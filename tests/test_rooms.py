@@ -104,7 +104,8 @@ def test_a_room_offers_its_network_and_its_data(task, tmp_path):
         "with torch.device('meta'): n = sum(p.numel() for p in MHNet().parameters())\n"
         "assert MHNet(n_feat=8).args.n_feat == 8\n"
         "from mhnet.train.config import load_config\n"
-        f"words = ['DATA.TRAIN_DIR', {str(tmp_path)!r}, 'DATA.VAL_IMAGES', '2', 'OPTIM.BATCH_SIZE', '2', 'DATA.PATCH', '32']\n"
+        f"words = ['DATA.TRAIN_DIR', {str(tmp_path)!r}, 'DATA.VAL_IMAGES', '2', 'OPTIM.BATCH_SIZE', '2']\n"
+        "words += ['DATA.PATCH', '32']\n"
         "crops, validation = dataset.build_data(load_config(dataset.TASK, 'training.yml', words))\n"
         "print(n, len(crops), crops[0, 0].shape[-1], len(validation))"
     )
@@ -170,7 +171,7 @@ def test_sets_are_found_below_and_whatever_their_case(tmp_path, task, folders, n
         make_pairs(tmp_path / folder, count=2)
     sets = find_sets(task, tmp_path, names)
     assert len(sets) == found
-    assert all(task.set_named(one.name) and one.warning for one in sets)
+    assert all(task.set_named(one.name) for one in sets)
     assert not any("train" in path.parts for one in sets for _, path, _ in one.files)
 
 

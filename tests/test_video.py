@@ -13,13 +13,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from small import ROOT
 
 from mhnet.core.errors import MHNetError
 from mhnet.images import rgb
-from mhnet.restore.video import is_video, restore_video, result_extension
-from mhnet.restore.video_parts import LENGTH
+from mhnet.restore.video import restore_video
+from mhnet.restore.video_kinds import is_film, result_extension
+from mhnet.restore.video_segments import LENGTH
 
+CASES = ROOT / "tests" / "data" / "cases"
 PHOTO = ROOT / "demo" / "photos" / "test" / "oakland-zoo-otters.jpg"
 RATE = 48000
 
@@ -129,8 +132,7 @@ def test_a_variable_frame_rate_is_kept(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mhnet.errors import MHNetError
-from mhnet.restore.video import is_video, restore_video, result_extension
+from mhnet.restore.video import restore_video
 source, target, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 count = 0
 def invert(frame):
@@ -203,8 +205,7 @@ def test_a_run_stopped_before_its_first_part_leaves_nothing(tmp_path):
 PEAK = """
 import re, sys
 from pathlib import Path
-from mhnet.errors import MHNetError
-from mhnet.restore.video import is_video, restore_video, result_extension
+from mhnet.restore.video import restore_video
 restore_video(lambda frame: frame, Path(sys.argv[1]), Path(sys.argv[2]), progress=False)
 print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
 """
@@ -289,9 +290,189 @@ def test_a_gif_becomes_an_mp4_that_keeps_its_times(tmp_path):
     source = tmp_path / "a.gif"
     times = [0, 10, 13, 40, 45]
     film(source, times=times, tick=Fraction(1, 100), codec="gif", pixels="rgb8", sound=None)
-    assert is_video(source) and result_extension(source) == ".mp4"
+    assert is_film(source) and result_extension(source) == ".mp4"
     restore(source, target := tmp_path / "b.mp4")
     assert shown(target) == shown(source) == [Fraction(time, 100) for time in times]
+
+
+def colours(path: Path) -> tuple[int, ...]:
+    """Matrix, range, primaries and transfer, by ITU-T H.273."""
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        next(container.decode(video=0))
+        return tuple(int(getattr(context, f"color{name}")) for name in ("space", "_range", "_primaries", "_trc"))
+
+
+def hdr(path: Path) -> tuple[list[Fraction], list[int]]:
+    """Mastering display (red, green, blue, white, least and most luminance) and light levels that players are told."""
+    with av.open(str(path)) as container:
+        side_data = next(container.decode(video=0)).side_data
+        display, light = side_data.get("MASTERING_DISPLAY_METADATA"), side_data.get("CONTENT_LIGHT_LEVEL")
+        if display is None or light is None:
+            return [], []
+        pairs = np.frombuffer(bytes(display), np.int32)[:20].reshape(-1, 2).tolist()
+        return [Fraction(*pair) for pair in pairs], np.frombuffer(bytes(light), np.uint32).tolist()
+
+
+P3_DISPLAY = [Fraction(value, 50000) for value in (34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450)]
+P3_DISPLAY += [Fraction(1, 10000), Fraction(1000)]
+
+
+@pytest.mark.parametrize("target", ["a.mp4", "a.m4v", "a.mov", "a.mkv", "a.ts", "a.webm", "h264.mp4", "av1.mp4"])
+def test_hdr10_is_kept(tmp_path, target):
+    source, target = CASES / "hdr10.mp4", tmp_path / target
+    codec = target.stem if target.stem != "a" else None
+    result = restore(source, target, deep=True, codec=codec)
+    assert result.notes == ["it is HDR, which the networks were not trained on"]
+    assert colours(target) == colours(source) == (9, 1, 9, 16)  # BT.2020, limited, PQ
+    display, light = hdr(target)
+    av1 = target.suffix == ".webm" or codec == "av1"  # it counts in steps of 2⁻¹⁶, and of 2⁻¹⁴ cd/m²
+    assert hdr(source) == (P3_DISPLAY, [1000, 400]) and light == [1000, 400]
+    errors = [abs(float(new - old)) for new, old in zip(display, P3_DISPLAY, strict=True)]
+    assert max(errors) < (3e-5 if av1 else 1e-9)
+    with av.open(str(source)) as first, av.open(str(target)) as second:
+        frames = [next(one.decode(video=0)) for one in (first, second)]
+        assert [frame.format.name for frame in frames] == ["yuv420p10le"] * 2
+        luma = [np.frombuffer(bytes(frame.planes[0]), np.uint16).reshape(48, -1)[:, :64] for frame in frames]
+        assert np.abs(luma[0].astype(int) - luma[1]).mean() < 8  # of 1023
+
+
+@pytest.mark.parametrize("target", ["a.mov", "a.mp4", "a.webm", "a.mkv"])
+def test_hlg_is_kept(tmp_path, target):
+    result = restore(CASES / "hlg.mov", target := tmp_path / target, deep=True)
+    assert colours(target) == colours(CASES / "hlg.mov") == (9, 1, 9, 18)
+    assert shown(target) == shown(CASES / "hlg.mov")
+    assert result.notes == ["it is HDR, which the networks were not trained on"]
+
+
+def test_hdr_is_refused_where_it_would_be_flattened(tmp_path):
+    with pytest.raises(MHNetError, match=r"hdr10\.mp4 is HDR, for which 8 bits are too few: restore it with deep=True"):
+        restore(CASES / "hdr10.mp4", tmp_path / "a.mp4")
+    with pytest.raises(MHNetError, match=r"vp9 .* cannot keep .*; choose h265 or av1"):
+        restore(CASES / "hdr10.mp4", tmp_path / "a.mkv", deep=True, codec="vp9")
+    assert not list(tmp_path.iterdir())
+
+
+def test_metadata_that_no_encoder_takes_is_told(tmp_path):
+    ambient = bytes([0x4E, 0x01, 148, 8, *(314000).to_bytes(4, "big"), *(15635).to_bytes(2, "big")])
+    ambient += bytes([*(16450).to_bytes(2, "big"), 0x80])  # ITU-T H.265, D.2.39: light of 31.4 lx and its colour
+    ambient = ambient.replace(bytes(2) + b"\x04", bytes(2) + b"\x03\x04")
+    with av.open(str(CASES / "hlg.mov")) as first, av.open(str(source := tmp_path / "a.mov"), "w") as second:
+        stream = second.add_stream_from_template(first.streams.video[0], opaque=True)
+        for packet in first.demux(video=0):
+            if packet.size:
+                copy = av.Packet(len(ambient).to_bytes(4, "big") + ambient + bytes(packet))
+                copy.pts, copy.dts, copy.time_base, copy.is_keyframe = (
+                    packet.pts,
+                    packet.dts,
+                    packet.time_base,
+                    packet.is_keyframe,
+                )
+                copy.stream = stream
+                second.mux(copy)
+    assert "its ambient viewing environment is not kept" in restore(source, tmp_path / "b.mov", deep=True).notes
+
+
+@pytest.mark.parametrize("extension", [".mp4", ".mov", ".m4v"])
+def test_apples_players_know_h265_by_its_tag(tmp_path, extension):
+    restore(film(tmp_path / "a.mp4", 5), target := tmp_path / f"b{extension}", codec="h265")
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+def test_unknown_colours_are_refused(tmp_path):
+    source = film(tmp_path / "a.mp4", 5, colorspace=8)  # YCgCo
+    with pytest.raises(MHNetError, match=r"a\.mp4 has colours by matrix 8 of H\.273; convert it to BT\.709"):
+        restore(source, tmp_path / "b.mp4")
+
+
+@pytest.mark.parametrize("name", ["start5.mkv", "delayed_video.mp4"])
+def test_pictures_that_begin_late_are_not_cut_off(tmp_path, name):
+    assert restore(CASES / name, target := tmp_path / name).notes == []
+    assert shown(target) == shown(CASES / name)
+    assert shown(target)[0] == (5 if name == "start5.mkv" else Fraction(1, 2))
+    assert [packet[0] for packet in sounds(target)] == [packet[0] for packet in sounds(CASES / name)]
+
+
+def test_pictures_that_begin_late_and_are_cut_off_are_told(tmp_path):
+    (source := tmp_path / "a.mkv").write_bytes((CASES / "start5.mkv").read_bytes()[:9000])
+    assert re.fullmatch(
+        r"it ends [01]\.\d s before its noted length; .*", " ".join(restore(source, tmp_path / "b.mkv").notes)
+    )
+
+
+def test_lost_transparency_is_told_and_promised_no_more(tmp_path):
+    result = restore(CASES / "alpha.webm", target := tmp_path / "a.webm")
+    assert result.notes == ["its transparency is not kept"]
+    with av.open(str(target)) as container:
+        assert "alpha_mode" not in {name.lower() for name in container.streams.video[0].metadata}
+    frames = [Image.fromarray(picture) for picture in panned(3, 48, 64)]
+    frames[0].putalpha(Image.fromarray(np.repeat(np.array([0, 255], np.uint8), 24)[:, None].repeat(64, 1)))
+    frames[0].save(gif := tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=100)
+    assert restore(gif, tmp_path / "b.mp4").notes == ["its transparency is not kept"]
+
+
+def test_films_are_told_by_their_content(tmp_path):
+    for name in ("hdr10.mp4", "hlg.mov", "alpha.webm", "start5.mkv", "delayed_video.mp4"):
+        (renamed := tmp_path / "photo.jpg").write_bytes((CASES / name).read_bytes())
+        assert is_film(CASES / name) and is_film(renamed)
+    for extension, codec in {
+        ".ts": "libx264",
+        ".avi": "mpeg4",
+        ".flv": "flv",
+        ".wmv": "wmv2",
+        ".mpg": "mpeg2video",
+    }.items():
+        made = film(tmp_path / f"a{extension}", times=list(range(5)), tick=Fraction(1, 25), codec=codec, sound=None)
+        assert is_film(made.rename(tmp_path / "unnamed"))
+    assert not is_film(CASES / "still.gif") and not is_film(PHOTO)
+    (fake := tmp_path / "a.mp4").write_bytes(PHOTO.read_bytes())
+    (heic := tmp_path / "b.mp4").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (text := tmp_path / "c.txt").write_text("no film" * 1000)
+    assert not is_film(fake) and not is_film(heic) and not is_film(text)
+    (broken := tmp_path / "d.mp4").write_bytes(b"")  # claims to be one: whoever restores it is told what it is
+    assert is_film(broken) and is_film(tmp_path / "missing.mkv") and not is_film(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize("codec", ["vp9", "av1"])
+@pytest.mark.parametrize("extension", [".mp4", ".webm"])
+def test_web_codecs_keep_colours_and_the_shape_of_pixels_or_tell(tmp_path, codec, extension):
+    tags: dict[str, Any] = {"colorspace": 1, "color_range": 2, "color_primaries": 1, "color_trc": 1}
+    source = film(tmp_path / "a.mp4", 5, sound=None, sample_aspect_ratio=Fraction(4, 3), **tags)
+    result = restore(source, target := tmp_path / f"b{extension}", codec=codec)
+    assert colours(target) == (1, 2, 1, 1)
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == codec
+        kept = container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+    assert kept == (extension == ".mp4") == ("the shape of its pixels is not kept" not in " ".join(result.notes))
+
+
+def test_every_track_of_sound_comes_along(tmp_path):
+    first, second = film(tmp_path / "first.mp4", 2 * LENGTH), film(tmp_path / "second.mp4", LENGTH)
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    with av.open(str(first)) as one, av.open(str(second)) as other, av.open(str(source), "w") as output:
+        pairs = [(one, stream) for stream in one.streams] + [(other, other.streams.audio[0])]
+        for _, stream in pairs:
+            copy = output.add_stream_from_template(stream, opaque=True)
+            copy.metadata["language"] = ["und", "eng", "deu"][copy.index]
+        for place, (container, stream) in enumerate(pairs):
+            container.seek(0)
+            for packet in container.demux(stream):
+                if packet.size:
+                    packet.stream = output.streams[place]
+                    output.mux(packet)
+
+    def tracks(path: Path) -> list[tuple[str | None, list[bytes]]]:
+        found = []
+        for place in range(2):
+            with av.open(str(path)) as container:
+                stream = container.streams.audio[place]
+                found.append((stream.language, [bytes(packet) for packet in container.demux(stream) if packet.size]))
+        return found
+
+    assert restore(source, target).notes == []
+    assert tracks(target) == tracks(source)
+    assert [language for language, _ in tracks(target)] == ["eng", "deu"]
 
 
 @pytest.mark.parametrize(
@@ -397,12 +578,30 @@ def test_a_damaged_video_is_told_in_a_sentence_and_leaves_nothing(tmp_path, dama
     assert before <= set(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["late_stream.flv", "hdr10.mp4", "alpha.webm", "start5.mkv", "delayed_video.mp4"])
+def test_damage_anywhere_is_a_sentence_or_a_result(tmp_path, name):
+    random, data = np.random.default_rng(0), (CASES / name).read_bytes()
+    for number in range(9):
+        source, spoilt = tmp_path / f"{number}{Path(name).suffix}", bytearray(data)
+        for at in random.integers(0, len(data), number):  # of the first copy, nothing
+            spoilt[at] = random.integers(256)
+        source.write_bytes(spoilt)
+        target = tmp_path / "out" / f"{number}.mkv"
+        try:
+            restore(source, target, deep=True)
+        except MHNetError as error:
+            assert str(source) in str(error) and "\n" not in str(error)
+            assert not target.exists()
+        else:
+            assert shown(target)
+
+
 def test_a_video_that_was_cut_off_is_restored_as_far_as_it_goes_with_a_note(tmp_path):
     source = film(tmp_path / "a.mkv", 5 * LENGTH)
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
     result = restore(source, target := tmp_path / "b.mkv")
     assert LENGTH < result.frames == len(shown(target)) < 4 * LENGTH
-    assert re.search(r"its pictures end \d\.\d s before its noted length", " ".join(result.notes))
+    assert re.search(r"it ends \d\.\d s before its noted length", " ".join(result.notes))
 
 
 def test_nothing_is_replaced_unasked(tmp_path):

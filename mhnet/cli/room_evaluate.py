@@ -17,8 +17,8 @@ def evaluate_command(task: Task, room: Path, words: Sequence[str] | None = None)
     args = parser.parse_args(words)
     found, complete = room_scores.find_sets(task, args)
     # Whichever of test.py's results are there.
-    there = [local for local in (False, True) if any((room_scores.results_in(args.result_dir, local) / one.name).is_dir()
-             for one in found)]  # fmt: skip
+    places = {local: room_scores.results_in(args.result_dir, local) for local in (False, True)}
+    there = [local for local, place in places.items() if any((place / one.name).is_dir() for one in found)]
     if not there:
         raise MHNetError(
             f"There are no results in {args.result_dir}: run test.py first, or name them with --result_dir"

@@ -47,15 +47,6 @@ def find_sets(task: Task, args: argparse.Namespace) -> "tuple[list[FoundTestSet]
     return found, not missing
 
 
-def tell_doubts(found: "Sequence[FoundTestSet]") -> None:
-    """What the user should know of the sets before believing a score."""
-    for one in found:
-        if one.warning:
-            print(f"warning: {printable(one.warning)}", file=sys.stderr)
-        if all(target is None for _, _, target in one.files):
-            print(f"{printable(one.name)}: no clean images, so nothing to score")
-
-
 def originals(found: "Sequence[FoundTestSet]") -> list[Path]:
     return [path for one in found for _, *pair in one.files for path in pair if path is not None]
 
@@ -70,7 +61,9 @@ def score(found: "Sequence[FoundTestSet]", variants: Sequence[bool], args: argpa
     from mhnet.data.pairs import Pair
     from mhnet.evaluation.scoring import DEGRADED, MHNET, evaluate_pairs
 
-    tell_doubts(found)
+    for one in found:
+        if all(target is None for _, _, target in one.files):
+            print(f"{printable(one.name)}: no clean images, so nothing to score")
     distance, evaluations = scores.distance(args), []
     methods = [(f"{MHNET} (TLC)" if local else MHNET, results_in(args.result_dir, local)) for local in variants]
     for method, results in [*[(DEGRADED, Path())] * args.score_input, *methods]:
@@ -85,4 +78,4 @@ def score(found: "Sequence[FoundTestSet]", variants: Sequence[bool], args: argpa
             evaluation = evaluate_pairs(pairs, one.protocol, name=one.name, processes=args.processes, distance=distance)
             evaluation.method, evaluation.inputs = method, {name: source for name, source, _ in files}
             evaluations.append(evaluation)
-    return scores.finish(evaluations, args, counts_told=True)
+    return scores.finish(evaluations, args)

@@ -35,11 +35,8 @@ def distance(args: argparse.Namespace) -> "Distance | None":
     return load_lpips()
 
 
-def finish(evaluations: "Sequence[Evaluation]", args: argparse.Namespace, counts_told: bool = False) -> int:
+def finish(evaluations: "Sequence[Evaluation]", args: argparse.Namespace) -> int:
     """Prints the table and the LaTeX rows, warns of what is missing, and writes the files that were asked for.
-
-    Args:
-        counts_told: the user knows already which sets have other numbers of images than the public ones.
 
     Returns:
         The exit status: 1 if an image could not be scored.
@@ -51,8 +48,7 @@ def finish(evaluations: "Sequence[Evaluation]", args: argparse.Namespace, counts
     print(f"{tables.format_table(evaluations)}\n\n{tables.latex(evaluations)}", flush=True)
     for failure in (failure for one in evaluations for failure in one.failures):
         print(f"not scored: {printable(failure.name)}: {printable(failure.reason)}", file=sys.stderr)
-    told = {one.miscounted for one in evaluations} if counts_told else set()
-    for doubt in dict.fromkeys(doubt for one in evaluations for doubt in one.doubts if doubt not in told):
+    for doubt in dict.fromkeys(doubt for one in evaluations for doubt in one.doubts):
         print(f"warning: {printable(doubt)}", file=sys.stderr)
     if args.csv:
         tables.to_csv(evaluations, args.csv)

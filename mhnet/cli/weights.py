@@ -59,11 +59,12 @@ def _info(args: argparse.Namespace) -> int:
         print(json.dumps(about, indent=2))
         return 0
     arguments = ", ".join(f"{name} {value}" for name, value in about["arguments"].items())
+    edited = about["edited"].get("file", "")
     lines = [
-        ("network", f"{about['network']} ({arguments})"),
+        ("network", f"{f'edited {edited} of ' if edited else ''}{about['network']} ({arguments})"),
         ("task", about["task"] or "not noted"),
         ("parameters", f"{about['parameters']:,} as {', '.join(about['types'])}"),
-        ("computing", f"{about['gmacs']:.2f} GMACs for 256×256 pixels"),
+        ("computing", "not counted" if edited else f"{about['gmacs']:.2f} GMACs for 256×256 pixels"),
         ("file", f"{about['bytes'] / 1e6:.1f} MB, sha256 {about['sha256']}"),
     ]
     provenance = _provenance(about["provenance"]) or ["not noted"]
@@ -74,13 +75,11 @@ def _info(args: argparse.Namespace) -> int:
 
 def describe(path: Path) -> dict[str, Any]:
     """What a file of weights holds, as JSON values; `gmacs` are billions of multiplications with additions for an
-    image of 256×256.
+    image of 256×256, of this package's networks.
 
     Raises:
         WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
     """
-    from dataclasses import asdict
-
     from mhnet.checkpoints.files import read_checkpoint, sha256
     from mhnet.checkpoints.released import build
     from mhnet.models.cost import gmacs
@@ -89,11 +88,12 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "network": {"mhnet": "MHNet", "mhnet_v4": "MHNet v4"}[checkpoint.architecture],
-        "arguments": asdict(checkpoint.args),
+        "arguments": checkpoint.arguments,
+        "edited": checkpoint.edited,
         "task": checkpoint.task,
         "parameters": sum(tensor.numel() for tensor in checkpoint.state.values()),
         "types": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.state.values()}),
-        "gmacs": round(gmacs(lambda: build(checkpoint.args).eval()), 4),
+        "gmacs": None if checkpoint.edited else round(gmacs(lambda: build(checkpoint.args).eval()), 4),
         "bytes": path.stat().st_size,
         "sha256": sha256(path),
         "provenance": checkpoint.provenance,

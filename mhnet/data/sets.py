@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mhnet.core.errors import MHNetError
-from mhnet.core.tasks import TASKS, TRAINING_COUNTS, Task, TestSet, plain_name
+from mhnet.core.tasks import TASKS, TRAINING_COUNTS, Task, plain_name
 from mhnet.data.names import DEGRADED_SIDES, SPLITS, TARGET_SIDES, Pair, PairError, side_of, split_of
 from mhnet.data.pairs import Sides, find_pairs, find_sets, find_sides, match_folders, present_splits
 from mhnet.images import rgb
@@ -61,18 +61,11 @@ class FoundTestSet:
         name: the public set's, else the folder's.
         files: (name, image, its clean one or None).
         protocol: how it is scored.
-        known: the public set that it is, if any.
     """
 
     name: str
     files: Sequence[tuple[str, Path, Path | None]]
     protocol: str
-    known: TestSet | None = None
-
-    @property
-    def warning(self) -> str:
-        """What the user should know before believing a score; '' for nothing."""
-        return self.known.miscounted(self.name, len(self.files)) if self.known else ""
 
 
 def find_pair_sets(root: Path) -> list[PairSet]:
@@ -238,4 +231,4 @@ def _opened(task: Task, name: str, place: Path, results: Path | None) -> FoundTe
     for stem, path, _ in files:
         if taken.setdefault(stem.lower(), path) != path:
             raise MHNetError(f"{taken[stem.lower()]} and {path} would have one result: rename one of them")
-    return FoundTestSet(known.name if known else name, files, known.protocol if known else task.protocol, known)
+    return FoundTestSet(known.name if known else name, files, known.protocol if known else task.protocol)

@@ -102,17 +102,11 @@ class Evaluation:
         return mean_of(distances) if distances else None
 
     @property
-    def miscounted(self) -> str:
-        """How the number of images differs from the public set's, as a sentence; '' where it does not."""
-        return self.known.miscounted(self.name, self.total) if self.known else ""
-
-    @property
     def doubts(self) -> list[str]:
         """Why the mean is not the public set's, or not that of all images, as sentences."""
-        sentences, part = (
-            [self.miscounted] if self.miscounted else [],
-            f"the mean of {self.name} is not of the whole set",
-        )
+        sentences, part = [], f"the mean of {self.name} is not of the whole set"
+        if self.known and (miscounted := self.known.miscounted(self.name, self.total)):
+            sentences.append(miscounted)
         if self.failures:
             sentences.append(f"{part}, not scored: {shortened([failure.name for failure in self.failures])}")
         if self.unrestored:

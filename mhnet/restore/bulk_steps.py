@@ -26,7 +26,7 @@ from mhnet.images import pictures
 from mhnet.images.pictures import Picture
 from mhnet.restore import places
 from mhnet.restore.places import Store
-from mhnet.restore.video import is_video
+from mhnet.restore.video_kinds import is_film
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -97,7 +97,7 @@ def read(table: pyarrow.Table, *, inputs: Store, results: Store, check: bool) ->
 
 
 def _read(item: Item, inputs: Store, results: Store, check: bool) -> Item:
-    if is_video(Path(item.source)):
+    if is_film(Path(item.source)):
         raise MHNetError(f"{inputs.shown(item.source)} is a video: restore it without --engine ray.")
     picture, size = places.read(inputs, item.source)
     height, width = picture.pixels.shape[:2]

@@ -24,8 +24,8 @@ from mhnet.core.errors import MHNetError
 from mhnet.core.files import replacing
 from mhnet.evaluation.protocols import Score
 from mhnet.images import rgb
-from mhnet.restore.video import is_video
-from mhnet.restore.video_frames import frame_count, look_of, pictures
+from mhnet.restore.video_frames import read_format, read_frames
+from mhnet.restore.video_kinds import is_film
 
 LARGEST, SMALLEST = 1600, 320
 """Longest side of a preview, in pixels, in a page of few and of many images."""
@@ -181,10 +181,10 @@ def _frame(entry: Entry, side: int) -> tuple[str, str]:
 
 def _pixels(path: Path) -> np.ndarray:
     """An image, or a frame of a video, as uint8 H×W×3."""
-    if not is_video(path):
+    if not is_film(path):
         return rgb.read(path)
-    place = min(_VIDEO_FRAME, (frame_count(path) or 1) // 2)
-    return next(pictures(path, look_of(path), place)).pixels
+    form = read_format(path)
+    return next(read_frames(path, form, min(_VIDEO_FRAME, (form.count or 1) // 2))).pixels
 
 
 def _preview(pixels: np.ndarray, side: int) -> str:

@@ -11,7 +11,7 @@ from natsort import natsorted, ns
 
 from mhnet.core.errors import MHNetError, printable
 from mhnet.images import rgb
-from mhnet.restore.video import is_video, result_extension
+from mhnet.restore.video_kinds import EXTENSIONS, is_film, result_extension
 
 _OTHERS = ".png"  # what an image of a kind that is read but not written becomes
 
@@ -31,7 +31,7 @@ class Job(NamedTuple):
 
     @property
     def video(self) -> bool:
-        return is_video(self.source)
+        return is_film(self.source)
 
 
 def plan(inputs: Sequence[str], out: Path, *, suffix: str = "", extension: str | None = None) -> list[Job]:
@@ -69,12 +69,12 @@ def plan(inputs: Sequence[str], out: Path, *, suffix: str = "", extension: str |
 
 def is_file_name(out: Path) -> bool:
     """Whether OUT names a result rather than a folder."""
-    return not out.is_dir() and (rgb.has_image_extension(out.name) or is_video(out))
+    return not out.is_dir() and (rgb.has_image_extension(out.name) or is_film(out))
 
 
 def ending(source: Path, extension: str | None) -> str:
     """The extension of a file's result; `extension` is that of images' results, where it is not as the source's."""
-    if is_video(source):
+    if is_film(source):
         return result_extension(source)
     return extension or (source.suffix if rgb.has_image_extension(source.name) else _OTHERS)
 
@@ -130,7 +130,7 @@ def _below(folder: Path, out: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
 
 def wanted(name: str) -> bool:
     """Whether a file name ends like an image's or a video's."""
-    return rgb.has_image_extension(name) or is_video(Path(name))
+    return rgb.has_image_extension(name) or Path(name).suffix.lower() in EXTENSIONS
 
 
 def _check(jobs: list[Job]) -> None:

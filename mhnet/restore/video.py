@@ -1,32 +1,25 @@
 """Videos through a network: frame by frame, with their sound and timing, resumable."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from hashlib import sha256
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from mhnet.restore.video_frames import (
     DamagedVideo,
-    Picture,
+    Frame,
     VideoError,
-    frame_count,
     import_av,
-    length,
-    look_of,
-    pictures,
+    read_format,
+    read_frames,
+    seconds_missing,
 )
-from mhnet.restore.video_join import FORMATS, check_container, join
-from mhnet.restore.video_parts import LENGTH, Parts, choose_encoder
-
-VIDEO_EXTENSIONS = frozenset({*FORMATS, ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ogv", ".vob", ".gif"})
-"""What is taken for a video. GIFs are: their frames have times."""
-
-_EDGE = 1 << 20  # bytes at a file's beginning and end by which it is known again
+from mhnet.restore.video_kinds import CONTAINERS
+from mhnet.restore.video_mux import check_streams, join
+from mhnet.restore.video_segments import LENGTH, Segments, choose_encoding
 
 
 @dataclass
@@ -44,16 +37,6 @@ class VideoResult:
     notes: list[str] = field(default_factory=list)
 
 
-def is_video(path: Path) -> bool:
-    """Whether a file's name ends like a video's."""
-    return path.suffix.lower() in VIDEO_EXTENSIONS
-
-
-def result_extension(source: Path) -> str:
-    """The extension of a video's result: the source's own where we write such files, else .mp4."""
-    return source.suffix if source.suffix.lower() in FORMATS else ".mp4"
-
-
 def restore_video(
     restorer: Callable[[np.ndarray], np.ndarray],
     source: Path,
@@ -68,7 +51,7 @@ def restore_video(
 ) -> VideoResult:
     """Restores every frame of a video; sound and subtitles come along as they are, and every frame keeps its time.
 
-    Works in stretches of LENGTH frames that are kept beside the target until all are done: a run that was stopped goes
+    Works in segments of LENGTH frames that are kept beside the target until all are done: a run that was stopped goes
     on after the last finished one. Memory does not grow with the video's length.
 
     Args:
@@ -76,8 +59,8 @@ def restore_video(
         overwrite: replace an existing target.
         progress: show a bar, on a terminal.
         crf: the encoder's measure of quality, lower is better; by default 16 for H.264, hard to tell from the original.
-        codec: "h264", "h265", "vp9" or "av1"; by default VP9 in .webm, else H.264, or H.265 for more than 8 bits.
-        identity: names the network and its settings: parts made with another identity are not used.
+        codec: "h264", "h265", "vp9" or "av1"; by default H.264, or H.265 for more than 8 bits; in .webm, VP9 or AV1.
+        identity: names the network and its settings: segments made with another identity are not used.
         deep: the restorer also takes uint16 frames and gives such; videos of more than 8 bits then keep 10.
 
     Raises:
@@ -88,61 +71,52 @@ def restore_video(
     if target.exists() and (not overwrite or (source.exists() and target.samefile(source))):
         way = "name another result" if overwrite or target.samefile(source) else "remove it, or ask to overwrite"
         raise VideoError(f"{target} is there already; {way}.")
-    look = look_of(source)
-    notes = [*look.notes, *check_container(source, target)]
-    deep = deep and look.deep
-    if look.deep and not deep:
+    form = read_format(source)
+    notes = [*form.notes, *check_streams(source, target)]
+    deep = deep and form.deep
+    if form.deep and not deep:
+        if form.is_hdr:
+            raise VideoError(f"{source} is HDR, for which 8 bits are too few: restore it with deep=True.")
         notes.append("its more than 8 bits are not kept")
-    encoder = choose_encoder(look, target.suffix.lower(), codec, crf, deep)
-    if "444" in encoder.pixel_format:
-        notes.append(f"its odd size, {look.width}×{look.height}, is kept by 4:4:4 colours, which some players refuse")
-    about = {
-        "source": _fingerprint(source),
-        "identity": identity,
-        "encoder": asdict(encoder),
-        "length": LENGTH,
-        "libraries": {name: list(version) for name, version in av.library_versions.items()},
-    }
-    parts = Parts(target, about)
-    resumed = parts.frames
+    encoding = choose_encoding(form, target.suffix.lower(), codec, crf, deep)
+    if "444" in encoding.pixel_format:
+        notes.append(f"its odd size, {form.width}×{form.height}, is kept by 4:4:4 colours, which some players refuse")
+    web = encoding.encoder in ("libvpx-vp9", "libsvtav1")  # they leave it to the container, and PyAV to the encoder
+    if web and form.properties["sample_aspect_ratio"] != 1 and CONTAINERS[target.suffix.lower()] not in ("mp4", "mov"):
+        notes.append("the shape of its pixels is not kept; a result that ends in .mp4 keeps it")
+    read = _stamp(source)
+    segments = Segments(target, {"source": read, "identity": identity, "encoding": encoding, "length": LENGTH,
+                                 "libraries": av.library_versions})  # fmt: skip
+    resumed = segments.frames
     try:
-        with tqdm(total=frame_count(source), initial=resumed, desc=source.name, unit="frame", leave=False,
+        with tqdm(total=form.count, initial=resumed, desc=source.name, unit="frame", leave=False,
                   disable=None if progress else True) as bar:  # fmt: skip
-            frames = pictures(source, look, resumed, deep)
+
+            def restored(frames: Iterable[Frame]) -> Iterator[Frame]:
+                for frame in frames:
+                    yield frame._replace(pixels=restorer(frame.pixels))
+                    bar.update()
+
+            frames = read_frames(source, form, resumed, deep)
             for first in frames:
-                stretch = chain([first], islice(frames, LENGTH - 1))
-                parts.write(_restored(restorer, stretch, bar), look, encoder)
-        if _fingerprint(source) != about["source"]:
+                segments.write(restored(chain([first], islice(frames, LENGTH - 1))), form, encoding)
+        if _stamp(source) != read:
             raise DamagedVideo(f"{source} was changed while it was read; restore it again.")
     except BaseException as error:
-        if isinstance(error, DamagedVideo) or not parts.found:
-            parts.remove()
+        if isinstance(error, DamagedVideo) or not segments.found:
+            segments.remove()
         raise
-    noted, last = length(source), parts.found[-1]
-    missing = (noted or 0) - (last.times[-1] + last.last - parts.found[0].times[0]) * look.time_base
-    if noted and missing > max(1, noted / 50):
-        notes.append(f"its pictures end {float(missing):.1f} s before its noted length; it may have been cut off")
-    join(parts.found, source, target, look)
-    parts.remove()
-    return VideoResult(parts.frames, resumed, notes)
+    if (missing := seconds_missing(source)) > max(0.5, 2 * form.step * form.time_base):
+        notes.append(f"it ends {missing:.1f} s before its noted length; it may have been cut off")
+    join(segments.found, source, target, form)
+    segments.remove()
+    return VideoResult(segments.frames, resumed, notes)
 
 
-def _restored(
-    restorer: Callable[[np.ndarray], np.ndarray], stretch: Iterator[Picture], bar: "tqdm[Any]"
-) -> Iterator[Picture]:
-    for picture in stretch:
-        yield picture._replace(pixels=restorer(picture.pixels))
-        bar.update()
-
-
-def _fingerprint(path: Path) -> list[int | str]:
-    """By what a file is known again: size, time of change, and a digest of its beginning and end."""
+def _stamp(path: Path) -> list[int]:
+    """By what a file is known again: its size and the time of its last change."""
     try:
         about = path.stat()
-        with path.open("rb") as file:
-            digest = sha256(file.read(_EDGE))
-            file.seek(max(about.st_size - _EDGE, 0))
-            digest.update(file.read(_EDGE))
     except OSError as error:
         raise VideoError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from error
-    return [about.st_size, about.st_mtime_ns, digest.hexdigest()]
+    return [about.st_size, about.st_mtime_ns]

@@ -2,7 +2,7 @@
 kept: times, colour properties, shape of the pixels, depth."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mhnet.core.errors import MHNetError
+from mhnet.restore.video_hdr import HdrMetadata, lost_metadata, read_hdr
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 # Codes of ITU-T H.273, as FFmpeg uses them.
 _RGB, _BT709, _UNSPECIFIED, _BT601 = 0, 1, 2, 5
 _LIMITED, _FULL = 1, 2
-_HDR = (16, 18)  # transfer by PQ, by HLG
+_HDR = (16, 18)  # transfer functions PQ and HLG
+_MATRICES = (1, 4, 5, 6, 7, 9)  # that swscale computes with: BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020
 _HIGH_DEFINITION = 720  # lines from which players take colours of no noted matrix for BT.709
 
 
@@ -31,7 +35,7 @@ class DamagedVideo(VideoError):
     """A video that cannot be read to its end."""
 
 
-class Picture(NamedTuple):
+class Frame(NamedTuple):
     """A frame: H×W×3 RGB, upright, uint8, or uint16 of a deep video; when it is shown and for how long, in the
     stream's time base."""
 
@@ -41,18 +45,18 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a video's frames are to be shown.
+class VideoFormat:
+    """What the frames of a video have in common.
 
     Args:
         height, width: upright, in pixels.
         deep: more than 8 bits.
-        aspect: width of a pixel by its height.
         time_base: seconds that times count.
         rate: frames per second, on average.
-        matrix, colour_range, primaries, transfer: by ITU-T H.273; the matrix is the one that players assume where none
-            is noted.
-        noted_matrix: what the file says.
+        count: of the frames, as the file says or by its length; None where neither is noted.
+        matrix: by ITU-T H.273; the one that players assume where none is noted.
+        properties: what players must know, as attributes of PyAV's codec contexts: shape of the pixels, colours.
+        hdr: the mastering display and light levels.
         turn: the display matrix's upper left 2×2 as signs, row by row.
         notes: what a result cannot keep, as sentences.
     """
@@ -60,16 +64,24 @@ class Look:
     height: int
     width: int
     deep: bool
-    aspect: Fraction
     time_base: Fraction
     rate: Fraction
+    count: int | None
     matrix: int
-    noted_matrix: int
-    colour_range: int
-    primaries: int
-    transfer: int
-    turn: tuple[int, int, int, int] = (1, 0, 0, 1)
-    notes: tuple[str, ...] = field(default=(), compare=False)
+    properties: dict[str, Any]
+    hdr: HdrMetadata
+    turn: tuple[int, int, int, int]
+    notes: list[str]
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether its brightness is coded by PQ or HLG."""
+        return self.properties["color_trc"] in _HDR
+
+    @property
+    def step(self) -> int:
+        """How long a frame is shown on average, in the time base."""
+        return max(round(1 / (self.rate * self.time_base)), 1)
 
 
 def import_av() -> Any:
@@ -96,78 +108,64 @@ def open_video(path: Path) -> "tuple[InputContainer, VideoStream]":
             raise VideoError(f"There is no file {path}; check the path.") from error
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError(f"{path} is empty; copy it again or remove it.") from error
-        raise VideoError(f"{path} cannot be opened as a video ({_reason(error)}); copy or export it again.") from error
-    streams = [stream for stream in container.streams.video if stream.codec_context is not None]
-    moving = [stream for stream in streams if not _is_cover(stream)]
-    if not moving:
-        container.close()
-        raise VideoError(f"{path} holds no moving pictures that can be decoded; export it again as H.264 in .mp4.")
-    moving[0].thread_type = "AUTO"
-    return container, moving[0]
+        raise VideoError(f"{path} cannot be opened as a video ({reason(error)}); copy or export it again.") from error
+    cover = av.stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if stream.codec_context is not None and not stream.disposition & cover:
+            stream.thread_type = "AUTO"
+            return container, stream
+    container.close()
+    raise VideoError(f"{path} holds no moving pictures that can be decoded; export it again as H.264 in .mp4.")
 
 
-def look_of(path: Path) -> Look:
-    """How the frames of a video are to be shown, from its first one; raises VideoError as `pictures` does."""
+def read_format(path: Path) -> VideoFormat:
+    """What the frames of a video have in common, from its first one; raises VideoError as `read_frames` does."""
     container, stream = open_video(path)
     with container:
         frame = next(_decoded(path, container, stream), None)
         if frame is None:
             raise DamagedVideo(f"{path} holds no frame that can be decoded; copy or export it again.")
+        context, rate = stream.codec_context, Fraction(stream.average_rate or stream.guessed_rate or 25)
+        seconds = Fraction(container.duration or 0, import_av().time_base)
         turn = _turn(frame)
-        height, width = frame.height, frame.width
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        height, width, aspect = frame.height, frame.width, Fraction(stream.sample_aspect_ratio or 1)
         if turn[0] == 0:
             height, width, aspect = width, height, 1 / aspect
         noted = int(frame.colorspace)
         in_rgb = frame.format.is_rgb or noted == _RGB
         assumed = _BT709 if in_rgb or frame.height >= _HIGH_DEFINITION else _BT601
-        notes = []
-        if any(component.is_alpha for component in frame.format.components) and stream.codec_context.name != "gif":
-            notes.append("its transparency is not kept")
-        if frame.interlaced_frame:
-            notes.append("it is interlaced and was restored as if it were not: better deinterlace it first")
-        if int(stream.codec_context.color_trc) in _HDR:
-            notes.append("it is HDR, which the networks were not trained on; its mastering notes are not kept")
-        return Look(
+        matrix = assumed if in_rgb or noted == _UNSPECIFIED else noted
+        if matrix not in _MATRICES:
+            raise VideoError(f"{path} has colours by matrix {matrix} of H.273; convert it to BT.709 or BT.2020 first.")
+        form = VideoFormat(
             height=height,
             width=width,
             deep=max(component.bits for component in frame.format.components) > 8,
-            aspect=aspect,
             time_base=Fraction(stream.time_base or Fraction(1, 90000)),
-            rate=Fraction(stream.average_rate or stream.guessed_rate or 25),
-            matrix=assumed if in_rgb or noted == _UNSPECIFIED else noted,
-            noted_matrix=assumed if in_rgb else noted,
-            colour_range=_FULL if int(frame.color_range) == _FULL and not in_rgb else _LIMITED,
-            primaries=int(stream.codec_context.color_primaries),
-            transfer=int(stream.codec_context.color_trc),
+            rate=rate,
+            count=stream.frames or (round(seconds * rate) if seconds else None),
+            matrix=matrix,
+            properties={
+                "sample_aspect_ratio": aspect,
+                "colorspace": assumed if in_rgb else noted,
+                "color_range": _FULL if int(frame.color_range) == _FULL and not in_rgb else _LIMITED,
+                "color_primaries": int(context.color_primaries),
+                "color_trc": int(context.color_trc),
+            },
+            hdr=read_hdr(frame),
             turn=turn,
-            notes=tuple(notes),
+            notes=lost_metadata(frame),
         )
+        if _is_transparent(frame, stream):
+            form.notes.append("its transparency is not kept")
+        if frame.interlaced_frame:
+            form.notes.append("it is interlaced and was restored as if it were not: better deinterlace it first")
+        if form.is_hdr:
+            form.notes.append("it is HDR, which the networks were not trained on")
+        return form
 
 
-def frame_count(path: Path) -> int | None:
-    """How many frames a video has, as its file says or by its length; None where neither is noted."""
-    av = import_av()
-    container, stream = open_video(path)
-    with container:
-        if stream.frames:
-            return stream.frames
-        seconds = None
-        if stream.duration is not None and stream.time_base is not None:
-            seconds = stream.duration * stream.time_base
-        elif container.duration is not None:
-            seconds = Fraction(container.duration, av.time_base)
-        return round(seconds * stream.average_rate) if seconds and stream.average_rate else None
-
-
-def length(path: Path) -> Fraction | None:
-    """How long a video is in seconds, as its file says; None where that is not noted."""
-    container, _ = open_video(path)
-    with container:
-        return None if container.duration is None else Fraction(container.duration, import_av().time_base)
-
-
-def pictures(path: Path, look: Look, skip: int = 0, deep: bool = False) -> Iterator[Picture]:
+def read_frames(path: Path, form: VideoFormat, skip: int = 0, deep: bool = False) -> Iterator[Frame]:
     """Every frame of a video from number `skip` on, one at a time.
 
     Args:
@@ -177,70 +175,98 @@ def pictures(path: Path, look: Look, skip: int = 0, deep: bool = False) -> Itera
         VideoError: the file is damaged, or frames change their size.
     """
     container, stream = open_video(path)
-    step = max(round(1 / (look.rate * look.time_base)), 1)
     before: int | None = None
     with container:
         for number, frame in enumerate(_decoded(path, container, stream)):
             time = frame.pts
             if time is None:
-                time = 0 if before is None else before + step
+                time = 0 if before is None else before + form.step
             if before is not None and time <= before:
                 time = before + 1  # two frames at once: a player shows the later one, an encoder refuses it
             before = time
             if number < skip:
                 continue
-            size = (frame.width, frame.height) if look.turn[0] == 0 else (frame.height, frame.width)
-            if size != (look.height, look.width):
+            size = (frame.width, frame.height) if form.turn[0] == 0 else (frame.height, frame.width)
+            if size != (form.height, form.width):
                 raise DamagedVideo(
-                    f"{path} changes its size from {look.width}×{look.height} to {size[1]}×{size[0]} at frame "
+                    f"{path} changes its size from {form.width}×{form.height} to {size[1]}×{size[0]} at frame "
                     f"{number + 1}; cut it there and restore the parts."
                 )
-            yield Picture(_rgb(frame, look, deep), time, frame.duration or step)
+            yield Frame(_to_rgb(frame, form, deep), time, frame.duration or form.step)
 
 
-def to_frame(pixels: np.ndarray, look: Look, pixel_format: str) -> "VideoFrame":
+def read_packets(path: Path, container: "InputContainer", streams: "list[Stream]") -> "Iterator[Packet]":
+    """The packets of some streams; DamagedVideo where the file is damaged."""
+    try:
+        yield from container.demux(streams)
+    except (import_av().FFmpegError, IndexError) as error:
+        what = "a stream begins in its middle" if isinstance(error, IndexError) else reason(error)
+        raise DamagedVideo(f"{path} is damaged ({what}); copy it again, or cut it there.") from error
+
+
+def from_rgb(pixels: np.ndarray, form: VideoFormat, pixel_format: str) -> "VideoFrame":
     """H×W×3 RGB as a frame for an encoder, in the video's own matrix and range."""
-    av = import_av()
-    form = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=form)
-    return frame.reformat(
-        format=pixel_format,
-        src_colorspace=look.matrix,
-        dst_colorspace=look.matrix,
-        src_color_range=_FULL,
-        dst_color_range=look.colour_range,
-        interpolation=_exact(av),
-    )
+    layout = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
+    frame = import_av().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout)
+    return _converted(frame, form, pixel_format, _FULL, form.properties["color_range"])
 
 
-def _rgb(frame: "VideoFrame", look: Look, deep: bool) -> np.ndarray:
+def seconds_missing(path: Path) -> float:
+    """By how many seconds a file's packets, of pictures or sound, end before its noted length."""
+    container, _ = open_video(path)
+    with container:
+        if container.duration is None:
+            return 0.0
+        noted = Fraction(container.duration, import_av().time_base)
+        packets = read_packets(path, container, [*container.streams])
+        ends = (
+            (packet.pts + (packet.duration or 0)) * packet.time_base for packet in packets if packet.pts is not None
+        )
+        return float(noted - max(ends, default=noted))
+
+
+def reason(error: BaseException) -> str:
+    """What FFmpeg or the system says of an error, in a few words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _to_rgb(frame: "VideoFrame", form: VideoFormat, deep: bool) -> np.ndarray:
     """A frame as H×W×3 RGB, upright."""
-    pixels = frame.reformat(
-        format="rgb48le" if deep else "rgb24",
-        src_colorspace=look.matrix,
-        dst_colorspace=look.matrix,
-        src_color_range=int(frame.color_range) or look.colour_range,
-        dst_color_range=_FULL,
-        interpolation=_exact(import_av()),
-    ).to_ndarray()
-    xx, xy, yx, yy = look.turn
+    colour_range = int(frame.color_range) or form.properties["color_range"]
+    pixels = _converted(frame, form, "rgb48le" if deep else "rgb24", colour_range, _FULL).to_ndarray()
+    xx, xy, yx, yy = form.turn
     pixels = pixels.transpose(1, 0, 2)[::xy, ::yx] if xx == 0 else pixels[::yy, ::xx]
     return np.ascontiguousarray(pixels)
 
 
+def _converted(frame: "VideoFrame", form: VideoFormat, layout: str, before: int, after: int) -> "VideoFrame":
+    """A frame in another layout and range: without swscale's shortcuts, and with chroma interpolated to full width, as
+    far as PyAV (before 18) lets it."""
+    kinds = import_av().video.reformatter.Interpolation
+    exact = ("ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
+    frame.colorspace = form.matrix  # PyAV 17 does not take BT.2020 from the arguments
+    return frame.reformat(
+        format=layout,
+        src_colorspace=form.matrix,
+        dst_colorspace=form.matrix,
+        src_color_range=before,
+        dst_color_range=after,
+        interpolation=sum(int(getattr(kinds, name, 0)) for name in exact) + int(kinds.BICUBIC),
+    )
+
+
 def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
     """The frames of a stream; VideoError where the file is damaged or ends before its time."""
-    av = import_av()
     decoded = packets = 0
     try:
-        for packet in container.demux(stream):
+        for packet in read_packets(path, container, [stream]):
             packets += packet.size > 0
             for frame in packet.decode():
                 decoded += 1
                 yield frame  # type: ignore[misc]
-    except av.FFmpegError as error:
+    except import_av().FFmpegError as error:
         raise DamagedVideo(
-            f"{path} is damaged after frame {decoded} ({_reason(error)}); copy it again, or cut it there."
+            f"{path} is damaged after frame {decoded} ({reason(error)}); copy it again, or cut it there."
         ) from error
     exact = container.format.name.startswith("mov")  # elsewhere the number is a guess, or counts gaps too
     if exact and stream.frames > packets:
@@ -249,11 +275,12 @@ def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> 
         )
 
 
-def _exact(av: Any) -> int:
-    """How swscale converts: no shortcuts, chroma interpolated to full width, as far as PyAV (before 18) lets it."""
-    kinds = av.video.reformatter.Interpolation
-    exact = ("ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
-    return sum(int(getattr(kinds, name, 0)) for name in exact) + int(kinds.BICUBIC)
+def _is_transparent(frame: "VideoFrame", stream: "VideoStream") -> bool:
+    """Whether something may be seen through the pictures. VP8 and VP9 keep their alpha beside the frames; GIFs declare
+    one always."""
+    if stream.codec_context.name == "gif":
+        return bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
+    return stream.metadata.get("alpha_mode") == "1" or any(part.is_alpha for part in frame.format.components)
 
 
 def _turn(frame: "VideoFrame") -> tuple[int, int, int, int]:
@@ -265,12 +292,3 @@ def _turn(frame: "VideoFrame") -> tuple[int, int, int, int]:
         if (xx == yy == 0 and xy and yx) or (xy == yx == 0 and xx and yy):
             return xx, xy, yx, yy
     return (1, 0, 0, 1)
-
-
-def _is_cover(stream: "VideoStream") -> bool:
-    disposition = import_av().stream.Disposition
-    return bool(stream.disposition & disposition.attached_pic)
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

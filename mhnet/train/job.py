@@ -213,15 +213,12 @@ def describe(job: Job, about: str, validated: int) -> str:
     cut = f" = {processes} processes × {optim.ACCUMULATE} parts × {share}" if share < optim.BATCH_SIZE else ""
     growing = "".join(f"; from epoch {stage.epoch + 1}: {stage.batch} of {stage.patch}" for stage in stages(config)[1:])
     run = job.run
-    edited = (
-        f" of the edited {run.source.names}, kept in {job.folder / SOURCES}" * bool(run.source) if run.source else ""
-    )
+    edited = f" of the edited {run.source.names}, kept in {job.folder / SOURCES}" if run.source else ""
+    images = f"training on {about}\n" if about else ""
     return (
-        f"{getattr(run.network, 'args', type(run.network).__name__)}{edited}: {parameter_count(run.network):,} parameters "
-        f"on {accelerator.device} in {config.TRAINING.PRECISION}\n"
-        + f"training on {about}\n"
-        * bool(about)
-        + f"effective batch {optim.BATCH_SIZE}{cut} crops of {config.DATA.PATCH}{growing}; learning rate "
+        f"{getattr(run.network, 'args', type(run.network).__name__)}{edited}: {parameter_count(run.network):,} "
+        f"parameters on {accelerator.device} in {config.TRAINING.PRECISION}\n"
+        f"{images}effective batch {optim.BATCH_SIZE}{cut} crops of {config.DATA.PATCH}{growing}; learning rate "
         f"{optim.LR_INITIAL:g} to {optim.LR_MIN:g}; {run.samples} crops an epoch; {validated} validation images"
         f"{' of a test set, which chooses the weights' * config.DATA.SELECT_BY_TEST_SET}\n"
         f"results in {job.folder}"

@@ -3,6 +3,7 @@
 import atexit
 import multiprocessing
 import signal
+import warnings
 from functools import partial
 
 import torch
@@ -44,6 +45,7 @@ def make_loaders(
 
     They draw from no generator of the process: how often they are started does not change what it draws.
     """
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more processes than cores, which may be right
     atexit.unregister(end_loaders)
     atexit.register(end_loaders)  # runs before multiprocessing waits, because it is registered later
     workers, ahead = settings.DATA.WORKERS, settings.DATA.PREFETCH

@@ -1,0 +1,75 @@
+"""Which files are films, and what their results are called."""
+
+from pathlib import Path
+
+from PIL import Image
+
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".ts": "mpegts",
+    ".mts": "mpegts",
+    ".m2ts": "mpegts",
+}
+"""FFmpeg's names of the containers that results are written to, by extension: those that keep any frame times."""
+
+EXTENSIONS = frozenset({*CONTAINERS, ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ogv", ".vob", ".gif"})
+"""What names of films end in."""
+
+_FILMS = (
+    (0, b"\x1a\x45\xdf\xa3"),  # Matroska, WebM
+    (8, b"AVI "),
+    (0, b"FLV\x01"),
+    (0, b"\0\0\x01\xba"),  # MPEG program stream
+    (0, b"\0\0\x01\xb3"),  # MPEG-1 or MPEG-2 pictures alone
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),  # ASF, which .wmv is
+    *((4, box) for box in (b"moov", b"mdat", b"wide", b"pnot")),  # QuickTime from before file types were noted
+)
+_IMAGES = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG"), (8, b"WEBP"), (0, b"II*\0"), (0, b"MM\0*"), (0, b"\xff\x0a"))
+_IMAGE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis", b"crx ")
+"""File types (ISO/IEC 14496-12, 4.3) of photographs and bursts of them: HEIF, AVIF, Canon's raw."""
+
+
+def is_film(path: Path) -> bool:
+    """Whether a file is a film: by its content, or by its name where that says nothing or there is no such file.
+
+    A GIF of one picture is not.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except (OSError, ValueError):
+        head = b""
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return _moves(path)
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in _IMAGE_BRANDS
+    if _begins(head, _FILMS) or _is_transport_stream(head):
+        return True
+    return path.suffix.lower() in EXTENSIONS and not _begins(head, _IMAGES)
+
+
+def result_extension(source: Path) -> str:
+    """The extension of a film's result: the source's own where results are written so, else .mp4."""
+    return source.suffix if source.suffix.lower() in CONTAINERS else ".mp4"
+
+
+def _begins(head: bytes, signatures: tuple[tuple[int, bytes], ...]) -> bool:
+    return any(head.startswith(signature, place) for place, signature in signatures)
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Whether packets begin every 188 bytes, or every 192 with a time before each (ISO/IEC 13818-1)."""
+    return b"GGGGGG" in (head[::188], head[4::192])
+
+
+def _moves(path: Path) -> bool:
+    """Whether a GIF holds more than one picture."""
+    try:
+        with Image.open(path) as image:
+            return bool(getattr(image, "is_animated", False))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return False

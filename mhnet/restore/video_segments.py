@@ -1,0 +1,153 @@
+"""Segments of a video that is being restored: finished stretches of frames, encoded, in a hidden folder beside the
+result, so that a stopped run goes on where the last of them ends."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mhnet.core.files import replacing
+from mhnet.restore.video_frames import Frame, VideoError, VideoFormat, from_rgb, import_av, reason
+from mhnet.restore.video_hdr import hdr_options
+
+LENGTH = 48
+"""Frames in a segment: what a stopped run does again at most, and the longest way between two key frames."""
+
+_CODECS: dict[str, tuple[str, int, dict[str, str]]] = {
+    "h264": ("libx264", 16, {"preset": "medium"}),
+    "h265": ("libx265", 18, {"preset": "medium", "x265-params": "log-level=error"}),
+    "vp9": ("libvpx-vp9", 20, {"b": "0", "row-mt": "1", "cpu-used": "2"}),
+    "av1": ("libsvtav1", 22, {"preset": "6", "svtav1-params": "tune=0"}),
+}
+"""FFmpeg's encoders, each with its CRF that is hard to tell from the original, and options."""
+
+
+class Encoding(NamedTuple):
+    """How frames are encoded: FFmpeg's names of the encoder and of the pixel format, and the encoder's options."""
+
+    encoder: str
+    pixel_format: str
+    options: dict[str, str]
+
+
+class Segment(NamedTuple):
+    """An encoded stretch: the file, the times of its frames in order, and until when the last one is shown."""
+
+    path: Path
+    times: list[int]
+    end: int
+
+
+class Segments:
+    """The finished segments of one result.
+
+    Args:
+        target: the result's path.
+        about: what the segments depend on, JSON values: those made from anything else are thrown away.
+    """
+
+    def __init__(self, target: Path, about: dict[str, Any]):
+        self.folder = target.with_name(f".{target.name}.parts")
+        self.found: list[Segment] = []
+        manifest = self.folder / "about.json"
+        about = json.loads(json.dumps(about))
+        try:
+            if self.folder.exists() and _json(manifest) != about:
+                shutil.rmtree(self.folder)
+            _write_json(manifest, about)
+        except OSError as error:
+            raise VideoError(f"{self.folder} cannot be made ({error.strerror}); choose another place.") from error
+        while (notes := _json(self._path(".json"))) and self._path(".nut").is_file():
+            self.found.append(Segment(self._path(".nut"), **notes))
+
+    @property
+    def frames(self) -> int:
+        """How many frames are finished."""
+        return sum(len(segment.times) for segment in self.found)
+
+    def write(self, frames: Iterable[Frame], form: VideoFormat, encoding: Encoding) -> None:
+        """Encodes the next segment, whole or not at all.
+
+        Raises:
+            VideoError: the encoder or the system refuses.
+        """
+        av = import_av()
+        video, times, end = self._path(".nut"), [], 0
+        try:
+            with replacing(video) as temporary, av.open(f"file:{temporary}", "w", format="nut") as container:
+                size = {"height": form.height, "width": form.width, "pix_fmt": encoding.pixel_format}
+                stream = container.add_stream(
+                    encoding.encoder, form.rate, options=encoding.options, **size, **form.properties
+                )
+                stream.codec_context.time_base = 1 / form.rate
+                stream.codec_context.flags |= av.codec.context.Flags.global_header
+                for place, (pixels, time, duration) in enumerate(frames):
+                    frame = from_rgb(pixels, form, encoding.pixel_format)
+                    # Times in the file only order its frames; the true ones are noted beside it.
+                    frame.pts, frame.time_base = place, 1 / form.rate
+                    container.mux(stream.encode(frame))
+                    times.append(time)
+                    end = time + duration
+                container.mux(stream.encode(None))
+            _write_json(self._path(".json"), {"times": times, "end": end})
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"{video} cannot be written ({reason(error)}); the parts before it are kept.") from error
+        self.found.append(Segment(video, times, end))
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, extension: str) -> Path:
+        """Where the next segment goes."""
+        return self.folder / f"{len(self.found):06}{extension}"
+
+
+def choose_encoding(form: VideoFormat, container: str, codec: str | None, crf: int | None, deep: bool) -> Encoding:
+    """How to encode for a container: by default H.264, or H.265 for more than 8 bits; in .webm, VP9 or AV1.
+
+    Args:
+        container: the result's extension.
+        codec: "h264", "h265", "vp9" or "av1"; None for the default.
+        crf: the encoder's measure of quality, lower is better; None for one that is hard to tell from the original.
+        deep: encode 10 bits.
+
+    Raises:
+        VideoError: there is no such codec here, or it cannot keep the depth or HDR.
+    """
+    usual = ("vp9", "av1") if container == ".webm" else ("h264", "h265")
+    name = codec or usual[deep or any(form.hdr)]
+    if name not in _CODECS:
+        raise VideoError(f"There is no codec {name!r}; use one of {', '.join(_CODECS)}.")
+    encoder, quality, options = _CODECS[name]
+    os.environ.setdefault("SVT_LOG", "1")  # so that SVT-AV1 prints errors alone
+    try:
+        formats = {one.name for one in import_av().codec.Codec(encoder, "w").video_formats}
+    except ValueError as error:
+        raise VideoError(f"This PyAV has no encoder for {name} ({encoder}); choose another codec.") from error
+    odd = form.width % 2 or form.height % 2
+    samplings = [f"yuv{sampling}p{'10le' if deep else ''}" for sampling in (("444", "420") if odd else ("420",))]
+    layout = next((layout for layout in samplings if layout in formats), None)
+    hdr = hdr_options(form.hdr, encoder)
+    if layout is None or hdr is None:
+        what = "10 bits" if layout is None else "the mastering display and light levels of HDR"
+        raise VideoError(f"{name} ({encoder}) cannot keep {what}; choose h265 or av1.")
+    options = options | {"crf": str(quality if crf is None else crf)}
+    for key, value in hdr.items():
+        options[key] = f"{options[key]}:{value}" if key in options else value
+    return Encoding(encoder, layout, options)
+
+
+def _json(path: Path) -> Any:
+    """A file's content; None where there is none, or it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
