@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: help demo demo-train test lint bench figures docs clean
+.PHONY: help demo demo-train test lint copies bench figures docs clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -25,6 +25,9 @@ lint: .venv/ready-test .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
+
+copies: .venv/ready  ## write mhnet/models/mhnet.py into both rooms
+	$(BIN)/python tests/copies.py
 
 bench: .venv/ready  ## print how fast network, training, loading and scoring are beside the published ways
 	$(BIN)/python benchmarks/inference.py --quick

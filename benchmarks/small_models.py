@@ -13,20 +13,19 @@ other weights.
 """
 
 import argparse
-import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from marks import between, write_between
 from tqdm import tqdm
 
 from mhnet.checkpoints import bundled
 from mhnet.checkpoints.files import read_checkpoint, sha256
 from mhnet.cli.weights import describe
 from mhnet.core.errors import MHNetError, exits_cleanly
-from mhnet.core.files import write_text
 from mhnet.core.tasks import DEBLURRING, DERAINING
 from mhnet.data.make import degrade_folder
 from mhnet.data.pairs import Pair, find_pairs
@@ -56,7 +55,7 @@ class Result(NamedTuple):
     after: protocols.Score
 
 
-class Row(NamedTuple):
+class MeanScores(NamedTuple):
     """The means over a set, ready for a table."""
 
     label: str
@@ -75,15 +74,15 @@ def restored(pairs: Iterable[Pair], restorer: Restorer, protocol: str) -> list[R
     return results
 
 
-def row(label: str, option: str, results: list[Result]) -> Row:
+def row(label: str, option: str, results: list[Result]) -> MeanScores:
     """The means of a set; where the degraded images are the clean ones, they have no PSNR, and nothing is gained."""
     before, after = ([getattr(one, side) for one in results] for side in ("before", "after"))
     psnr = [mean_of([score.psnr for score in scores]) for scores in (before, after)]
     cells = [f"{mean:.2f} / {mean_of([score.ssim for score in scores]):.4f}"
              for mean, scores in zip(psnr, (before, after), strict=True)]  # fmt: skip
     if np.isinf(psnr[0]):
-        return Row(label, option, (str(len(results)), "the clean ones", cells[1], ""))
-    return Row(label, option, (str(len(results)), *cells, f"{psnr[1] - psnr[0]:+.2f}"))
+        return MeanScores(label, option, (str(len(results)), "the clean ones", cells[1], ""))
+    return MeanScores(label, option, (str(len(results)), *cells, f"{psnr[1] - psnr[0]:+.2f}"))
 
 
 def on_photographs(name: str, photos: Path, restorer: Restorer, protocol: str) -> dict[str, list[Result]]:
@@ -106,7 +105,7 @@ def held_back(gopro: Path) -> list[Pair]:
     return [pairs[i] for i in kept]
 
 
-def measure(name: str, args: argparse.Namespace) -> list[Row]:
+def measure(name: str, args: argparse.Namespace) -> list[MeanScores]:
     """The rows of a network's table; with --write, its failures are drawn as well."""
     task, restorer, rows = bundled.NAMES[name], Restorer.from_weights(name), []
     if args.photos:
@@ -152,7 +151,7 @@ def furthest(restored: np.ndarray, clean: np.ndarray) -> tuple[slice, slice]:
     return slice(int(top), int(top) + height), slice(int(left), int(left) + width)
 
 
-def table(name: str, rows: list[Row], earlier: str) -> str:
+def table(name: str, rows: list[MeanScores], earlier: str) -> str:
     """The scores as Markdown, with those rows of an earlier table of the same weights that are not measured anew."""
     mark = f"Weights of sha256 {sha256(bundled.named(name))[:12]}"
     lines = {}
@@ -198,27 +197,7 @@ def picture(name: str) -> str:
     )
 
 
-def between(path: Path, mark: str) -> str:
-    """What stands between a pair of marks in a page.
-
-    Raises:
-        MHNetError: the page has no such marks.
-    """
-    found = re.search(rf"<!-- {mark} -->\n(.*?)<!-- end of {mark} -->", path.read_text(encoding="utf-8"), re.DOTALL)
-    if found is None:
-        raise MHNetError(f"{path} has no place for {mark}: put '<!-- {mark} -->' and '<!-- end of {mark} -->' there")
-    return found[1]
-
-
-def write_between(path: Path, mark: str, text: str) -> None:
-    """Puts text between a pair of marks in a page."""
-    old = between(path, mark)
-    start, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
-    page = path.read_text(encoding="utf-8")
-    write_text(path, page.replace(f"{start}{old}{end}", f"{start}{text}\n{end}"))
-
-
-def write(name: str, rows: list[Row]) -> None:
+def write_card(name: str, rows: list[MeanScores]) -> None:
     """Writes the table, the facts and the picture into the network's card, and the table into docs/small-models.md."""
     card = bundled.FOLDER / f"{name}.md"
     text = table(name, rows, between(card, "scores"))
@@ -244,7 +223,7 @@ def main() -> None:
         rows = measure(name, args)
         print(f"{name}\n\n{table(name, rows, '')}\n")
         if args.write:
-            write(name, rows)
+            write_card(name, rows)
 
 
 if __name__ == "__main__":

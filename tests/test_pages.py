@@ -17,16 +17,16 @@ from pages import PAGES, Block, blocks, commands, inline_commands
 from sandbox import Outcome, lay_out, python, run
 from small import ROOT
 
-from mhnet.cli import rooms
+from mhnet.cli import room_evaluate, room_test, room_train
 from mhnet.cli.main import parser
 from mhnet.core.tasks import TASKS
 from mhnet.train.config import load_config
 
 ROOMS = {task.folder: task for task in TASKS.values()}
 SCRIPTS = {
-    "train.py": rooms.train_command,
-    "test.py": rooms.test_command,
-    "evaluate_PSNR_SSIM.py": rooms.evaluate_command,
+    "train.py": room_train.train_command,
+    "test.py": room_test.test_command,
+    "evaluate_PSNR_SSIM.py": room_evaluate.evaluate_command,
 }
 OTHERS = {"octave-cli", "tensorboard", "ray"}  # programs whose arguments are not ours to know
 

@@ -72,8 +72,8 @@ def test_one_command_writes_cards_page_and_pictures(place, monkeypatch, capsys):
 
 def test_rows_stay_until_the_weights_change(place):
     cells = ("2", "20.00 / 0.5", "21.00 / 0.6", "+1.00")
-    real = small_models.Row("GT-Rain, real rain", "--gt-rain DIR", cells)
-    made = small_models.Row("demo/photos, rain", "--demo", cells)
+    real = small_models.MeanScores("GT-Rain, real rain", "--gt-rain DIR", cells)
+    made = small_models.MeanScores("demo/photos, rain", "--demo", cells)
     first = small_models.table("derain-small", [real], "")
     assert labels(small_models.table("derain-small", [made], first)) == [real.label, made.label]
     network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)

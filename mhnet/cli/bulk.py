@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 from tqdm import tqdm
 
 from mhnet.checkpoints.checkpoint import Checkpoint
-from mhnet.core.errors import MHNetError, printable, sentence
+from mhnet.core.errors import MHNetError, printable
 from mhnet.restore import bulk, places
 from mhnet.restore.bulk_plan import BulkPlan, plan_bulk
 from mhnet.restore.bulk_report import reporting
@@ -76,7 +76,7 @@ def _restore(
                 bulk.restore_bulk(work, computing, share, each, inputs=plan.inputs, results=plan.results,
                                   check=args.check and not args.overwrite)  # fmt: skip
         except RayError as error:
-            raise MHNetError(f"Ray stopped: {sentence(MHNetError(str(error)))}") from error
+            raise MHNetError(f"Ray stopped: {str(error).strip().splitlines()[-1]}") from error
     places.results_there(plan.results, [os.fsdecode(name.as_py()) for name in work["target"]])  # removes what was left
 
 

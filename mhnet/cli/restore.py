@@ -239,7 +239,10 @@ def _weights(args: argparse.Namespace) -> str | Path:
 def _warn_of_task(args: argparse.Namespace, trained_for: str | None) -> None:
     task = MEANT.get(args.task)
     if task and trained_for not in (None, task):
-        print(f"warning: {printable(_weights(args))} was trained for {trained_for}, not for {task}", file=sys.stderr)
+        print(
+            f"warning: {printable(_weights(args))} was trained for {printable(trained_for)}, not for {task}",
+            file=sys.stderr,
+        )
 
 
 def _restorer(args: argparse.Namespace) -> "Restorer":

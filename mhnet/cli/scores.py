@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mhnet.core.errors import printable
+
 if TYPE_CHECKING:
     from mhnet.evaluation.scoring import Distance, Evaluation
 
@@ -46,17 +48,15 @@ def finish(evaluations: "Sequence[Evaluation]", args: argparse.Namespace, counts
 
     if not evaluations:
         return 0
-    print(f"{tables.format_table(evaluations)}\n\n{tables.latex(evaluations)}")
-    sys.stdout.flush()
-    for one in evaluations:
-        for failure in one.failures:
-            print(f"not scored: {failure.name}: {failure.reason}", file=sys.stderr)
-    for doubt in dict.fromkeys(doubt for one in evaluations for doubt in one.doubts):
-        if not (counts_told and doubt in {one.miscounted for one in evaluations}):
-            print(f"warning: {doubt}", file=sys.stderr)
+    print(f"{tables.format_table(evaluations)}\n\n{tables.latex(evaluations)}", flush=True)
+    for failure in (failure for one in evaluations for failure in one.failures):
+        print(f"not scored: {printable(failure.name)}: {printable(failure.reason)}", file=sys.stderr)
+    told = {one.miscounted for one in evaluations} if counts_told else set()
+    for doubt in dict.fromkeys(doubt for one in evaluations for doubt in one.doubts if doubt not in told):
+        print(f"warning: {printable(doubt)}", file=sys.stderr)
     if args.csv:
         tables.to_csv(evaluations, args.csv)
     if args.report:
         tables.write_report(evaluations, args.report)
-        print(f"\nreport: {args.report}")
-    return 1 if any(one.failures for one in evaluations) else 0
+        print(f"\nreport: {printable(args.report)}")
+    return int(any(one.failures for one in evaluations))
