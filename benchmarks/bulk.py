@@ -23,7 +23,7 @@ from machine import cpu_name
 from marks import write_between
 from photos import enlarged
 
-from mhnet.images import rgb
+from mhnet.images.write import write_rgb
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "bulk.md"
@@ -100,7 +100,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for i, photo in enumerate(enlarged(args.images, args.size[1], args.size[0])):
-            rgb.write(folder / "in" / f"{i}.jpg", photo)
+            write_rgb(folder / "in" / f"{i}.jpg", photo)
         for i in range(args.rounds):
             for j, (kind, words) in enumerate(KINDS.items()):
                 measured[kind].append(measure(folder / "in", folder / f"{i}-{j}", args.weights, words))

@@ -27,7 +27,9 @@ from mhnet.data.pack import write_pack
 from mhnet.data.pairs import Pair, find_pairs
 from mhnet.data.sampling import EpochSampler, start_worker
 from mhnet.data.sources import PairSource, SharpSource
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import image_size
+from mhnet.images.write import write_rgb
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "Deraining"))
@@ -42,7 +44,7 @@ class WholeImages:
     """Decodes whole images with Pillow and cuts the crop out, each time."""
 
     def size(self, path: Path) -> tuple[int, int]:
-        return rgb.size(path)
+        return image_size(path)
 
     def crop(self, path: Path, box: tuple[int, int, int, int]) -> np.ndarray:
         top, left, height, width = box
@@ -53,8 +55,8 @@ class WholeImages:
 def make_pairs(folder: Path, count: int = 12) -> Path:
     """Photographs of the demo at 1280×720, and in the rain."""
     for i, photo in enumerate(enlarged(count, 720, 1280)):
-        rgb.write(folder / "input" / f"{i}.png", rain(photo, np.random.default_rng(i)))
-        rgb.write(folder / "target" / f"{i}.png", photo)
+        write_rgb(folder / "input" / f"{i}.png", rain(photo, np.random.default_rng(i)))
+        write_rgb(folder / "target" / f"{i}.png", photo)
     return folder
 
 
@@ -110,12 +112,12 @@ def measure(pairs: list[Pair], pack_folder: Path, runs: int) -> None:
     }
     first, *others = (data[0, 0] for data in loaders.values())
     assert all(torch.equal(first, other) for other in others)
-    height, width = rgb.size(pairs[0].degraded)
+    height, width = image_size(pairs[0].degraded)
     print(f"{len(pairs)} pairs, the first {width}×{height}; {PATCH}×{PATCH} crops; both sides\n")
     print("| | crops a second: median (range) | ratio |\n|---|---|---|")
     compare("one process", [in_turn(loaders, run) for run in range(runs)])
     compare("DataLoader, 2 workers", [through_workers(loaders, run) for run in range(runs)])
-    photos = rgb.find_images(PHOTOS, recursive=True)
+    photos = find_images(PHOTOS, recursive=True)
     for name, degrade in DEGRADATIONS.items():
         made = {f"{name} on the fly": crops(SharpSource(photos, degrade))}
         compare("one process", [in_turn(made, run) for run in range(runs)])

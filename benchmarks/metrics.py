@@ -25,7 +25,8 @@ from mhnet.core.errors import exits_cleanly
 from mhnet.data.pairs import Pair, find_pairs
 from mhnet.evaluation import protocols
 from mhnet.evaluation.scoring import evaluate_pairs
-from mhnet.images import rgb
+from mhnet.images.read import image_size, read_rgb
+from mhnet.images.write import write_rgb
 
 COUNT = 20
 EQUAL = 1e-6
@@ -81,8 +82,8 @@ def make_pairs(folder: Path) -> list[Pair]:
     pairs = []
     for i, photo in enumerate(enlarged(COUNT, 720, 1280)):
         pair = Pair(folder / "results" / f"{i}.png", folder / "target" / f"{i}.png", str(i))
-        rgb.write(pair.degraded, cv2.GaussianBlur(photo, (0, 0), 1 + i / 10))
-        rgb.write(pair.target, photo)
+        write_rgb(pair.degraded, cv2.GaussianBlur(photo, (0, 0), 1 + i / 10))
+        write_rgb(pair.target, photo)
         pairs.append(pair)
     return pairs
 
@@ -122,7 +123,7 @@ def compare(pairs: Sequence[Pair], processes: int, runs: int, check: bool) -> bo
          lambda: over_processes("rain_y_matlab"), 3)  # fmt: skip
     line(f"gopro_rgb_matlab, {processes} processes", lambda: plainly(plain_gopro, pairs),
          lambda: over_processes("gopro_rgb_matlab"), 3)  # fmt: skip
-    read: list[Pictures] = [(rgb.read(pair.degraded), rgb.read(pair.target)) for pair in pairs]
+    read: list[Pictures] = [(read_rgb(pair.degraded), read_rgb(pair.target)) for pair in pairs]
     line("its 3-D SSIM alone, images in memory, one process", lambda: np.array([volume_ssim(a, b) for a, b in read]),
          lambda: np.array([protocols.ssim_3d(a, b) for a, b in read]), 8)  # fmt: skip
     return held
@@ -140,7 +141,7 @@ def main() -> int:
     cv2.setNumThreads(1)  # one process is one core
     with tempfile.TemporaryDirectory() as folder:
         pairs = find_pairs(args.pairs)[:COUNT] if args.pairs else make_pairs(Path(folder))
-        height, width = rgb.size(pairs[0].target)
+        height, width = image_size(pairs[0].target)
         print(f"{len(pairs)} pairs of {width}×{height}\n")
         return 0 if compare(pairs, args.processes, args.runs, args.check) else 1
 

@@ -6,16 +6,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
 
 PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
 
 
 def enlarged(count: int, height: int, width: int) -> Iterator[np.ndarray]:
     """Photographs of that size, uint8 H×W×3: scaled to cover it, more so in each further round, and cut."""
-    photos = rgb.find_images(PHOTOS, recursive=True)
+    photos = find_images(PHOTOS, recursive=True)
     for i in range(count):
-        photo = rgb.read(photos[i % len(photos)])
+        photo = read_rgb(photos[i % len(photos)])
         scale = (1 + i // len(photos)) * max(height / photo.shape[0], width / photo.shape[1])
         size = [
             max(round(scale * side), least) for side, least in zip(photo.shape[1::-1], (width, height), strict=True)

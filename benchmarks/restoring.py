@@ -22,7 +22,9 @@ import torch
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
 from mhnet.data.degrade import rain
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 from mhnet.models import MHNet
 from mhnet.restore import tiles
 from mhnet.restore.restorer import Restorer
@@ -53,8 +55,8 @@ def large(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         width, height = args.size
-        photo = rgb.read(args.photos[0] if args.photos else PHOTOS / "train" / "sea-of-lanterns.jpg")
-        rgb.write(folder / "large.png", cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC))
+        photo = read_rgb(args.photos[0] if args.photos else PHOTOS / "train" / "sea-of-lanterns.jpg")
+        write_rgb(folder / "large.png", cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC))
         weights = args.weights or random_weights(folder)
         words = ["restore", folder / "large.png", "-o", folder / "out.png", "--weights", weights, "--device", "cpu"]
         words += ["--tile", args.tile, "--json"]
@@ -76,8 +78,8 @@ def seams(args: argparse.Namespace) -> None:
               "mean step at edges: tiles, whole", "mean step of the difference: at edges, everywhere"]  # fmt: skip
     print(f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|")
     restorer = Restorer.from_weights(args.weights, local_statistics=args.tlc)
-    for path in args.photos or rgb.find_images(PHOTOS / "test"):
-        photo = rgb.read(path)
+    for path in args.photos or find_images(PHOTOS / "test"):
+        photo = read_rgb(path)
         if not args.photos:
             photo = rain(photo, np.random.default_rng(0), severity=(0.5, 0.5))
         restorer.tile = "off"

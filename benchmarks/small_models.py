@@ -32,7 +32,8 @@ from mhnet.data.pairs import Pair, find_pairs
 from mhnet.data.split import hold_out
 from mhnet.evaluation import protocols, sheets
 from mhnet.evaluation.scoring import mean_of
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
 from mhnet.restore.restorer import Restorer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +67,7 @@ def restored(pairs: Iterable[Pair], restorer: Restorer, protocol: str) -> list[R
     """Restores and scores pairs, one after the other."""
     results = []
     for pair in tqdm(list(pairs), "restoring", unit="image", leave=False, disable=None):
-        degraded, clean = rgb.read(pair.degraded), rgb.read(pair.target)
+        degraded, clean = read_rgb(pair.degraded), read_rgb(pair.target)
         image = restorer(degraded)
         scores = (protocols.score(one, clean, protocol) for one in (degraded, image))
         results.append(Result(pair.name, (degraded, image, clean), *scores))
@@ -92,7 +93,7 @@ def on_photographs(name: str, photos: Path, restorer: Restorer, protocol: str) -
             made = Path(place) / word
             degrade_folder(photos, made, kind, severity=severity, seed=SEED)
             results[word] = restored(find_pairs(made), restorer, protocol)
-    found = rgb.find_images(photos, recursive=True)
+    found = find_images(photos, recursive=True)
     results["nothing to remove"] = restored([Pair(path, path, path.stem) for path in found], restorer, protocol)
     return results
 

@@ -11,7 +11,9 @@ import tempfile
 from pathlib import Path
 
 from mhnet.data.make import RECORD, degrade_folder
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 DEMO = Path(__file__).resolve().parent
 PHOTOS = DEMO / "photos" / "test"
@@ -23,8 +25,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             made = Path(place)
             degrade_folder(PHOTOS, made, kind, severity=severity, seed=seed)
-            for path in rgb.find_images(made / "input"):
-                rgb.write(DEMO / folder / f"{path.stem}.jpg", rgb.read(path))
+            for path in find_images(made / "input"):
+                write_rgb(DEMO / folder / f"{path.stem}.jpg", read_rgb(path))
             shutil.copyfile(made / RECORD, DEMO / folder / RECORD)
 
 

@@ -14,7 +14,7 @@ from mhnet.checkpoints import bundled
 from mhnet.core.errors import MHNetError, exits_cleanly
 from mhnet.core.tasks import DEBLURRING, DERAINING, Task
 from mhnet.evaluation import sheets
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 from mhnet.restore import results
 from mhnet.restore.folders import restore_all
 from mhnet.restore.page import Entry, write_page
@@ -70,7 +70,7 @@ def write_sheet(path: Path, entries: Sequence[Entry]) -> None:
     rows, captions = [], []
     for entry in entries:
         assert entry.target and entry.scores
-        rows.append(("", [rgb.read(one) for one in (entry.before, entry.after, entry.target)]))
+        rows.append(("", [read_rgb(one) for one in (entry.before, entry.after, entry.target)]))
         captions.append([f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in (entry.scores.before, entry.scores.after)])
     sheets.before_after(rows, ["before", "restored by MHNet", "clean"], [[*line, ""] for line in captions], path)
 

@@ -13,7 +13,8 @@ from mhnet.data.make import degrade_folder
 from mhnet.data.pairs import Pair
 from mhnet.evaluation import sheets
 from mhnet.evaluation.scoring import Evaluation, evaluate_pairs
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
 
 DEMO = Path(__file__).resolve().parent
 ROOM = DEMO.parent / "Deraining"
@@ -44,7 +45,7 @@ def show(degraded: Evaluation, restored: Evaluation) -> str:
 def main() -> int:
     rainy = OUT / "rainy"
     degrade_folder(DEMO / "photos" / "test", rainy, "rain", severity=(0.3, 0.75))
-    names = [path.stem for path in rgb.find_images(rainy / "target")]
+    names = [path.stem for path in find_images(rainy / "target")]
     print("training a small MHNet for about three minutes, four at most", flush=True)
     run("train.py", "--config", DEMO / "training.yml")
     weights = OUT / "run" / "model_best.safetensors"
@@ -56,7 +57,7 @@ def main() -> int:
         for folder in folders[:2]
     ]
     print("\n" + show(*scores))
-    rows = [(name, [rgb.read(folder / f"{name}.png") for folder in folders]) for name in names]
+    rows = [(name, [read_rgb(folder / f"{name}.png") for folder in folders]) for name in names]
     captions = [
         [f"{row.psnr:.2f} dB / {row.ssim:.3f}" for row in pair] + [""]
         for pair in zip(*(score.rows for score in scores), strict=True)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mhnet.data.degrade import DEGRADATIONS
 from mhnet.evaluation.protocols import score
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 
 HERE = Path(__file__).resolve().parent
 PHOTOS = HERE.parent / "demo" / "photos"
@@ -43,7 +43,7 @@ def sheet(name: str) -> Image.Image:
     page = Image.new("RGB", (width, len(ROWS[name]) * (CELL[1] + CAPTION)), "white")
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(15)
     for row, (photo, corner) in enumerate(ROWS[name]):
-        sharp = rgb.read(next(PHOTOS.glob(f"*/{photo}.jpg")))
+        sharp = read_rgb(next(PHOTOS.glob(f"*/{photo}.jpg")))
         if corner:
             sharp = sharp[corner[1] : corner[1] + CELL[1], corner[0] : corner[0] + CELL[0]]
         cells = [(sharp, f"{photo}{', 1:1' if corner else ''}")]

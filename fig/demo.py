@@ -9,7 +9,7 @@ from pathlib import Path
 from mhnet.core.errors import MHNetError, exits_cleanly
 from mhnet.core.tasks import DEBLURRING, DERAINING
 from mhnet.evaluation import protocols, sheets
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE.parent / "demo"
@@ -28,7 +28,7 @@ def main() -> None:
         if not restored.is_file():
             raise MHNetError(f"There is no {restored}: run 'make demo' first")
         paths = (DEMO / folder / f"{name}.jpg", restored, DEMO / "photos" / "test" / f"{name}.jpg")
-        pictures = [rgb.read(path) for path in paths]
+        pictures = [read_rgb(path) for path in paths]
         scores = [protocols.score(picture, pictures[2], task.protocol) for picture in pictures[:2]]
         rows.append(("", pictures))
         captions.append([f"{psnr:.2f} dB / {ssim:.3f}" for psnr, ssim in scores] + [""])

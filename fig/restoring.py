@@ -21,7 +21,9 @@ from mhnet.core.errors import MHNetError, exits_cleanly
 from mhnet.data.degrade import rain
 from mhnet.data.rain import RainParameters
 from mhnet.evaluation import protocols, sheets
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 from mhnet.restore.page import Entry, Scores, write_page
 from mhnet.restore.restorer import Restorer
 from mhnet.restore.video import restore_video
@@ -38,13 +40,13 @@ WIDTH = 1200
 def photographs(restorer: Restorer, folder: Path) -> list[Entry]:
     """The photographs in rain, restored, with their scores, as files."""
     entries = []
-    for number, path in enumerate(rgb.find_images(PHOTOS)):
-        clean = rgb.read(path)
+    for number, path in enumerate(find_images(PHOTOS)):
+        clean = read_rgb(path)
         rainy = rain(clean, np.random.default_rng(number), severity=(0.3, 0.6))
         restored = restorer(rainy)
         before, after, target = (folder / side / f"{path.stem}.png" for side in ("rainy", "restored", "clean"))
         for place, image in ((before, rainy), (after, restored), (target, clean)):
-            rgb.write(place, image)
+            write_rgb(place, image)
         scores = Scores(PROTOCOL, *(protocols.score(image, clean, PROTOCOL) for image in (rainy, restored)))
         entries.append(Entry(path.stem, before, after, target, scores))
     return entries
@@ -52,7 +54,7 @@ def photographs(restorer: Restorer, folder: Path) -> list[Entry]:
 
 def film(path: Path) -> None:
     """A camera's way across a photograph, in rain that is new in every frame."""
-    photo = rgb.read(PHOTOS / "lake-sherburne.jpg")
+    photo = read_rgb(PHOTOS / "lake-sherburne.jpg")
     random = np.random.default_rng(3)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", 24, options={"crf": "12"})
@@ -93,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         entries = photographs(restorer, folder)
-        rows = [("", [rgb.read(path) for path in (entry.before, entry.after)])
+        rows = [("", [read_rgb(path) for path in (entry.before, entry.after)])
                 for entry in entries if entry.name in SHOWN]  # fmt: skip
         sheets.before_after(rows, ["rainy/", "restored/"], None, HERE / "restoring_photos.jpg", 960)
         film(folder / "clip.mp4")

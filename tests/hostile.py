@@ -17,6 +17,7 @@ from PIL import Image
 from samples import ALPHA, PHOTO, deep, exif, png, profile
 
 Random = np.random.Generator
+CASES = Path(__file__).parent / "data" / "cases"
 
 _EXTREMES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 _NAMES = ("plain", "with space", "line\nbreak", "tab\there", "-o", "--help", "ünï 雨", "a" * 180, "quote'\"", "%s{0}",
@@ -90,6 +91,10 @@ def whole_files() -> dict[str, bytes]:
         "palette.bmp": saved(rgb.quantize(8), "BMP"),
         "lossless.webp": saved(clear, "WEBP", lossless=True, exif=notes["exif"], icc_profile=profile()),
         "lossy.webp": saved(rgb, "WEBP"),
+        "colour.jp2": saved(rgb, "JPEG2000"),
+        "colour.ppm": saved(rgb, "PPM"),
+        "deep.ppm": b"P6\n96 64\n65535\n" + deep(PHOTO).astype(">u2").tobytes(),
+        "colour.avif": saved(rgb, "AVIF", **notes),
         "one pixel.png": saved(rgb.crop((0, 0, 1, 1)), "PNG"),
         "one pixel.jpg": saved(rgb.crop((0, 0, 1, 1)), "JPEG"),
         "one pixel.webp": saved(rgb.crop((0, 0, 1, 1)), "WEBP"),
@@ -97,6 +102,10 @@ def whole_files() -> dict[str, bytes]:
         "one pixel.tif": saved(rgb.crop((0, 0, 1, 1)), "TIFF"),
         "one row.png": saved(rgb.crop((0, 0, 90, 1)), "PNG"),
         "still.gif.png": saved(rgb.quantize(64), "GIF"),
+        "still.gif": saved(rgb.quantize(64), "GIF"),
+        "camera.dng": (CASES / "camera.dng").read_bytes(),
+        **{name: (CASES / name).read_bytes() for name in ("iphone.heic", "photo.jxl", "ultrahdr.jpg", "arithmetic.jpg",
+                                                          "PXL_motion.MP.jpg", "late_srgb_chunk.png")},
         "bad float.tif": tiff(np.full((9, 9), np.nan, np.float32)),
         "bad infinite.tif": tiff(np.full((9, 9, 3), np.inf, np.float64), photometric="rgb"),
         "bad signed.tif": tiff(np.full((9, 9), -5, np.int16)),
@@ -105,7 +114,7 @@ def whole_files() -> dict[str, bytes]:
         "bad animated.webp": saved(rgb, "WEBP", **several),
         "bad animated.png": saved(rgb, "PNG", **several),
         "bad animated.gif.png": saved(rgb, "GIF", **several),
-        "bad pages.tif": saved(rgb, "TIFF", **several),
+        "pages.tif": saved(rgb, "TIFF", **several),
     }  # fmt: skip
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageCms
 from small import PHOTOS
 
-from mhnet.images.pictures import Metadata, Picture
+from mhnet.images.metadata import Metadata
+from mhnet.images.read import ImageData
 
 RNG = np.random.default_rng(0)
 PHOTO = np.asarray(Image.open(PHOTOS / "lake-sherburne.jpg").convert("RGB"))[:64, :96]
@@ -24,11 +25,11 @@ def deep(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.uint16) * 256 + noise
 
 
-def picture(bits: int = 8, channels: int = 3, alpha: bool = False, metadata: Metadata | None = None) -> Picture:
+def picture(bits: int = 8, channels: int = 3, alpha: bool = False, metadata: Metadata | None = None) -> ImageData:
     pixels, mask = PHOTO if channels == 3 else PHOTO[..., 1:2], ALPHA
     if bits == 16:
         pixels, mask = deep(pixels), deep(mask)
-    return Picture(pixels, mask if alpha else None, metadata or Metadata())
+    return ImageData(pixels, mask if alpha else None, metadata or Metadata())
 
 
 @cache  # LittleCMS notes the second in which it is made

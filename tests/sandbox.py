@@ -20,7 +20,7 @@ from small import NETWORK, PHOTOS, ROOT, crops, make_pairs
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
-from mhnet.images import rgb
+from mhnet.images.write import write_rgb
 from mhnet.models import MHNet
 
 ASK = f'exec "{sys.executable}" -S -E "{Path(__file__).with_name("forks.py")}" "$FORKS"'
@@ -156,7 +156,7 @@ def _photographs(folder: Path) -> None:
 
     shutil.copytree(PHOTOS, folder / "photographs")
     for name, crop in zip(("photo.jpg", "a.jpg", "holiday/b.jpg", "holiday/day 2/a.jpg"), crops(), strict=False):
-        rgb.write(folder / name, crop)
+        write_rgb(folder / name, crop)
     with av.open(str(folder / "clip.mp4"), "w") as container:
         stream = container.add_stream("libx264", Fraction(30))
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"

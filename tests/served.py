@@ -16,7 +16,9 @@ from small import PHOTOS
 from mhnet.app.restoring import Limits
 from mhnet.app.server import Options, serving
 from mhnet.cli.main import main
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 LIMITS = Limits(bytes=2_000_000, pixels=250_000, files=4)
 
@@ -68,9 +70,9 @@ def _folders() -> list[Path]:
 
 def photo(path: Path, height: int = 48, width: int = 64) -> Path:
     """A photograph with streaks, as a file."""
-    pixels = rgb.read(rgb.find_images(PHOTOS)[0])[:height, :width].copy()
+    pixels = read_rgb(find_images(PHOTOS)[0])[:height, :width].copy()
     pixels[np.random.default_rng(0).random((height, width)) < 0.05] = 230
-    rgb.write(path, pixels)
+    write_rgb(path, pixels)
     return path
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 import yaml
 
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 PHOTOS = Path(__file__).parent / "data" / "photos"
 ROOT = Path(__file__).parent.parent
@@ -16,7 +18,7 @@ NETWORK = {"WIDTH": 8, "N_FEAT": 8, "ENCODER_BLOCKS": [1, 1, 1, 1], "GROUP_BLOCK
 
 def crops(size: int = 72) -> list[np.ndarray]:
     """Six different crops of the photographs that lie with the tests."""
-    photos = [rgb.read(path) for path in rgb.find_images(PHOTOS)]
+    photos = [read_rgb(path) for path in find_images(PHOTOS)]
     return [photo[top : top + size, :size] for photo in photos for top in (0, 40)]
 
 
@@ -28,8 +30,8 @@ def make_pairs(
     for i in scenes or range(count):
         clean = cleans[i]
         noisy = np.clip(clean + random.normal(0, 40, clean.shape), 0, 255).astype(np.uint8)
-        rgb.write(folder / sides[0] / f"scene{i}-{i}.png", noisy)
-        rgb.write(folder / sides[1] / f"scene{i}-{i}.png", clean)
+        write_rgb(folder / sides[0] / f"scene{i}-{i}.png", noisy)
+        write_rgb(folder / sides[1] / f"scene{i}-{i}.png", clean)
     return folder
 
 

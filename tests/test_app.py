@@ -23,7 +23,9 @@ from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
 from mhnet.data.degrade import DEGRADATIONS
 from mhnet.evaluation import protocols
-from mhnet.images import pictures, rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import ImageData, read_rgb
+from mhnet.images.write import write_image, write_rgb
 
 pytest.importorskip("gradio")
 from gradio_client import Client, handle_file
@@ -55,8 +57,8 @@ def restored(client: Client, *paths: Path, **options):
 
 
 def test_results_equal_the_commands_byte_by_byte(client, tmp_path):
-    rows = rgb.read(photo(tmp_path / "8.png"))
-    pictures.write(tmp_path / "16.png", pictures.Picture(deep(rows), deep(rows)[..., 0]))
+    rows = read_rgb(photo(tmp_path / "8.png"))
+    write_image(tmp_path / "16.png", ImageData(deep(rows), deep(rows)[..., 0]))
     sources = [photo(tmp_path / "a.jpg"), tmp_path / "16.png", saved(tmp_path / "b.tif", Image.fromarray(rows))]
     files, facts, problems = restored(client, *sources)
     assert not problems
@@ -88,9 +90,9 @@ def test_advanced_settings_are_the_commands(client, tmp_path):
 
 def test_a_clean_photo_gives_scores_with_their_protocol(client, tmp_path):
     source, clean = photo(tmp_path / "a.png"), tmp_path / "other.png"
-    rgb.write(clean, rgb.read(rgb.find_images(PHOTOS)[0])[:48, :64])
+    write_rgb(clean, read_rgb(find_images(PHOTOS)[0])[:48, :64])
     files, (fact,), _ = restored(client, source, clean=[handle_file(clean)])
-    wanted = protocols.score(rgb.read(files[0]), rgb.read(clean), "rain_y_matlab")
+    wanted = protocols.score(read_rgb(files[0]), read_rgb(clean), "rain_y_matlab")
     assert fact["scores"]["protocol"] == "rain_y_matlab"
     assert fact["scores"]["after"] == {"psnr": round(wanted.psnr, 2), "ssim": round(wanted.ssim, 4)}
     assert fact["scores"]["before"]["psnr"] < wanted.psnr
@@ -116,7 +118,7 @@ def test_hostile_files_are_told_in_a_sentence_and_stop_no_other(client, page, tm
 
 def test_what_is_too_large_or_too_many_is_refused(client, page, tmp_path):
     wide = tmp_path / "wide.png"
-    rgb.write(wide, np.zeros((500, 502, 3), np.uint8))
+    write_rgb(wide, np.zeros((500, 502, 3), np.uint8))
     assert restored(client, wide)[2] == ["wide.png has 0.251 megapixels; up to 0.25 are taken."]
     many = [photo(tmp_path / f"{i}.png", 32, 32) for i in range(LIMITS.files + 1)]
     files, _, (problem,) = restored(client, *many)
@@ -253,10 +255,10 @@ def test_posts_leave_no_folders_and_uploads_have_a_total_limit(tmp_path):
 
 def test_strength_blends_with_the_original(client, tmp_path):
     source = photo(tmp_path / "a.png")
-    pixels, blended = rgb.read(source).astype(float), {}
+    pixels, blended = read_rgb(source).astype(float), {}
     for strength in (0, 50, 100):
         (file,), (fact,), _ = restored(client, source, strength=strength)
-        blended[strength] = rgb.read(file).astype(float)
+        blended[strength] = read_rgb(file).astype(float)
         assert fact["made"] == "Rain removed by derain-small" + (f", strength {strength}%" if strength < 100 else "")
     assert np.array_equal(blended[0], pixels) and np.abs(blended[100] - pixels).max() > 20
     assert np.abs(blended[50] - (pixels + blended[100]) / 2).max() <= 0.5
@@ -266,9 +268,9 @@ def test_strength_blends_with_the_original(client, tmp_path):
 
 def test_no_rain_found_is_said_of_a_calm_photo_alone(client, tmp_path):
     calm = tmp_path / "calm.png"
-    rgb.write(calm, np.full((64, 64, 3), 128, np.uint8))
-    clean = rgb.read(rgb.find_images(PHOTOS)[0])[:128, :128]
-    rgb.write(tmp_path / "rainy.png", DEGRADATIONS["rain"](clean, np.random.default_rng(0), severity=(0.3, 0.3)))
+    write_rgb(calm, np.full((64, 64, 3), 128, np.uint8))
+    clean = read_rgb(find_images(PHOTOS)[0])[:128, :128]
+    write_rgb(tmp_path / "rainy.png", DEGRADATIONS["rain"](clean, np.random.default_rng(0), severity=(0.3, 0.3)))
     _, facts, _ = restored(client, calm, tmp_path / "rainy.png")
     assert "ain found" in facts[0]["notes"][0] and not facts[1]["notes"]
 

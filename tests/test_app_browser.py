@@ -13,7 +13,9 @@ from served import LIMITS, Page, by_command, photo, served, until
 from small import PHOTOS
 
 from mhnet.app import examples, progress, restoring
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -204,7 +206,7 @@ def test_an_example_by_keyboard_alone_in_dark_mode(opened, monkeypatch, tmp_path
 
 @pytest.mark.skipif(not examples.examples(), reason="the photographs of demo/ are not here")
 def test_an_example_with_nothing_to_remove_is_told(opened, monkeypatch, tmp_path):
-    rgb.write(tmp_path / "calm.png", rgb.read(examples._UNTOUCHED)[:96, :96])
+    write_rgb(tmp_path / "calm.png", read_rgb(examples._UNTOUCHED)[:96, :96])
     monkeypatch.setattr(examples, "_UNTOUCHED", tmp_path / "calm.png")
     tab = opened()
     assert "nothing to remove" in tab.tab.locator("#samples button").last.get_attribute("title")
@@ -234,8 +236,8 @@ def test_by_keyboard_one_radio_group_and_the_result_has_the_focus(opened, tmp_pa
 
 def test_several_results_come_as_one_zip_with_the_strength_that_was_chosen(opened, tmp_path):
     (tmp_path / "more").mkdir()
-    pixels = rgb.read(photo(tmp_path / "same.png"))
-    rgb.write(tmp_path / "more" / "same.png", np.ascontiguousarray(pixels[:, ::-1]))
+    pixels = read_rgb(photo(tmp_path / "same.png"))
+    write_rgb(tmp_path / "more" / "same.png", np.ascontiguousarray(pixels[:, ::-1]))
     tab = opened()
     tab.drop(tmp_path / "same.png", tmp_path / "more" / "same.png")
     tab.tab.locator("#strength input[type=number]").fill("0")
@@ -247,8 +249,8 @@ def test_several_results_come_as_one_zip_with_the_strength_that_was_chosen(opene
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         assert archive.namelist() == ["same_restored.png", "same_restored_2.png"]
         archive.extractall(tmp_path / "all")
-    assert np.array_equal(rgb.read(tmp_path / "all" / "same_restored.png"), pixels)  # nothing of the change is kept
-    assert np.array_equal(rgb.read(tmp_path / "all" / "same_restored_2.png"), pixels[:, ::-1])
+    assert np.array_equal(read_rgb(tmp_path / "all" / "same_restored.png"), pixels)  # nothing of the change is kept
+    assert np.array_equal(read_rgb(tmp_path / "all" / "same_restored_2.png"), pixels[:, ::-1])
     assert "strength 0%" in tab.tab.locator("#viewer .about").inner_text()
 
 
@@ -273,7 +275,7 @@ def test_a_refused_file_stays_listed_with_its_reason_until_it_is_removed(opened,
 def test_a_clean_photo_under_advanced_gives_scores(opened, tmp_path):
     tab = opened()
     tab.drop(photo(tmp_path / "a.png"))
-    rgb.write(tmp_path / "clean.png", rgb.read(rgb.find_images(PHOTOS)[0])[:48, :64])
+    write_rgb(tmp_path / "clean.png", read_rgb(find_images(PHOTOS)[0])[:48, :64])
     tab.tab.click("#advanced button")
     tab.tab.set_input_files("#clean input[type=file]", str(tmp_path / "clean.png"))
     tab.tab.wait_for_selector("#clean li")
@@ -284,8 +286,8 @@ def test_a_clean_photo_under_advanced_gives_scores(opened, tmp_path):
 
 
 def test_two_users_at_once_wait_for_each_other_and_see_their_own(opened, held, tmp_path):
-    pixels = rgb.read(photo(tmp_path / "same.png"))
-    rgb.write(tmp_path / "other" / "same.png", np.ascontiguousarray(pixels[:, ::-1]))
+    pixels = read_rgb(photo(tmp_path / "same.png"))
+    write_rgb(tmp_path / "other" / "same.png", np.ascontiguousarray(pixels[:, ::-1]))
     users = [(opened(), tmp_path / "same.png"), (opened(), tmp_path / "other" / "same.png")]
     for tab, source in users:
         tab.drop(source)

@@ -23,8 +23,10 @@ from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import read_checkpoint, write_checkpoint
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
-from mhnet.images import pictures, rgb
-from mhnet.images.pictures import Metadata
+from mhnet.images.header import ImageError
+from mhnet.images.metadata import Metadata
+from mhnet.images.read import image_size, read_image
+from mhnet.images.write import write_image, write_rgb
 from mhnet.restore import bulk_steps, places
 from mhnet.restore.places import HERE, Store
 from mhnet.restore.restorer import Restorer
@@ -68,11 +70,11 @@ def many(tmp_path_factory) -> Path:
     """500 small images, most of one kind and some of every other, and four files that are none."""
     folder, photo = tmp_path_factory.mktemp("many"), np.concatenate(crops(96), axis=1)
     for name, one in KINDS.items():
-        pictures.write(folder / "kinds" / name, one)
+        write_image(folder / "kinds" / name, one)
     (folder / "kinds" / os.fsdecode(b"no \xff utf8.png")).write_bytes((folder / "kinds" / "a.png").read_bytes())
     for i in range(COUNT - len(KINDS) - 1):
         top, left = divmod(i * 7, photo.shape[1] - 32)
-        rgb.write(folder / f"day {i % 5}" / f"{i}.png", photo[top : top + 32, left : left + 32])
+        write_rgb(folder / f"day {i % 5}" / f"{i}.png", photo[top : top + 32, left : left + 32])
     (folder / "empty.png").write_bytes(b"")
     (folder / "day 1" / "text.png").write_text("not an image")
     (folder / "day 2" / "cut.png").write_bytes((folder / "day 2" / "2.png").read_bytes()[:500])
@@ -136,7 +138,7 @@ def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(tmp_path, m
     assert said.startswith("interrupted: ") and "the same command goes on from here" in said
     first = results(out)
     assert 100 <= len(first) < COUNT
-    assert all(rgb.size(many / name) == pictures.read(out / name).pixels.shape[:2] for name in first)
+    assert all(image_size(many / name) == read_image(out / name).pixels.shape[:2] for name in first)
     stamps = {name: (out / name).stat().st_mtime_ns for name in first}
 
     (out / "day 0" / ".123-15.png").write_bytes(b"what a killed process leaves")
@@ -179,7 +181,7 @@ def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(tmp_path, m
 
 def test_stores_give_and_take_files_and_small_ones_are_computed_at_once(tmp_path, weights, cluster):
     for name, one in KINDS.items():
-        pictures.write(tmp_path / "in" / "sub" / name, one)
+        write_image(tmp_path / "in" / "sub" / name, one)
     (tmp_path / "in" / "bad.jpg").write_bytes(b"nothing")
     assert restore(tmp_path / "in", "-o", tmp_path / "plain", "--weights", weights) == 1
     wanted = contents(tmp_path / "plain")
@@ -210,7 +212,7 @@ def test_an_image_that_ends_its_process_each_time_fails_alone(tmp_path, weights,
             os._exit(1)
 
     for i in range(6):
-        rgb.write(tmp_path / "in" / f"{i}.png", np.full((16, 16, 3), 255 if i == 2 else 20 * i, np.uint8))
+        write_rgb(tmp_path / "in" / f"{i}.png", np.full((16, 16, 3), 255 if i == 2 else 20 * i, np.uint8))
     done: list[Item] = []
     plan = plan_bulk([str(tmp_path / "in")], str(tmp_path / "out"))
     computing = Deadly(read_checkpoint(weights), fuse=False)
@@ -222,7 +224,7 @@ def test_an_image_that_ends_its_process_each_time_fails_alone(tmp_path, weights,
 
 def test_a_full_disk_ends_the_run(tmp_path, monkeypatch):
     def full(store: Store, path: str, picture: object) -> None:
-        raise rgb.ImageError(f"{path} cannot be written") from OSError(28, "No space left on device")
+        raise ImageError(f"{path} cannot be written") from OSError(28, "No space left on device")
 
     monkeypatch.setattr(places, "write", full)
     monkeypatch.setattr(
@@ -305,7 +307,7 @@ def test_stores_are_planned_like_folders():
 
 
 def test_mistakes_are_one_sentence_each(tmp_path, weights, capsys, monkeypatch):
-    rgb.write(tmp_path / "in" / "a.png", crops()[0])
+    write_rgb(tmp_path / "in" / "a.png", crops()[0])
     given, ray = [tmp_path / "in", "-o", tmp_path / "out", "--weights", weights], ["--engine", "ray"]
     for words, said in [
         ([*given, *ray, "--targets", tmp_path], "--targets does not go with --engine ray"),

@@ -14,7 +14,9 @@ from mhnet.data.check import check, format_checked
 from mhnet.data.pack import Pack, write_pack
 from mhnet.data.pairs import find_pairs
 from mhnet.data.sets import find_pair_sets
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 
 def set_of(root: Path, place: str, sides: tuple[str, str] = ("input", "target"), numbers: range = range(1)) -> Path:
@@ -24,7 +26,7 @@ def set_of(root: Path, place: str, sides: tuple[str, str] = ("input", "target"),
         clean = np.roll(crops()[number % 6], number // 6, 1)
         noisy = np.clip(clean + random.normal(0, 40, clean.shape), 0, 255).astype(np.uint8)
         for side, image in zip(sides, (noisy, clean), strict=True):
-            rgb.write(root / place / side / f"{number:06}.png", image)
+            write_rgb(root / place / side / f"{number:06}.png", image)
     return root
 
 
@@ -71,7 +73,7 @@ def test_a_sound_folder_passes_and_its_table_says_what_it_holds(tmp_path: Path, 
 
 
 def wrong_size(root: Path) -> None:
-    rgb.write(root / "train/input/000002.png", crops(40)[2])
+    write_rgb(root / "train/input/000002.png", crops(40)[2])
 
 
 def grey(root: Path) -> None:
@@ -106,16 +108,16 @@ def with_fractions(root: Path) -> None:
 
 
 def two_of_a_name(root: Path) -> None:
-    rgb.write(root / "train/target/000002.bmp", crops()[2])
+    write_rgb(root / "train/target/000002.bmp", crops()[2])
 
 
 def identical(root: Path) -> None:
-    rgb.write(root / "train/input/000002.png", rgb.read(root / "train/target/000002.png"))
+    write_rgb(root / "train/input/000002.png", read_rgb(root / "train/target/000002.png"))
 
 
 def trained_on(root: Path) -> None:
-    rgb.write(root / "test/Rain100L/target/000002.bmp", rgb.read(root / "train/target/000002.png"))
-    rgb.write(root / "test/Rain100L/input/000002.png", crops()[3])
+    write_rgb(root / "test/Rain100L/target/000002.bmp", read_rgb(root / "train/target/000002.png"))
+    write_rgb(root / "test/Rain100L/input/000002.png", crops()[3])
 
 
 def other_task(root: Path) -> None:
@@ -151,7 +153,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, capsys: pytest.CaptureFixture, s
 
 def test_all_shows_all(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     set_of(tmp_path, "train", numbers=range(14))
-    for path in rgb.find_images(tmp_path / "train/target")[:13]:
+    for path in find_images(tmp_path / "train/target")[:13]:
         path.unlink()
     main(["data", "check", str(tmp_path)])
     assert "wrong: … and 3 more; --all shows them." in (shown := capsys.readouterr().out)
@@ -164,13 +166,13 @@ def test_all_shows_all(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize("name", ["GoPro", "HandShake-blur"])
 def test_gamma_is_suspected_by_brightness(tmp_path: Path, in_light: bool, name: str) -> None:
     """Three photographs averaged along paths, in light or as stored; their stored means differ by a level or two."""
-    for i, path in enumerate(rgb.find_images(PHOTOS)):
-        sharp = rgb.read(path)
+    for i, path in enumerate(find_images(PHOTOS)):
+        sharp = read_rgb(path)
         kernel = path_kernel(shake_path(np.random.default_rng(i), 20, 0.5, 1))
         values = average(to_light(sharp) if in_light else sharp.astype(np.float32) / 255, kernel)
         blurred = np.clip(values, 0, 1) ** (1 / GAMMA if in_light else 1)
-        rgb.write(tmp_path / name / "train/input" / f"{i}.png", np.rint(blurred * 255).astype(np.uint8))
-        rgb.write(tmp_path / name / "train/target" / f"{i}.png", sharp)
+        write_rgb(tmp_path / name / "train/input" / f"{i}.png", np.rint(blurred * 255).astype(np.uint8))
+        write_rgb(tmp_path / name / "train/target" / f"{i}.png", sharp)
     (report,), _ = check(tmp_path)
     assert any("blur_gamma" in fault for fault in report.faults) == (in_light and name == "GoPro")
     assert any("gamma suspected" in note for note in report.notes) == (in_light and name != "GoPro")

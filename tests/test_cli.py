@@ -24,7 +24,7 @@ from mhnet.cli.main import main, parser
 from mhnet.cli.train_test import room_of
 from mhnet.core import terminal
 from mhnet.core.tasks import DEBLURRING, DERAINING
-from mhnet.images import rgb
+from mhnet.images.write import write_rgb
 from mhnet.models import MHNet, MHNetArgs, MHNetV4, MHNetV4Args
 from mhnet.models.cost import gmacs
 
@@ -186,7 +186,7 @@ def test_what_a_file_of_weights_says_reaches_the_terminal_escaped(tmp_path, caps
     path = tmp_path / f"w{title}.safetensors"
     about = {f"by{title}": {f"name{title}": f"value{title}"}, "note": title}
     write_checkpoint(path, Checkpoint(network.args, network.state_dict(), f"deraining{title}", about))
-    rgb.write(tmp_path / "a.png", crops()[0])
+    write_rgb(tmp_path / "a.png", crops()[0])
     for command in (
         ["info", path],
         ["convert", path, tmp_path / f"w{title}.pth"],
@@ -239,7 +239,7 @@ def test_doctor_finds_everything_here(capsys):
 def test_doctor_fails_where_something_needed_is_broken(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "yacs", None)
     monkeypatch.setitem(sys.modules, "lpips", None)
-    monkeypatch.setattr(rgb, "write", lambda path, image: Path(path).write_bytes(b""))
+    monkeypatch.setattr("mhnet.images.write.write_rgb", lambda path, image: Path(path).write_bytes(b""))
     assert main(["doctor", "--json"]) == 1
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert found["yacs"]["state"] == "broken" and "pip install --upgrade 'yacs" in found["yacs"]["remedy"]

@@ -15,7 +15,8 @@ from mhnet.data.pairs import PairError, find_pairs
 from mhnet.data.sampling import EpochBatches, EpochSampler, start_worker
 from mhnet.data.sources import ImageFiles, MixedSource, PairSource, SharpSource
 from mhnet.data.split import hold_out
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.write import write_rgb
 from mhnet.models.mhnet import pad_to_multiple
 
 
@@ -29,8 +30,8 @@ def coordinates(height: int, width: int) -> np.ndarray:
 def mapped(tmp_path: Path) -> PairSource:
     """Pairs whose degraded side tells each pixel's place and whose target is its negative."""
     for name, (height, width) in {"a": (90, 70), "b": (60, 200), "small": (20, 33)}.items():
-        rgb.write(tmp_path / "input" / f"{name}.png", coordinates(height, width))
-        rgb.write(tmp_path / "target" / f"{name}.png", 255 - coordinates(height, width))
+        write_rgb(tmp_path / "input" / f"{name}.png", coordinates(height, width))
+        write_rgb(tmp_path / "target" / f"{name}.png", 255 - coordinates(height, width))
     return PairSource(find_pairs(tmp_path))
 
 
@@ -58,7 +59,7 @@ def test_crops_are_aligned_within_the_image_and_in_all_8_ways(mapped):
 def test_of_several_candidates_the_one_with_most_detail_is_taken(tmp_path):
     flat = np.full((64, 256, 3), 90, np.uint8)
     flat[:, 128:] = crops(128)[0][:64, :128]
-    rgb.write(tmp_path / "half.png", flat)
+    write_rgb(tmp_path / "half.png", flat)
     source = SharpSource([tmp_path / "half.png"], lambda image, random: image)
     means = [
         np.mean([detail(TrainingCrops(source, 48, 2, candidates=n)[epoch, 0][1].numpy().transpose(1, 2, 0)) > 1
@@ -72,8 +73,8 @@ def test_candidates_of_pairs_are_aligned_and_drawn_from_the_same_numbers(tmp_pat
     for name, size in {"a": (90, 200), "b": (20, 33)}.items():
         image = coordinates(*size)
         image[:, 100:, 2] += np.random.default_rng(0).integers(0, 99, image[:, 100:, 2].shape, np.uint8)
-        rgb.write(tmp_path / "input" / f"{name}.png", image)
-        rgb.write(tmp_path / "target" / f"{name}.png", 255 - image)
+        write_rgb(tmp_path / "input" / f"{name}.png", image)
+        write_rgb(tmp_path / "target" / f"{name}.png", 255 - image)
     source = PairSource(find_pairs(tmp_path))
     one, three = (TrainingCrops(source, 48, seed=3, candidates=n) for n in (1, 3))
     for epoch in range(30):
@@ -95,7 +96,7 @@ def test_small_images_are_padded_as_the_networks_pad():
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_samples_do_not_depend_on_the_number_of_workers(workers):
-    source = MixedSource((SharpSource(rgb.find_images(PHOTOS), rain, ImageFiles(workers)), 4))
+    source = MixedSource((SharpSource(find_images(PHOTOS), rain, ImageFiles(workers)), 4))
     data, sampler = TrainingCrops(source, 32, seed=5), EpochSampler(12, seed=5)
     loader = DataLoader(
         data, 4, sampler=sampler, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=start_worker
@@ -111,7 +112,7 @@ def test_samples_do_not_depend_on_the_number_of_workers(workers):
 
 
 def test_degraded_photographs_stay_aligned_with_their_targets():
-    source = SharpSource(rgb.find_images(PHOTOS), rain)
+    source = SharpSource(find_images(PHOTOS), rain)
     degraded, target = TrainingCrops(source, 64, seed=1)[0, 1].float()
     assert not torch.equal(degraded, target)
     assert np.corrcoef(degraded.flatten(), target.flatten())[0, 1] > 0.6
@@ -123,13 +124,13 @@ def test_validation_crops_are_central_and_always_the_same(mapped):
     assert (rows[0, 0], rows[-1, 0], columns[0, 0], columns[0, -1]) == (21, 68, 11, 58)
     assert data[2].shape == (2, 3, 20, 33)
     assert ValidationImages(mapped, 0, seed=1)[1].shape == (2, 3, 60, 200)
-    source = SharpSource(rgb.find_images(PHOTOS), rain)
+    source = SharpSource(find_images(PHOTOS), rain)
     assert torch.equal(ValidationImages(source, 64, 1)[1], ValidationImages(source, 64, 1)[1])
 
 
 def test_sizes_that_differ_are_named(tmp_path):
     make_pairs(tmp_path, count=2)
-    rgb.write(tmp_path / "target" / "scene1-1.png", crops(40)[0])
+    write_rgb(tmp_path / "target" / "scene1-1.png", crops(40)[0])
     source = PairSource(find_pairs(tmp_path))
     with pytest.raises(PairError, match=r"scene1-1\.png"):
         TrainingCrops(source, 32, seed=0)[0, 1]

@@ -15,7 +15,9 @@ from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
 from mhnet.data.make import RECORD, degrade_folder
 from mhnet.evaluation.protocols import psnr
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 from mhnet.models import MHNet
 
 
@@ -33,8 +35,8 @@ def demo(tmp_path, monkeypatch) -> ModuleType:
     """The demo with two photographs of each kind, made small, and nothing that ships yet."""
     module = loaded("demo")
     for folder in ("rainy", "shaken", "photos/test"):
-        for path in rgb.find_images(ROOT / "demo" / folder)[:2]:
-            rgb.write(tmp_path / folder / path.name, rgb.read(path)[:40, :60])
+        for path in find_images(ROOT / "demo" / folder)[:2]:
+            write_rgb(tmp_path / folder / path.name, read_rgb(path)[:40, :60])
     monkeypatch.setattr(module, "DEMO", tmp_path)
     monkeypatch.setattr(module, "PHOTOS", tmp_path / "photos" / "test")
     monkeypatch.setattr(module, "OUT", tmp_path / "out")
@@ -78,4 +80,4 @@ def test_its_photographs_are_what_its_script_makes(tmp_path):
         assert records[0].pop("images")["chelsea"] == records[1].pop("images")["chelsea"]
         assert records[0] == records[1]
         made, there = tmp_path / folder / "input" / "chelsea.png", ROOT / "demo" / folder / "chelsea.jpg"
-        assert psnr(rgb.read(there), rgb.read(made)) > 35  # JPEG takes a little away
+        assert psnr(read_rgb(there), read_rgb(made)) > 35  # JPEG takes a little away

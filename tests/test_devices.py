@@ -13,7 +13,7 @@ from test_tiles import small_network
 import mhnet
 from mhnet.core.tasks import DEBLURRING
 from mhnet.evaluation import protocols
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 from mhnet.restore import memory
 from mhnet.restore.precision import computing_in
 from mhnet.restore.restorer import Restorer
@@ -21,7 +21,7 @@ from mhnet.train.config import load_config
 from mhnet.train.dry_run import dry_run
 from mhnet.train.trainer import train
 
-PHOTO = rgb.read(PHOTOS / "roman-colosseum.jpg")
+PHOTO = read_rgb(PHOTOS / "roman-colosseum.jpg")
 
 
 def test_fp32_on_cuda_is_fp32():

@@ -16,7 +16,8 @@ from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError, exits_cleanly
 from mhnet.evaluation import protocols, scoring
 from mhnet.evaluation.scoring import Evaluation, ImageScore, evaluate_folder
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 RNG = np.random.default_rng(0)
 
@@ -26,8 +27,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Twenty small results and their clean images."""
     for number in range(1, 21):
         clean = RNG.integers(0, 256, (16, 20, 3), dtype=np.uint8)
-        rgb.write(tmp_path / "clean" / f"norain-{number}.png", clean)
-        rgb.write(tmp_path / "results" / f"rain-{number}.png", np.clip(clean, number, 250))
+        write_rgb(tmp_path / "clean" / f"norain-{number}.png", clean)
+        write_rgb(tmp_path / "results" / f"rain-{number}.png", np.clip(clean, number, 250))
     return tmp_path / "results", tmp_path / "clean"
 
 
@@ -39,7 +40,7 @@ def test_scores_pairs_by_name(folders: tuple[Path, Path], processes: int) -> Non
     assert [row.name for row in evaluation.rows] == [f"rain-{number}" for number in range(1, 21)]
     for row in evaluation.rows:
         number = row.name.removeprefix("rain-")
-        pair = rgb.read(results / f"{row.name}.png"), rgb.read(clean / f"norain-{number}.png")
+        pair = read_rgb(results / f"{row.name}.png"), read_rgb(clean / f"norain-{number}.png")
         assert row[1:3] == pytest.approx(protocols.score(*pair, "gopro_rgb_matlab"))
     assert evaluation.mean.psnr == pytest.approx(np.mean([row.psnr for row in evaluation.rows]))
     assert evaluation.mean.ssim == pytest.approx(np.mean([row.ssim for row in evaluation.rows]))
@@ -52,7 +53,7 @@ def test_what_is_broken_is_named_and_the_rest_scored(
     results, clean = folders
     whole = (results / "rain-2.png").read_bytes()
     (results / "rain-2.png").write_bytes(whole[:-100])
-    rgb.write(results / "rain-3.png", np.zeros((16, 21, 3), np.uint8))
+    write_rgb(results / "rain-3.png", np.zeros((16, 21, 3), np.uint8))
     (results / "rain-4.png").unlink()
     evaluation = evaluate_folder(results, clean, "y_float", processes=processes)
     assert [name for name, _ in evaluation.failures] == ["rain-2", "rain-3"]
@@ -105,7 +106,7 @@ def test_mistakes_are_told_before_anything_is_read(folders: tuple[Path, Path]) -
     results, clean = folders
     with pytest.raises(MHNetError, match="no protocol 'psnr'"):
         evaluate_folder(results, clean, "psnr")
-    rgb.write(results / "stray.png", np.zeros((4, 4, 3), np.uint8))
+    write_rgb(results / "stray.png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(MHNetError, match=r"stray\.png"):
         evaluate_folder(results, clean, "y_float")
 
@@ -161,7 +162,7 @@ def test_the_folder_of_a_set_stands_for_its_clean_side(folders: tuple[Path, Path
     results, clean = folders
     (tmp_path / "set").mkdir()
     clean.rename(tmp_path / "set" / "target")
-    rgb.write(tmp_path / "set" / "input" / "rain-1.png", np.zeros((16, 20, 3), np.uint8))
+    write_rgb(tmp_path / "set" / "input" / "rain-1.png", np.zeros((16, 20, 3), np.uint8))
     direct = evaluate_folder(results, tmp_path / "set" / "target", "y_float", processes=1)
     assert evaluate_folder(results, tmp_path / "set", "y_float", processes=1).rows == direct.rows
     with pytest.raises(MHNetError, match="compared with itself"):

@@ -14,7 +14,9 @@ from torch import Tensor
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import sha256, write_checkpoint
 from mhnet.cli.main import main
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 from mhnet.inference import export
 from mhnet.models import MHNet, MHNetV4
 
@@ -47,7 +49,7 @@ def weights(folder: Path, kind: Callable[..., MHNet | MHNetV4] = MHNet) -> Path:
 
 
 def photo(height: int, width: int) -> Tensor:
-    pixels = torch.from_numpy(rgb.read(rgb.find_images(PHOTOS)[0])[:height, :width].copy())
+    pixels = torch.from_numpy(read_rgb(find_images(PHOTOS)[0])[:height, :width].copy())
     return pixels.permute(2, 0, 1)[None].float() / 255
 
 
@@ -89,11 +91,11 @@ def test_photographs_of_any_size_come_out_alike(tmp_path, name, kind, capfd, mon
         for size in [(64, 64), (57, 91), (17, 40)]:
             torch.testing.assert_close(run(photo(*size)), expected(photo(*size)), rtol=0, atol=1e-5)
     monkeypatch.chdir(tmp_path)
-    rgb.write(Path("photo.png"), rgb.read(rgb.find_images(PHOTOS)[0])[:50, :70])
+    write_rgb(Path("photo.png"), read_rgb(find_images(PHOTOS)[0])[:50, :70])
     exec(code_of_the_page(out.name), {"image": photo(50, 70)})
     if name != "torch":
         pixels = (expected(photo(50, 70))[0].clamp(0, 1) * 255).round().permute(1, 2, 0)
-        assert abs(rgb.read(Path("restored.png")).astype(int) - pixels.detach().int().numpy()).max() <= 1
+        assert abs(read_rgb(Path("restored.png")).astype(int) - pixels.detach().int().numpy()).max() <= 1
     about = description(name, out)
     assert (about["task"], about["sha256"]) == ("deraining", sha256(source))
     assert json.loads(about["mhnet"])["provenance"] == {"step": 7}

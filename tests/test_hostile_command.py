@@ -24,8 +24,8 @@ from test_hostile import CASES, SEED, attempt
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
 from mhnet.cli.main import main
-from mhnet.images import pictures, rgb
-from mhnet.images.pictures import Picture
+from mhnet.images.read import ImageData, image_size, read_image
+from mhnet.images.write import write_image
 from mhnet.models import MHNet, MHNetArgs
 
 FILES = 10  # in one call of the command
@@ -100,7 +100,7 @@ def test_good_files_are_restored_among_bad_ones(tmp_path: Path, weights: Path, c
     for one in outcomes.values():
         if one["result"]:
             assert Path(one["result"]).is_relative_to(out)
-            assert pictures.read(one["result"]).pixels.shape[:2] == rgb.size(one["source"])
+            assert read_image(one["result"]).pixels.shape[:2] == image_size(one["source"])
     written = {str(path) for path in out.rglob("*") if path.is_file()}
     assert written == {one["result"] for one in outcomes.values() if one["result"]}
 
@@ -111,7 +111,7 @@ def test_ctrl_c_at_any_moment(tmp_path: Path, weights: Path, number: int) -> Non
     source, out = tmp_path / "photos", tmp_path / "out"
     source.mkdir()
     for i in range(12):
-        pictures.write(source / f"{i}.png", Picture(np.tile(np.roll(PHOTO, i, axis=1), (3, 3, 1))))
+        write_image(source / f"{i}.png", ImageData(np.tile(np.roll(PHOTO, i, axis=1), (3, 3, 1))))
     before = snapshot(source)
     words, environment = command("restore", source, "-o", out, "--weights", weights, "--device", "cpu", "--quiet")
     process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -127,7 +127,7 @@ def test_ctrl_c_at_any_moment(tmp_path: Path, weights: Path, number: int) -> Non
     assert "Traceback" not in told
     assert not hidden(out)
     for path in out.glob("*"):
-        assert pictures.read(path).pixels.shape == (3 * PHOTO.shape[0], 3 * PHOTO.shape[1], 3)
+        assert read_image(path).pixels.shape == (3 * PHOTO.shape[0], 3 * PHOTO.shape[1], 3)
     status = main(["restore", str(source), "-o", str(out), "--weights", str(weights), "--device", "cpu", "--quiet"])
     assert status == 0 and len(list(out.iterdir())) == 12
     assert snapshot(source) == before
@@ -138,8 +138,8 @@ def test_a_full_destination(tmp_path: Path, weights: Path) -> None:
     """No file may grow beyond 30 kB: results that would are failed, smaller ones are there."""
     source, out = tmp_path / "photos", tmp_path / "out"
     source.mkdir()
-    pictures.write(source / "large.png", Picture(np.tile(PHOTO, (5, 5, 1))))
-    pictures.write(source / "small.png", Picture(PHOTO[:20, :20]))
+    write_image(source / "large.png", ImageData(np.tile(PHOTO, (5, 5, 1))))
+    write_image(source / "small.png", ImageData(PHOTO[:20, :20]))
     words, environment = command("restore", source, "-o", out, "--weights", weights, "--device", "cpu")
     limited = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)); " \
               f"sys.argv = {words[2:]!r}; runpy.run_module('mhnet', run_name='__main__')"  # fmt: skip
@@ -159,13 +159,13 @@ def test_a_full_disk(tmp_path: Path, weights: Path, capsys) -> None:
         pytest.skip("disks cannot be mounted here")
     try:
         for i in range(6):
-            pictures.write(source / f"{i}.png", Picture(np.tile(PHOTO, (1 + i, 2, 1))))
+            write_image(source / f"{i}.png", ImageData(np.tile(PHOTO, (1 + i, 2, 1))))
         status = main(["restore", str(source), "-o", str(out), "--weights", str(weights), "--device", "cpu"])
         told = capsys.readouterr().err
         assert status == 1 and "No space left on device" in told and "Traceback" not in told
         assert not hidden(out)
         for path in out.iterdir():
-            assert pictures.read(path).pixels.shape[1] == 2 * PHOTO.shape[1]
+            assert read_image(path).pixels.shape[1] == 2 * PHOTO.shape[1]
     finally:
         subprocess.run(["umount", out], check=True)
 
@@ -199,7 +199,7 @@ def test_names_of_all_kinds(tmp_path: Path, weights: Path, capsys, name: str) ->
     source = tmp_path / "photos"
     source.mkdir()
     path = source / f"{name}.png"
-    pictures.write(path, Picture(PHOTO))
+    write_image(path, ImageData(PHOTO))
     for given, out in ((str(source), tmp_path / "a"), (str(path), tmp_path / "b")):
         assert main(["restore", given, "-o", str(out), "--weights", str(weights), "--device", "cpu"]) == 0
         assert [found.name for found in out.iterdir()] == [path.name]
@@ -228,7 +228,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     thread.start()
     try:
         for _ in range(300):
-            found = attempt(pictures.read, path)
+            found = attempt(read_image, path)
             assert found is None or sorted(found.pixels.shape) == sorted(PHOTO.shape)
     finally:
         stop.set()

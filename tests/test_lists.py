@@ -7,7 +7,7 @@ import pytest
 from small import crops
 
 from mhnet.data.pairs import PairError, find_pairs
-from mhnet.images import rgb
+from mhnet.images.write import write_rgb
 
 
 def listed(root: Path, name: str, *scenes: str) -> Path:
@@ -22,7 +22,7 @@ def realblur(tmp_path: Path) -> Path:
     """RealBlur-J as it is downloaded: three scenes, and lists that part them."""
     root = tmp_path / "RealBlur"
     for scene, side, n in itertools.product(("001", "002", "003"), ("blur", "gt"), (1, 2)):
-        rgb.write(root / "RealBlur-J_ECC" / f"scene{scene}" / side / f"{side}_{n}.png", crops(12)[n])
+        write_rgb(root / "RealBlur-J_ECC" / f"scene{scene}" / side / f"{side}_{n}.png", crops(12)[n])
     scenes = [f"RealBlur-J_ECC/scene{number}" for number in ("001", "002", "003")]
     listed(root, "RealBlur_J_train_list.txt", *scenes[:1])
     return listed(root, "RealBlur_J_test_list.txt", scenes[1])

@@ -14,7 +14,9 @@ from mhnet.data.make import RECORD, cut_pairs, degrade_folder, starts
 from mhnet.data.pack import is_pack
 from mhnet.data.pairs import find_pairs
 from mhnet.data.rain import RainParameters, Streaks
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -29,7 +31,7 @@ def test_a_photograph_can_be_degraded_again_from_the_record(tmp_path: Path, kind
     pairs = find_pairs(tmp_path)
     assert len(pairs) == len(record["images"]) == 3
     for pair in pairs:
-        photo = rgb.read(PHOTOS / f"{pair.name}.jpg")
+        photo = read_rgb(PHOTOS / f"{pair.name}.jpg")
         noted = record["images"][pair.name]
         if kind == "rain":
             layers = tuple(Streaks(**layer) for layer in noted.pop("layers"))
@@ -37,13 +39,13 @@ def test_a_photograph_can_be_degraded_again_from_the_record(tmp_path: Path, kind
         else:
             region = noted.pop("region")
             drawn = BlurParameters(**noted, region=Region(**region) if region else None)
-        np.testing.assert_array_equal(rgb.read(pair.target), photo)
-        np.testing.assert_array_equal(rgb.read(pair.degraded), drawn.render(photo))
+        np.testing.assert_array_equal(read_rgb(pair.target), photo)
+        np.testing.assert_array_equal(read_rgb(pair.degraded), drawn.render(photo))
 
 
 def test_severity_and_seed_count_and_the_other_photographs_do_not(tmp_path: Path) -> None:
     degrade_folder(PHOTOS, tmp_path / "all", "rain", severity=(0.2, 0.3), seed=1)
-    rgb.write(tmp_path / "one" / "perched-osprey.bmp", rgb.read(PHOTOS / "perched-osprey.jpg"))
+    write_rgb(tmp_path / "one" / "perched-osprey.bmp", read_rgb(PHOTOS / "perched-osprey.jpg"))
     degrade_folder(tmp_path / "one", tmp_path / "alone", "rain", severity=(0.2, 0.3), seed=1)
     noted = [json.loads((tmp_path / name / RECORD).read_text())["images"] for name in ("all", "alone")]
     assert all(0.2 <= one["severity"] <= 0.3 for one in noted[0].values())
@@ -56,7 +58,7 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(tmp_path: Path) ->
     degrade_folder(PHOTOS, tmp_path, "blur", versions=2)
     whole = files(tmp_path)
     assert len(find_pairs(tmp_path)) == 6
-    assert len(rgb.find_images(tmp_path / "target")) == 3
+    assert len(find_images(tmp_path / "target")) == 3
     kept = tmp_path / "input" / "lake-sherburne_1.png"
     before = kept.stat().st_mtime_ns
     (tmp_path / "input" / "lake-sherburne_2.png").unlink()
@@ -72,7 +74,7 @@ def test_wrong_ways_to_degrade(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     degrade = ["data", "degrade", str(tmp_path), str(tmp_path / "out"), "--kind", "rain"]
     assert main(degrade) == 1
     for name in ("a.png", "a.bmp"):
-        rgb.write(tmp_path / name, rgb.read(PHOTOS / "perched-osprey.jpg")[:9, :9])
+        write_rgb(tmp_path / name, read_rgb(PHOTOS / "perched-osprey.jpg")[:9, :9])
     assert main(degrade) == 1
     (tmp_path / "a.bmp").rename(tmp_path / "a_1.bmp")
     assert main([*degrade, "--versions", "2"]) == 1
@@ -94,15 +96,15 @@ def test_starts() -> None:
 
 def test_crops_cover_their_images_and_pair(tmp_path: Path) -> None:
     root = make_pairs(tmp_path / "plain", count=2)  # 72×72
-    rgb.write(root / "input" / "scene1-1_x2.png", rgb.read(root / "input" / "scene1-1.png"))
+    write_rgb(root / "input" / "scene1-1_x2.png", read_rgb(root / "input" / "scene1-1.png"))
     assert cut_pairs(find_pairs(root), tmp_path / "crops", 40, 20) == 3 * 9
     pairs = find_pairs(tmp_path / "crops")
     assert len(pairs) == 27
     assert pairs[0].degraded == tmp_path / "crops" / "input_crops" / "scene0-0_s001.png"
-    whole = rgb.read(root / "target" / "scene0-0.png")
+    whole = read_rgb(root / "target" / "scene0-0.png")
     seen = np.zeros((72, 72), int)
     for number, (top, left) in enumerate([(t, x) for t in (0, 20, 32) for x in (0, 20, 32)]):
-        crop = rgb.read(pairs[number].target)
+        crop = read_rgb(pairs[number].target)
         np.testing.assert_array_equal(crop, whole[top : top + 40, left : left + 40])
         seen[top : top + 40, left : left + 40] += 1
     assert seen.min() > 0

@@ -12,7 +12,8 @@ from small import ROOT, crops
 from test_metrics import DATA, EXPECTED, luma_halves
 
 from mhnet.evaluation import protocols, scoring, tables
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 
 ROOMS = {"Deraining": "rain_y_matlab", "Deblurring": "gopro_rgb_matlab"}
 OCTAVE = shutil.which("octave-cli")
@@ -45,17 +46,17 @@ def make_folders(root: Path, below: str) -> tuple[Path, Path]:
         shutil.copytree(DATA / "input", results / "a-set")
         shutil.copytree(DATA / "target", clean / "A_Set")
     else:
-        rgb.write(clean / "stray.png", crops()[0])
+        write_rgb(clean / "stray.png", crops()[0])
     random = np.random.default_rng(0)
     for i, photo in enumerate(crops(61)):
         photo = photo[: 61 - 7 * i]
         noisy = np.clip(photo + random.normal(0, 8 * i, photo.shape), 0, 255).astype(np.uint8)
-        rgb.write(results / below / f"rain-{2 * i}_x2.png", noisy)
-        rgb.write(clean / below / f"norain-{2 * i}.png", photo)
-    rgb.write(results / below / "rain-10_x3.png", crops(61)[5][:26] // 2)
+        write_rgb(results / below / f"rain-{2 * i}_x2.png", noisy)
+        write_rgb(clean / below / f"norain-{2 * i}.png", photo)
+    write_rgb(results / below / "rain-10_x3.png", crops(61)[5][:26] // 2)
     halves = np.tile(luma_halves().reshape(2, 97, 3), (12, 1, 1))
-    rgb.write(results / below / "12.PNG", halves)
-    rgb.write(clean / below / "norain-12.png", np.roll(halves, 1, axis=1))
+    write_rgb(results / below / "12.PNG", halves)
+    write_rgb(clean / below / "norain-12.png", np.roll(halves, 1, axis=1))
     return results, clean
 
 
@@ -90,7 +91,7 @@ def test_luma_is_that_of_octaves_image_package(tmp_path: Path) -> None:
     code = f"pkg load image; y = rgb2ycbcr(imread('{photo}')); dlmwrite('{out}', y(:, :, 1))"
     done = subprocess.run([OCTAVE or "octave-cli", "--eval", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(protocols.matlab_y(rgb.read(photo)), np.loadtxt(out, delimiter=","))
+    np.testing.assert_array_equal(protocols.matlab_y(read_rgb(photo)), np.loadtxt(out, delimiter=","))
 
 
 def test_octave_takes_several_sets_and_names_what_is_broken(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_octave_takes_several_sets_and_names_what_is_broken(tmp_path: Path) -> N
 def test_octave_refuses_what_python_refuses(room: str, tmp_path: Path) -> None:
     shutil.copytree(DATA / "input", tmp_path / "results")
     (tmp_path / "empty").mkdir()
-    rgb.write(tmp_path / "results" / "stray.png", crops()[0])
+    write_rgb(tmp_path / "results" / "stray.png", crops()[0])
     for words, said in [
         ([tmp_path / "absent", DATA / "target"], "There is no folder"),
         ([tmp_path / "empty", DATA / "target"], "There are no images in"),

@@ -10,8 +10,10 @@ import tifffile
 from PIL import Image, PngImagePlugin
 from samples import PHOTO, deep, exif, picture, png, profile, saved
 
-from mhnet.images import pictures, rgb
-from mhnet.images.pictures import Metadata
+from mhnet.images.kinds import WRITTEN_EXTENSIONS
+from mhnet.images.metadata import Metadata
+from mhnet.images.read import image_size, read_image, read_rgb
+from mhnet.images.write import write_image
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6">Glacier</rdf:Description></x:xmpmeta>'
 CAPTION = b"\x1c\x02\x78\x00\x07Glacier"  # IPTC-IIM, record 2, field 120
@@ -47,13 +49,13 @@ def test_orientation_is_applied_once(tmp_path: Path, kind: str, orientation: int
     flips = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 6: lambda a: np.rot90(a, -1)}
     flips |= {5: lambda a: a.swapaxes(0, 1), 8: np.rot90, 7: lambda a: np.rot90(a.swapaxes(0, 1), 2)}
     expected = flips[orientation](pixels)
-    read = pictures.read(source)
+    read = read_image(source)
     np.testing.assert_allclose(read.pixels, expected, atol=25 if kind == "jpg" else 0)
-    assert rgb.size(source) == expected.shape[:2] == rgb.read(source).shape[:2]
+    assert image_size(source) == expected.shape[:2] == read_rgb(source).shape[:2]
     for extension in (".jpg", ".png", ".tif", ".webp"):
         result = tmp_path / f"result{extension}"
-        pictures.write(result, read)
-        np.testing.assert_array_equal(pictures.read(result).pixels.shape, expected.shape)
+        write_image(result, read)
+        np.testing.assert_array_equal(read_image(result).pixels.shape, expected.shape)
         with Image.open(result) as seen:
             assert seen.getexif().get(274, 1) == 1
             assert seen.size == expected.shape[1::-1]
@@ -67,17 +69,17 @@ def test_exif_keeps_its_bytes_but_orientation_and_thumbnail(tmp_path: Path, endi
     small = io.BytesIO()
     Image.fromarray(PHOTO[:8, :8]).save(small, "JPEG")
     source = saved(tmp_path / "a.jpg", Image.fromarray(PHOTO), exif=b"Exif\0\0" + exif(3, endian, small.getvalue()))
-    found = pictures.read(source).metadata.exif
+    found = read_image(source).metadata.exif
     expected = bytearray(exif(1, endian, b""))
     expected = expected.ljust(400, b"\0")
     expected[190:250] = exif(3, endian, small.getvalue())[190:250]  # the thumbnail's directory, which nothing leads to
     assert found == expected
     assert small.getvalue()[:40] not in (tmp_path / "a.jpg").read_bytes()[-200:]
     for extension in (".jpg", ".png", ".webp"):
-        pictures.write(tmp_path / f"b{extension}", pictures.read(source))
-        assert pictures.read(tmp_path / f"b{extension}").metadata.exif == found
-    pictures.write(tmp_path / "b.tif", pictures.read(source))
-    assert tags(pictures.read(tmp_path / "b.tif").metadata.exif) == tags(found)
+        write_image(tmp_path / f"b{extension}", read_image(source))
+        assert read_image(tmp_path / f"b{extension}").metadata.exif == found
+    write_image(tmp_path / "b.tif", read_image(source))
+    assert tags(read_image(tmp_path / "b.tif").metadata.exif) == tags(found)
 
 
 def sources(folder: Path) -> dict[str, Path]:
@@ -109,12 +111,12 @@ def sources(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("target", [".jpg", ".png", ".tif", ".webp", ".bmp"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP"])
 def test_metadata_goes_along(tmp_path: Path, kind: str, target: str) -> None:
-    read = pictures.read(sources(tmp_path)[kind])
+    read = read_image(sources(tmp_path)[kind])
     given = read.metadata
     assert given.kind == kind and given.depth == 8
     path = tmp_path / f"result{target}"
-    pictures.write(path, read)
-    found = pictures.read(path).metadata
+    write_image(path, read)
+    found = read_image(path).metadata
     if target != ".webp" or not given.exif:  # there it is a part of the EXIF
         assert given.dpi is None or found.dpi == pytest.approx(given.dpi, abs=0.02)
     if kind != "BMP":
@@ -147,20 +149,20 @@ def test_a_profile_of_other_colours_is_not_attached(tmp_path: Path) -> None:
         ("GRAY", 1, ".webp"),
     ]:
         path = tmp_path / f"a{extension}"
-        pictures.write(path, picture(channels=channels, metadata=Metadata(profile=profile(space))))
-        assert pictures.read(path).metadata.profile == b""
+        write_image(path, picture(channels=channels, metadata=Metadata(profile=profile(space))))
+        assert read_image(path).metadata.profile == b""
     for extension in (".jpg", ".png", ".tif"):
-        pictures.write(tmp_path / f"a{extension}", picture(channels=1, metadata=Metadata(profile=profile("GRAY"))))
-        assert pictures.read(tmp_path / f"a{extension}").metadata.profile == profile("GRAY")
+        write_image(tmp_path / f"a{extension}", picture(channels=1, metadata=Metadata(profile=profile("GRAY"))))
+        assert read_image(tmp_path / f"a{extension}").metadata.profile == profile("GRAY")
 
 
 def test_what_is_too_long_for_a_jpeg_is_left_out(tmp_path: Path) -> None:
     long = Metadata(exif=exif() + bytes(70_000), xmp=XMP + b" " * 70_000, iptc=bytes(70_000), comment=b"c" * 70_000)
-    pictures.write(tmp_path / "a.jpg", picture(metadata=long))
-    found = pictures.read(tmp_path / "a.jpg").metadata
+    write_image(tmp_path / "a.jpg", picture(metadata=long))
+    found = read_image(tmp_path / "a.jpg").metadata
     assert (found.exif, found.xmp, found.iptc) == (b"", b"", b"")
-    pictures.write(tmp_path / "a.png", picture(metadata=long))
-    assert pictures.read(tmp_path / "a.png").metadata.exif == long.exif
+    write_image(tmp_path / "a.png", picture(metadata=long))
+    assert read_image(tmp_path / "a.png").metadata.exif == long.exif
 
 
 def test_fields_that_lie_on_top_of_each_other_take_no_memory(tmp_path: Path) -> None:
@@ -168,7 +170,19 @@ def test_fields_that_lie_on_top_of_each_other_take_no_memory(tmp_path: Path) -> 
     entries = b"".join(struct.pack("<HHII", 40000 + i, 7, 60_000, 8) for i in range(5000))
     data = b"II*\0" + struct.pack("<IH", 8, 5001) + struct.pack("<HHII", 0x8769, 4, 1, 8) + entries + bytes(4)
     source = saved(tmp_path / "a.png", Image.fromarray(PHOTO), exif=b"Exif\0\0" + data)
-    read = pictures.read(source)
-    for extension in rgb.IMAGE_EXTENSIONS:
-        pictures.write(tmp_path / f"b{extension}", read)
+    read = read_image(source)
+    for extension in WRITTEN_EXTENSIONS:
+        write_image(tmp_path / f"b{extension}", read)
     assert (tmp_path / "b.tif").stat().st_size < 1e6
+
+
+@pytest.mark.parametrize("name", ["late_srgb_chunk", "late_chrm_chunk"])
+def test_chunks_at_the_wrong_place_do_not_make_a_result_unreadable(tmp_path: Path, name: str) -> None:
+    """An `sRGB` without content and a `cHRM` of 4,883 bytes, both behind the pixels."""
+    source = Path(__file__).parent / "data" / "cases" / f"{name}.png"
+    read = read_image(source)
+    write_image(tmp_path / "a.png", read)
+    with Image.open(tmp_path / "a.png") as seen:
+        seen.load()
+        assert seen.size == read.pixels.shape[1::-1]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, read.pixels)

@@ -10,7 +10,7 @@ from scipy.ndimage import correlate1d
 
 from mhnet.core.errors import MHNetError
 from mhnet.evaluation import protocols
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 
 DATA = Path(__file__).parent / "data" / "metrics"
 EXPECTED = json.loads((DATA / "expected.json").read_text())
@@ -22,7 +22,7 @@ OTHER = RNG.integers(0, 256, (24, 31, 3), dtype=np.uint8)
 @pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
 @pytest.mark.parametrize("name", EXPECTED)
 def test_agrees_with_the_fields_scripts(name: str, protocol: str) -> None:
-    restored, target = (rgb.read(DATA / side / f"{name}.png") for side in ("input", "target"))
+    restored, target = (read_rgb(DATA / side / f"{name}.png") for side in ("input", "target"))
     score = protocols.score(restored, target, protocol)
     # The result of the alignment differs a little between OpenCV releases.
     within = (0.02, 1e-3) if protocol == "realblur_ecc" else (1e-4, 1e-5)
@@ -78,7 +78,7 @@ def definition(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def hard_pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Photographs, and what 32 bits find hardest: noise beside nothing, and flat images at both ends."""
     white, few = np.full_like(NOISE, 255), NOISE % 2
-    inputs, targets = ({name: rgb.read(DATA / side / f"{name}.png") for name in EXPECTED}
+    inputs, targets = ({name: read_rgb(DATA / side / f"{name}.png") for name in EXPECTED}
                        for side in ("input", "target"))  # fmt: skip
     return {name: (inputs[name], targets[name]) for name in EXPECTED} | {
         "noise": (NOISE, OTHER),

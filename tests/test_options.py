@@ -19,7 +19,7 @@ from mhnet.checkpoints.networks import load
 from mhnet.cli.room_train import train_command
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import DEBLURRING, TASKS
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 from mhnet.models.mhnet import LayerNorm2d
 from mhnet.train.config import ConfigError, load_config, stage_of, stages
 from mhnet.train.job import prepare
@@ -295,7 +295,7 @@ def test_tensorboard_shows_scalars_and_the_same_images_every_time(tmp_path):
     pictures = []
     for number, event in enumerate(shown):
         (tmp_path / f"{number}.png").write_bytes(event.encoded_image_string)
-        pictures.append(rgb.read(tmp_path / f"{number}.png"))
+        pictures.append(read_rgb(tmp_path / f"{number}.png"))
     width = pictures[0].shape[1] // 3
     assert all((one[:, :width] == pictures[0][:, :width]).all() for one in pictures)  # degraded
     assert all((one[:, 2 * width :] == pictures[0][:, 2 * width :]).all() for one in pictures)  # target

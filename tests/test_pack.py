@@ -13,12 +13,14 @@ from small import crops, make_pairs, settings
 from torch.utils.data import DataLoader
 
 from mhnet.cli.main import main
+from mhnet.core.files import StrPath
 from mhnet.core.tasks import DERAINING
 from mhnet.data.pack import INDEX, Pack, PackError, is_pack, open_pairs, write_pack
 from mhnet.data.pairs import PairError, find_pairs
 from mhnet.data.sampling import EpochSampler, start_worker
 from mhnet.data.sources import PairSource
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 from mhnet.train.config import load_config
 
 
@@ -27,10 +29,10 @@ def root(tmp_path: Path) -> Path:
     """Four pairs of several sizes, of which two share their clean image."""
     make_pairs(tmp_path / "plain", count=2)
     for i, (height, width) in enumerate(((72, 50), (30, 64))):
-        rgb.write(tmp_path / "plain" / "input" / f"small_{i}.png", crops()[3 - i][:30, :40])
-        rgb.write(tmp_path / "plain" / "input" / f"wide{i}.png", 255 - crops()[i][:height, :width])
-        rgb.write(tmp_path / "plain" / "target" / f"wide{i}.png", crops()[i][:height, :width])
-    rgb.write(tmp_path / "plain" / "target" / "small.png", crops()[4][:30, :40])
+        write_rgb(tmp_path / "plain" / "input" / f"small_{i}.png", crops()[3 - i][:30, :40])
+        write_rgb(tmp_path / "plain" / "input" / f"wide{i}.png", 255 - crops()[i][:height, :width])
+        write_rgb(tmp_path / "plain" / "target" / f"wide{i}.png", crops()[i][:height, :width])
+    write_rgb(tmp_path / "plain" / "target" / "small.png", crops()[4][:30, :40])
     return tmp_path / "plain"
 
 
@@ -85,13 +87,13 @@ def test_the_same_images_give_the_same_bytes_and_shared_ones_are_packed_once(roo
 def test_a_stopped_run_goes_on(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(6):  # three files of at most 1 MB
         large = np.tile(crops()[i], (6, 4, 1))
-        rgb.write(root / "input" / f"large{i}.png", 255 - large)
-        rgb.write(root / "target" / f"large{i}.png", large)
+        write_rgb(root / "input" / f"large{i}.png", 255 - large)
+        write_rgb(root / "target" / f"large{i}.png", large)
     whole = write_pack(find_pairs(root), tmp_path / "whole", 1)
     assert len(whole.shards) > 3
-    read, count = rgb.read, 0
+    read, count = read_rgb, 0
 
-    def stop(path: rgb.StrPath) -> np.ndarray:
+    def stop(path: StrPath) -> np.ndarray:
         nonlocal count
         count += 1
         if count > 12:
@@ -99,7 +101,7 @@ def test_a_stopped_run_goes_on(root: Path, tmp_path: Path, monkeypatch: pytest.M
         return read(path)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("mhnet.images.rgb.read", stop)
+        patched.setattr("mhnet.data.pack.read_rgb", stop)
         write_pack(find_pairs(root), tmp_path / "pack", 1)
     with pytest.raises(PackError, match=r"safetensors is missing; run `mhnet data pack` again"):
         Pack(tmp_path / "pack")
@@ -131,7 +133,7 @@ def test_a_pack_of_other_images_is_not_overwritten(root: Path, tmp_path: Path) -
     write_pack(find_pairs(root)[:2], tmp_path / "pack")
     with pytest.raises(PackError, match="holds a pack of other images"):
         write_pack(find_pairs(root), tmp_path / "pack")
-    rgb.write(root / "input" / "wide0.png", crops()[0][:50, :50])
+    write_rgb(root / "input" / "wide0.png", crops()[0][:50, :50])
     with pytest.raises(PairError, match=r"wide0\.png"):
         write_pack(find_pairs(root), tmp_path / "other")
 

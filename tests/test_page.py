@@ -15,7 +15,8 @@ from small import crops
 
 from mhnet.core.errors import MHNetError
 from mhnet.evaluation.protocols import Score
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 from mhnet.restore import page
 from mhnet.restore.page import Entry, Scores, write_page
 
@@ -46,7 +47,7 @@ def pair(folder: Path, name: str | bytes, size: int = 72) -> tuple[Path, Path]:
     made = []
     for side, photo in (("before", crops(size)[0] // 2), ("after", crops(size)[0])):
         path = folder / side / os.fsdecode(name)
-        rgb.write(path, photo)
+        write_rgb(path, photo)
         made.append(path)
     return made[0], made[1]
 
@@ -70,8 +71,8 @@ def test_a_picture_of_each_side_a_slider_scores_and_links(tmp_path):
     assert len(found.all("input")) == 2 and all(slider["type"] == "range" for slider in found.all("input"))
     shown = [picture(attrs) for attrs in found.all("img")]
     assert [image.shape for image in shown] == [(72, 72, 3)] * 5  # of the first also the clean one
-    assert np.abs(shown[0].astype(int) - rgb.read(after)).mean() < 4
-    assert np.abs(shown[1].astype(int) - rgb.read(before)).mean() < 4
+    assert np.abs(shown[0].astype(int) - read_rgb(after)).mean() < 4
+    assert np.abs(shown[1].astype(int) - read_rgb(before)).mean() < 4
     assert found.text.count("rain_y_matlab") == 2  # the mean's, the image's
     for text in ("A rainy day", "2 restored", "21.64 dB", "27.12 dB", "0.7039", "made with TLC", "device", "72×72"):
         assert text in found.text
@@ -107,7 +108,7 @@ def test_previews_shrink_as_images_become_many(tmp_path, monkeypatch):
     before, after = pair(tmp_path, "a.png", 72)
     photo = np.asarray(Image.fromarray(crops()[0]).resize((900, 600)))
     for path in (before, after):
-        rgb.write(path, photo)
+        write_rgb(path, photo)
     sizes = []
     for count in (1, 4, 9, 30):
         write_page(target := tmp_path / f"{count}.html", [Entry("a", before, after)] * count, "Title")

@@ -9,7 +9,7 @@ from small import crops
 
 from mhnet.core.errors import MHNetError
 from mhnet.data.pairs import PairError, check_pairs, find_pairs, find_sides, match_folders, pair_folders
-from mhnet.images import rgb
+from mhnet.images.write import write_rgb
 
 PICTURE = crops(12)[0][:2, :3]  # of a photograph
 
@@ -23,7 +23,7 @@ def tree(root: Path, *names: str) -> Path:
             tree(root, *(before + choice + after for choice in choices.split(",")))
         else:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            rgb.write((root / name).with_suffix(".bmp"), PICTURE)
+            write_rgb((root / name).with_suffix(".bmp"), PICTURE)
             (root / name).with_suffix(".bmp").replace(root / name)
     return root
 
@@ -284,7 +284,7 @@ def test_find_sides(tmp_path: Path) -> None:
 def test_sizes_that_differ_name_both_files(tmp_path: Path) -> None:
     root = tree(tmp_path, "{input,target}/{1,2}.png")
     check_pairs(find_pairs(root))
-    rgb.write(root / "target" / "2.png", np.zeros((2, 4, 3), np.uint8))
+    write_rgb(root / "target" / "2.png", np.zeros((2, 4, 3), np.uint8))
     with pytest.raises(PairError, match=r"input/2\.png has 2×3 pixels and its clean image .*target/2\.png 2×4"):
         check_pairs(find_pairs(root))
 
@@ -314,9 +314,9 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
 def test_prefixes_need_no_separator_before_a_number(tmp_path: Path) -> None:
     for number in (1, 2):
         for name in (f"rain{number:03}", f"norain{number:03}"):
-            rgb.write(tmp_path / "loose" / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
-        rgb.write(tmp_path / "sides" / "rain" / f"rain{number:03}.png", np.zeros((2, 2, 3), np.uint8))
-        rgb.write(tmp_path / "sides" / "norain" / f"norain{number:03}.png", np.zeros((2, 2, 3), np.uint8))
+            write_rgb(tmp_path / "loose" / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+        write_rgb(tmp_path / "sides" / "rain" / f"rain{number:03}.png", np.zeros((2, 2, 3), np.uint8))
+        write_rgb(tmp_path / "sides" / "norain" / f"norain{number:03}.png", np.zeros((2, 2, 3), np.uint8))
     for layout in ("loose", "sides"):
         found = [(pair.degraded.name, pair.target.name) for pair in find_pairs(tmp_path / layout)]
         assert found == [("rain001.png", "norain001.png"), ("rain002.png", "norain002.png")]

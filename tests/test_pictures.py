@@ -11,21 +11,22 @@ from PIL import Image
 from samples import ALPHA, HEIGHT, PHOTO, RNG, WIDTH, deep, exif, picture, png, profile, saved
 from small import PHOTOS
 
-from mhnet.images import pictures, rgb
-from mhnet.images.pictures import Picture
-from mhnet.images.rgb import ImageError
+from mhnet.images.header import ImageError
+from mhnet.images.listing import find_images
+from mhnet.images.read import ImageData, image_size, read_image, read_rgb
+from mhnet.images.write import losses, write_image
 
 LOSSLESS = [".bmp", ".png", ".tif", ".tiff", ".webp"]
 
 
 def test_every_photo_is_as_other_decoders_see_it(tmp_path: Path) -> None:
-    for source in rgb.find_images(PHOTOS):
+    for source in find_images(PHOTOS):
         photo = Image.open(source)
-        np.testing.assert_array_equal(pictures.read(source).pixels, np.asarray(photo))
-        np.testing.assert_array_equal(pictures.read(source).pixels, rgb.read(source))
+        np.testing.assert_array_equal(read_image(source).pixels, np.asarray(photo))
+        np.testing.assert_array_equal(read_image(source).pixels, read_rgb(source))
         for extension in LOSSLESS:
             path = saved(tmp_path / f"a{extension}", photo, **({"lossless": True} if extension == ".webp" else {}))
-            np.testing.assert_array_equal(pictures.read(path).pixels, np.asarray(photo))
+            np.testing.assert_array_equal(read_image(path).pixels, np.asarray(photo))
 
 
 @pytest.mark.parametrize("alpha", [False, True])
@@ -34,8 +35,8 @@ def test_every_photo_is_as_other_decoders_see_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("extension", [".png", ".tif"])
 def test_png_and_tiff_hold_everything(tmp_path: Path, extension: str, bits: int, channels: int, alpha: bool) -> None:
     path, original = tmp_path / f"a{extension}", picture(bits, channels, alpha)
-    pictures.write(path, original)
-    back = pictures.read(path)
+    write_image(path, original)
+    back = read_image(path)
     np.testing.assert_array_equal(back.pixels, original.pixels)
     assert back.pixels.dtype == original.pixels.dtype and back.pixels.flags.c_contiguous
     assert (back.alpha is None) == (original.alpha is None)
@@ -65,8 +66,8 @@ def test_png_and_tiff_hold_everything(tmp_path: Path, extension: str, bits: int,
 def test_any_shape_in_16_bits(tmp_path: Path, extension: str, shape: tuple[int, int]) -> None:
     for channels in (1, 3):
         pixels = RNG.integers(0, 65536, (*shape, channels), dtype=np.uint16)
-        pictures.write(tmp_path / f"a{extension}", Picture(pixels))
-        np.testing.assert_array_equal(pictures.read(tmp_path / f"a{extension}").pixels, pixels)
+        write_image(tmp_path / f"a{extension}", ImageData(pixels))
+        np.testing.assert_array_equal(read_image(tmp_path / f"a{extension}").pixels, pixels)
         seen = cv2.imread(str(tmp_path / f"a{extension}"), cv2.IMREAD_UNCHANGED)
         assert seen is not None
         np.testing.assert_array_equal(seen.reshape(pixels.shape), pixels[..., ::-1])
@@ -78,8 +79,8 @@ def test_any_shape_in_16_bits(tmp_path: Path, extension: str, shape: tuple[int, 
 @pytest.mark.parametrize("extension", [".jpg", ".jpeg", ".bmp", ".webp"])
 def test_other_kinds_hold_8_bits(tmp_path: Path, extension: str, bits: int, channels: int, alpha: bool) -> None:
     path, original = tmp_path / f"a{extension}", picture(bits, channels, alpha)
-    pictures.write(path, original)
-    back = pictures.read(path)
+    write_image(path, original)
+    back = read_image(path)
     expected = original.pixels if bits == 8 else np.round(original.pixels / 257).astype(np.uint8)
     if extension == ".webp":
         expected = np.broadcast_to(expected, (HEIGHT, WIDTH, 3))
@@ -100,20 +101,20 @@ def test_other_kinds_hold_8_bits(tmp_path: Path, extension: str, bits: int, chan
 
 def test_jpeg_keeps_its_quality(tmp_path: Path) -> None:
     source = saved(tmp_path / "a.jpg", Image.fromarray(PHOTO), quality=92, subsampling=2)
-    pictures.write(tmp_path / "b.jpg", pictures.read(source))
+    write_image(tmp_path / "b.jpg", read_image(source))
     with Image.open(tmp_path / "b.jpg") as result:
         assert [part[1:3] for part in result.layer] == [(1, 1)] * 3  # pyright: ignore[reportAttributeAccessIssue]
-    difference = pictures.read(tmp_path / "b.jpg").pixels.astype(float) - pictures.read(source).pixels
+    difference = read_image(tmp_path / "b.jpg").pixels.astype(float) - read_image(source).pixels
     assert np.sqrt(np.mean(difference**2)) < 1.5
 
 
 @pytest.mark.parametrize("lossless", [True, False])
 def test_webp_stays_lossless_or_lossy(tmp_path: Path, lossless: bool) -> None:
     source = saved(tmp_path / "a.webp", Image.fromarray(PHOTO), lossless=lossless, exif=exif())
-    found = pictures.read(source)
-    pictures.write(tmp_path / "b.webp", found)
-    assert found.metadata.lossless == pictures.read(tmp_path / "b.webp").metadata.lossless == lossless
-    error = np.abs(pictures.read(tmp_path / "b.webp").pixels.astype(int) - found.pixels).mean()
+    found = read_image(source)
+    write_image(tmp_path / "b.webp", found)
+    assert found.metadata.lossless == read_image(tmp_path / "b.webp").metadata.lossless == lossless
+    error = np.abs(read_image(tmp_path / "b.webp").pixels.astype(int) - found.pixels).mean()
     assert error == 0 if lossless else 0 < error < 3
 
 
@@ -123,7 +124,7 @@ def test_grey_of_few_bits_and_its_transparent_value(tmp_path: Path, depth: int) 
     (tmp_path / "a.png").write_bytes(png(packed, 0, depth, (b"tRNS", b"\0\1")))
     values = (packed[..., None] >> np.arange(8 - depth, -1, -depth)) & (2**depth - 1)
     values = values.reshape(6, -1)
-    found = pictures.read(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png")
     assert found.alpha is not None
     np.testing.assert_array_equal(found.pixels[..., 0], values * (255 // (2**depth - 1)))
     np.testing.assert_array_equal(found.alpha, np.where(values == 1, 0, 255))
@@ -135,7 +136,7 @@ def test_a_transparent_colour_becomes_an_alpha(tmp_path: Path, colour: int, dept
     pixels = picture(depth, 1 if colour == 0 else 3).pixels
     key = struct.pack(f">{pixels.shape[2]}H", *(int(value) for value in pixels[3, 4]))
     (tmp_path / "a.png").write_bytes(png(pixels, colour, depth, (b"tRNS", key)))
-    found = pictures.read(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(found.pixels, pixels)
     expected = np.where((pixels == pixels[3, 4]).all(axis=2), 0, np.iinfo(pixels.dtype).max)
     np.testing.assert_array_equal(np.zeros(1) if found.alpha is None else found.alpha, expected)
@@ -144,12 +145,12 @@ def test_a_transparent_colour_becomes_an_alpha(tmp_path: Path, colour: int, dept
 @pytest.mark.parametrize("kind", ["png", "webp", "gif"])
 def test_palettes_and_their_alpha(tmp_path: Path, kind: str) -> None:
     coloured = Image.fromarray(PHOTO).quantize(16)
-    opaque = pictures.read(saved(tmp_path / f"a.{kind}", coloured, **({"lossless": True} if kind == "webp" else {})))
+    opaque = read_image(saved(tmp_path / f"a.{kind}", coloured, **({"lossless": True} if kind == "webp" else {})))
     np.testing.assert_array_equal(opaque.pixels, np.asarray(coloured.convert("RGB")))
     assert opaque.alpha is None
     if kind == "webp":
         return
-    clear = pictures.read(saved(tmp_path / f"b.{kind}", coloured, transparency=3))
+    clear = read_image(saved(tmp_path / f"b.{kind}", coloured, transparency=3))
     assert clear.alpha is not None
     np.testing.assert_array_equal(clear.alpha, np.where(np.asarray(coloured) == 3, 0, 255))
     shown = clear.alpha > 0
@@ -180,7 +181,7 @@ def test_16_bit_tiffs_of_other_programs(tmp_path: Path, layout: str, endian: str
     elif layout == "bigtiff":
         options["bigtiff"] = True
     tifffile.imwrite(tmp_path / "a.tif", stored, **options)
-    found = pictures.read(tmp_path / "a.tif")
+    found = read_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(found.pixels, pixels)
     assert (found.alpha is None) == (
         "a" not in layout.removeprefix("planes").removeprefix("deflate") or layout == "tiles"
@@ -188,7 +189,7 @@ def test_16_bit_tiffs_of_other_programs(tmp_path: Path, layout: str, endian: str
     if found.alpha is not None:
         np.testing.assert_array_equal(found.alpha, alpha)
     eight = np.round(pixels / 257).astype(np.uint8)
-    np.testing.assert_array_equal(rgb.read(tmp_path / "a.tif"), np.broadcast_to(eight, PHOTO.shape))
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.tif"), np.broadcast_to(eight, PHOTO.shape))
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -199,7 +200,7 @@ def test_alpha_multiplied_into_the_colours_is_taken_out(tmp_path: Path, bits: in
     alpha = np.maximum(original.alpha, most // 4)
     multiplied = np.round(original.pixels * (alpha[..., None] / most)).astype(alpha.dtype)
     tifffile.imwrite(tmp_path / "a.tif", np.dstack([multiplied, alpha]), photometric="rgb", extrasamples=["assocalpha"])
-    found = pictures.read(tmp_path / "a.tif")
+    found = read_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(np.zeros(1) if found.alpha is None else found.alpha, alpha)
     assert np.abs(found.pixels.astype(int) - original.pixels).max() <= 4
 
@@ -207,26 +208,39 @@ def test_alpha_multiplied_into_the_colours_is_taken_out(tmp_path: Path, bits: in
 @pytest.mark.parametrize("kind", ["jpg", "tif"])
 def test_cmyk_becomes_srgb(tmp_path: Path, kind: str) -> None:
     inks = Image.fromarray(PHOTO).convert("CMYK")
-    plain = pictures.read(saved(tmp_path / f"a.{kind}", inks, **({"quality": 95} if kind == "jpg" else {})))
+    plain = read_image(saved(tmp_path / f"a.{kind}", inks, **({"quality": 95} if kind == "jpg" else {})))
     assert plain.pixels.shape == PHOTO.shape and np.abs(plain.pixels.astype(int) - PHOTO).mean() < 3
-    marked = pictures.read(saved(tmp_path / f"b.{kind}", inks, icc_profile=profile("CMYK")))
+    marked = read_image(saved(tmp_path / f"b.{kind}", inks, icc_profile=profile("CMYK")))
     assert marked.metadata.profile == b""
 
 
-@pytest.mark.parametrize("kind", ["png", "webp", "gif", "tif"])
+@pytest.mark.parametrize("kind", ["png", "webp", "gif"])
 def test_several_frames_are_refused(tmp_path: Path, kind: str) -> None:
     frames = [Image.fromarray(np.roll(PHOTO, 9 * i, axis=1)) for i in range(3)]
     path = saved(tmp_path / f"a.{kind}", frames[0], save_all=True, append_images=frames[1:])
-    with pytest.raises(ImageError, match=rf"a\.{kind} has 3 (frames|pages).*files of their own"):
-        pictures.read(path)
-    assert rgb.read(path).shape == PHOTO.shape
+    with pytest.raises(ImageError, match=rf"a\.{kind} has 3 frames.*files of their own"):
+        read_image(path)
+    assert read_rgb(path).shape == PHOTO.shape
+
+
+def test_pages_and_channels_that_are_left_behind_are_told(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(np.dstack([PHOTO, ALPHA, ALPHA]), photometric="rgb", extrasamples=["unassalpha", "unspecified"])
+        writer.write(PHOTO, photometric="rgb")
+    found = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found.pixels, PHOTO)
+    np.testing.assert_array_equal(np.zeros(1) if found.alpha is None else found.alpha, ALPHA)
+    assert losses(tmp_path / "b.tif", found) == [
+        "It has 2 pages: the first was restored, the others are not kept.",
+        "1 channel beside its colours is not kept.",
+    ]
 
 
 def test_previews_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         writer.write(PHOTO, photometric="rgb")
         writer.write(PHOTO[::4, ::4], photometric="rgb", subfiletype=1)
-    np.testing.assert_array_equal(pictures.read(tmp_path / "a.tif").pixels, PHOTO)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, PHOTO)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint32, np.int16, np.int8])
@@ -234,7 +248,7 @@ def test_previews_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
 def test_other_numbers_are_refused_in_a_sentence(tmp_path: Path, channels: int, dtype: type) -> None:
     values = np.full((20, 30, channels), np.nan if np.issubdtype(dtype, np.floating) else 7).astype(dtype)
     tifffile.imwrite(tmp_path / "a.tif", values.squeeze(), photometric="rgb" if channels == 3 else "minisblack")
-    for read in (pictures.read, rgb.read):
+    for read in (read_image, read_rgb):
         with pytest.raises(ImageError, match=r"a\.tif is damaged or of a rare kind \(its samples have \d+ bits"):
             read(tmp_path / "a.tif")
 
@@ -242,17 +256,17 @@ def test_other_numbers_are_refused_in_a_sentence(tmp_path: Path, channels: int, 
 @pytest.mark.parametrize(
     "wrong",
     [
-        Picture(PHOTO.astype(np.float32)),
-        Picture(PHOTO[..., :2]),
-        Picture(PHOTO[..., 0]),
-        Picture(PHOTO, deep(ALPHA)),
-        Picture(PHOTO, ALPHA[1:]),
-        Picture(PHOTO[:0]),
+        ImageData(PHOTO.astype(np.float32)),
+        ImageData(PHOTO[..., :2]),
+        ImageData(PHOTO[..., 0]),
+        ImageData(PHOTO, deep(ALPHA)),
+        ImageData(PHOTO, ALPHA[1:]),
+        ImageData(PHOTO[:0]),
     ],
 )
-def test_only_pictures_are_written(tmp_path: Path, wrong: Picture) -> None:
+def test_only_pictures_are_written(tmp_path: Path, wrong: ImageData) -> None:
     with pytest.raises(ImageError, match=r"a\.png cannot hold"):
-        pictures.write(tmp_path / "a.png", wrong)
+        write_image(tmp_path / "a.png", wrong)
     assert not list(tmp_path.iterdir())
 
 
@@ -266,9 +280,9 @@ def test_tiffs_whose_header_promises_too_much(tmp_path: Path, bits: int) -> None
         with tifffile.TiffFile(path, mode="r+") as file:
             file.pages[0].aspage().tags[tag].overwrite(value)
         if whole:
-            np.testing.assert_array_equal(pictures.read(path).pixels, pixels)
+            np.testing.assert_array_equal(read_image(path).pixels, pixels)
         else:
-            for read in (pictures.read, rgb.read):
+            for read in (read_image, read_rgb):
                 with pytest.raises(ImageError, match="truncated"):
                     read(path)
 
@@ -276,7 +290,7 @@ def test_tiffs_whose_header_promises_too_much(tmp_path: Path, bits: int) -> None
 def test_sides_that_are_absurd_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(np.zeros((1, (1 << 20) + 1), np.uint8), 0, 8))
-    for act in (pictures.read, rgb.read, rgb.size):
+    for act in (read_image, read_rgb, image_size):
         with pytest.raises(ImageError, match=r"has 1×1048577 pixels, more than .* a side"):
             act(path)
 
@@ -289,7 +303,7 @@ def test_what_a_format_cannot_hold_is_said() -> None:
         (".jpg", 1, 1),
         (".bmp", 1, 1),
     ]:
-        assert pictures.losses(f"a{extension}", picture()) == []
-        assert len(pictures.losses(f"a{extension}", picture(16))) == deep_words
-        assert len(pictures.losses(f"a{extension}", picture(8, alpha=True))) == clear_words
-        assert len(pictures.losses(f"a{extension}", picture(16, alpha=True))) == deep_words + clear_words
+        assert losses(f"a{extension}", picture()) == []
+        assert len(losses(f"a{extension}", picture(16))) == deep_words
+        assert len(losses(f"a{extension}", picture(8, alpha=True))) == clear_words
+        assert len(losses(f"a{extension}", picture(16, alpha=True))) == deep_words + clear_words

@@ -22,7 +22,9 @@ from mhnet.core.tasks import TASKS, known_set
 from mhnet.evaluation import sheets, tables
 from mhnet.evaluation.lpips import load_lpips
 from mhnet.evaluation.scoring import Evaluation, Failure, ImageScore, evaluate_folder
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import image_size, read_rgb
+from mhnet.images.write import write_rgb
 
 INPUT, TARGET = str(DATA / "input"), str(DATA / "target")
 
@@ -147,7 +149,7 @@ def test_mistakes_are_one_sentence(words: list[str], said: str, capsys: pytest.C
 
 
 def test_an_error_map_is_black_where_nothing_differs_and_white_where_much_does() -> None:
-    photo = rgb.read(rgb.find_images(PHOTOS)[0])[:64, :64] // 2
+    photo = read_rgb(find_images(PHOTOS)[0])[:64, :64] // 2
     other = photo.copy()
     other[:32, :, 1] += sheets.ERROR_RANGE
     drawn = sheets.error_map(other, photo)
@@ -160,10 +162,10 @@ def test_an_error_map_is_black_where_nothing_differs_and_white_where_much_does()
 def test_a_sheet_shows_the_worst_and_the_best_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, shown: list[str]
 ) -> None:
-    photo = rgb.read(rgb.find_images(PHOTOS)[0])[:40, :60]
+    photo = read_rgb(find_images(PHOTOS)[0])[:40, :60]
     for level, name in enumerate("edcba"):
         for folder, change in (("target", 0), ("results", 4 * level), ("inputs", 50)):
-            rgb.write(tmp_path / folder / f"{name}.png", np.maximum(photo, change))
+            write_rgb(tmp_path / folder / f"{name}.png", np.maximum(photo, change))
     results, target = tmp_path / "results", tmp_path / "target"
     evaluation = evaluate_folder(results, target, "gopro_rgb_matlab", inputs_dir=tmp_path / "inputs")
     titles: list[str] = []
@@ -171,7 +173,7 @@ def test_a_sheet_shows_the_worst_and_the_best_once(
     def noted(rows: Any, headers: Any, captions: Any, path: Path) -> None:
         for title, pictures in rows:
             titles.append(title)
-            wanted = [rgb.read(tmp_path / kind / f"{title[-1]}.png") for kind in ("inputs", "results", "target")]
+            wanted = [read_rgb(tmp_path / kind / f"{title[-1]}.png") for kind in ("inputs", "results", "target")]
             assert all((a == b).all() for a, b in zip(pictures, wanted, strict=False)) and len(pictures) == 4
         assert headers[:3] == ["input", "result", "target"] and "gopro_rgb_matlab" in captions[0][1]
         sheets_drawn(rows, headers, captions, path)
@@ -181,7 +183,7 @@ def test_a_sheet_shows_the_worst_and_the_best_once(
     tables.worst_and_best(evaluation, tmp_path / "sheet.jpg", count)
     drawn = [re.sub(r"(\w)\w+ (\d): ", r"\1\2 ", title) for title in titles]
     assert drawn == (shown if count == 2 else [*shown, "b1 e", "b2 d"])
-    assert rgb.size(tmp_path / "sheet.jpg")[1] == 1760
+    assert image_size(tmp_path / "sheet.jpg")[1] == 1760
 
 
 def test_without_lpips_or_its_weights_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +206,7 @@ def test_lpips_stands_in_tables_and_files(
     real = lpips.LPIPS
     monkeypatch.setattr(lpips, "LPIPS", lambda **options: real(pnet_rand=True, **options))
     distance = load_lpips()
-    photo = rgb.read(DATA / "target" / "chelsea-blur.png")
+    photo = read_rgb(DATA / "target" / "chelsea-blur.png")
     assert distance(photo, photo) == 0 < distance(photo, photo[::-1].copy())
     with pytest.raises(MHNetError, match="30×40"):
         distance(photo[:30, :40], photo[:30, :40])

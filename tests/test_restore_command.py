@@ -20,8 +20,9 @@ from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
-from mhnet.images import pictures, rgb
-from mhnet.images.pictures import Picture
+from mhnet.images.read import ImageData, read_image, read_rgb
+from mhnet.images.write import write_image, write_rgb
+from mhnet.restore import folders
 from mhnet.restore.plan import plan
 from mhnet.restore.restorer import Restorer
 
@@ -39,9 +40,9 @@ def weights(tmp_path_factory) -> Path:
 def photos(tmp_path: Path) -> Path:
     """A folder of small photos with subfolders, and files that are none."""
     for name, crop in zip(["a.png", "b.jpg", "sub/c.png", "sub/deep/d.webp"], crops(), strict=False):
-        rgb.write(tmp_path / "in" / name, crop)
+        write_rgb(tmp_path / "in" / name, crop)
     (tmp_path / "in" / "notes.txt").write_text("not an image")
-    rgb.write(tmp_path / "in" / ".hidden.png", crops()[0])
+    write_rgb(tmp_path / "in" / ".hidden.png", crops()[0])
     return tmp_path / "in"
 
 
@@ -59,20 +60,20 @@ def test_a_folder_is_mirrored_and_its_originals_stay(tmp_path, photos, weights, 
     assert names(tmp_path / "out") == ["a.png", "b.jpg", "sub/c.png", "sub/deep/d.webp"]
     assert "4 restored" in capsys.readouterr().out
     assert {name: (photos / name).read_bytes() for name in names(photos)} == before
-    wanted = Restorer.from_weights(weights)(rgb.read(photos / "sub" / "c.png"))
-    np.testing.assert_array_equal(rgb.read(tmp_path / "out" / "sub" / "c.png"), wanted)
+    wanted = Restorer.from_weights(weights)(read_rgb(photos / "sub" / "c.png"))
+    np.testing.assert_array_equal(read_rgb(tmp_path / "out" / "sub" / "c.png"), wanted)
 
 
 def test_local_statistics_are_as_noted_unless_an_option_says_otherwise(tmp_path):
     network, weights = small_network(), tmp_path / "net.safetensors"
     write_checkpoint(weights, Checkpoint(network.args, network.state_dict(), None, {"local_statistics": 24}))
-    rgb.write(tmp_path / "a.png", crops()[0])
+    write_rgb(tmp_path / "a.png", crops()[0])
     for patch, options in ((24, []), (24, ["--tlc"]), (None, ["--no-tlc"])):
         out, page = tmp_path / "out.png", tmp_path / "page.html"
         words = ["-o", out, "--weights", weights, "--report", page, "--overwrite", *options]
         assert restore(tmp_path / "a.png", *words) == 0
         wanted = Restorer(small_network(), local_statistics=patch)(crops()[0])
-        np.testing.assert_array_equal(rgb.read(out), wanted)
+        np.testing.assert_array_equal(read_rgb(out), wanted)
         assert ("on, as for patches of 24" in page.read_text()) == (patch == 24)
 
 
@@ -80,20 +81,20 @@ def test_what_is_whole_is_skipped_and_what_is_not_is_made(tmp_path, photos, weig
     out = tmp_path / "out"
     assert restore(photos, "-o", out, "--weights", weights) == 0
     whole = (out / "sub" / "c.png").read_bytes()
-    rgb.write(out / "a.png", crops()[5])  # whole, whoever made it
+    write_rgb(out / "a.png", crops()[5])  # whole, whoever made it
     (out / "b.jpg").write_bytes((out / "b.jpg").read_bytes()[:900])  # cut short by something else
-    rgb.write(out / "sub" / "c.png", crops(40)[0])  # of another image
+    write_rgb(out / "sub" / "c.png", crops(40)[0])  # of another image
     capsys.readouterr()
     assert restore(photos, "-o", out, "--weights", weights, "--json") == 0
     told = {Path(line["source"]).name: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
     assert {name: line["status"] for name, line in told.items()} == {
         "a.png": "skipped", "b.jpg": "restored", "c.png": "restored", "d.webp": "skipped"}  # fmt: skip
     assert set(told["a.png"]) == {"source", "result", "status", "seconds", "tile", "reason", "notes"}
-    np.testing.assert_array_equal(rgb.read(out / "a.png"), crops()[5])
+    np.testing.assert_array_equal(read_rgb(out / "a.png"), crops()[5])
     assert (out / "sub" / "c.png").read_bytes() == whole
     assert restore(photos, "-o", out, "--weights", weights, "--overwrite", "--quiet") == 0
     assert capsys.readouterr().out == ""
-    assert (rgb.read(out / "a.png") != crops()[5]).any()
+    assert (read_rgb(out / "a.png") != crops()[5]).any()
 
 
 def test_bad_files_are_told_at_the_end_and_the_rest_is_done(tmp_path, photos, weights, capsys):
@@ -133,7 +134,7 @@ def test_where_results_go(photos, weights, monkeypatch, words, files):
     before = set(names(photos))
     assert restore(*words, "--weights", weights) == 0
     assert sorted(set(names(photos)) - before) == files
-    assert all(rgb.read(photos / name).shape == (72, 72, 3) for name in files)
+    assert all(read_rgb(photos / name).shape == (72, 72, 3) for name in files)
 
 
 def test_a_folder_of_results_within_the_inputs_is_left_alone(photos, weights):
@@ -168,11 +169,11 @@ def test_originals_are_never_replaced(tmp_path, photos, weights, capsys, way):
 
 
 def test_two_inputs_for_one_result_are_refused_before_any_work(tmp_path, photos, weights, capsys):
-    rgb.write(photos / "a.jpg", crops()[3])
+    write_rgb(photos / "a.jpg", crops()[3])
     assert restore(photos, "-o", tmp_path / "out", "--weights", weights, "--format", "png") == 1
     assert "would both become" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    rgb.write(photos / "sub" / "a.png", crops()[3])
+    write_rgb(photos / "sub" / "a.png", crops()[3])
     assert restore(photos / "a.png", photos / "sub" / "a.png", "-o", tmp_path / "out", "--weights", weights) == 1
     assert "would both become" in capsys.readouterr().err
     assert len(plan([str(photos / "a.png")] * 2, tmp_path / "out")) == 1  # twice the same is once
@@ -219,21 +220,21 @@ def test_weights_of_another_task_are_used_with_a_warning(tmp_path, photos, weigh
 def test_depth_grey_and_alpha_are_kept(tmp_path, weights):
     crop = crops()[0]
     kinds = {
-        "deep.png": Picture(crop.astype(np.uint16) * 257),
-        "deep.tif": Picture(crop[..., :1].astype(np.uint16) * 200),
-        "grey.png": Picture(crop[..., :1]),
-        "alpha.png": Picture(crop, crop[..., 0]),
-        "grey.jpg": Picture(crop[..., :1]),
+        "deep.png": ImageData(crop.astype(np.uint16) * 257),
+        "deep.tif": ImageData(crop[..., :1].astype(np.uint16) * 200),
+        "grey.png": ImageData(crop[..., :1]),
+        "alpha.png": ImageData(crop, crop[..., 0]),
+        "grey.jpg": ImageData(crop[..., :1]),
     }
     for name, picture in kinds.items():
-        pictures.write(tmp_path / "in" / name, picture)
+        write_image(tmp_path / "in" / name, picture)
     assert restore(tmp_path / "in", "-o", tmp_path / "out", "--weights", weights, "--tile", 64) == 0
     for name, picture in kinds.items():
-        restored = pictures.read(tmp_path / "out" / name)
+        restored = read_image(tmp_path / "out" / name)
         assert (restored.pixels.dtype, restored.pixels.shape) == (picture.pixels.dtype, picture.pixels.shape)
         assert (restored.alpha is None) == (picture.alpha is None)
         assert (restored.pixels != picture.pixels).any()
-    np.testing.assert_array_equal(pictures.read(tmp_path / "out" / "alpha.png").alpha, crop[..., 0])
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "alpha.png").alpha, crop[..., 0])
 
 
 def test_scores_sheets_and_a_page(tmp_path, weights, capsys):
@@ -259,7 +260,7 @@ def test_strange_names(tmp_path, weights, capsys):
     folder = tmp_path / "in"
     strange = ["with space.png", "line\nbreak.png", "[1].png", "-o.png", "ünï.png", os.fsdecode(b"raw\xff.png")]
     for name in strange:
-        rgb.write(folder / name, crops()[0])
+        write_rgb(folder / name, crops()[0])
     (folder / "circle").symlink_to(folder)
     assert restore(folder, "-o", tmp_path / "out", "--weights", weights, "--json") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(strange)
@@ -282,14 +283,14 @@ def test_a_full_disk_stops_the_work(tmp_path, photos, weights, capsys, monkeypat
     """And leaves no half of a file."""
     written = []
 
-    def full(path: Path, picture: Picture) -> None:
+    def full(path: Path, picture: ImageData) -> None:
         written.append(path)
         try:
             raise OSError(errno.ENOSPC, "No space left on device")
         except OSError as error:
             raise MHNetError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
 
-    monkeypatch.setattr(pictures, "write", full)
+    monkeypatch.setattr(folders, "write_image", full)
     assert restore(photos, "-o", tmp_path / "out", "--weights", weights) == 1
     said = capsys.readouterr()
     assert 1 <= len(written) <= 2 and "4 failed" in said.out
@@ -299,9 +300,9 @@ def test_a_full_disk_stops_the_work(tmp_path, photos, weights, capsys, monkeypat
 
 @linux
 def test_an_interrupted_folder_goes_on_where_it_was(tmp_path, weights):
-    photo, count = rgb.read(PHOTOS / "lake-sherburne.jpg"), 30  # more than a busy machine does before it looks
+    photo, count = read_rgb(PHOTOS / "lake-sherburne.jpg"), 30  # more than a busy machine does before it looks
     for i in range(count):
-        rgb.write(tmp_path / "in" / f"{i}.png", np.roll(photo, i))
+        write_rgb(tmp_path / "in" / f"{i}.png", np.roll(photo, i))
     words = [sys.executable, "-m", "mhnet", "restore", "in", "-o", "out", "--weights", weights, "--json"]
     running = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "out").glob("[0-9]*.png")) and running.poll() is None:

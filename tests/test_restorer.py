@@ -13,13 +13,13 @@ from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, write_checkpoint
 from mhnet.checkpoints.networks import load
 from mhnet.core.errors import MHNetError
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 from mhnet.models import MHNet
 from mhnet.restore import memory
 from mhnet.restore.precision import PRECISIONS, choose_precision, computing_in
 from mhnet.restore.restorer import Restorer, RestoreWarning
 
-PHOTO = rgb.read(PHOTOS / "roman-colosseum.jpg")[:100, :150]
+PHOTO = read_rgb(PHOTOS / "roman-colosseum.jpg")[:100, :150]
 CPU = torch.device("cpu")
 
 

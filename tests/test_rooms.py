@@ -24,7 +24,9 @@ from mhnet.core.tasks import DEBLURRING, DERAINING, TASKS
 from mhnet.data.pairs import Pair
 from mhnet.data.sets import FoundTestSet, find_test_sets
 from mhnet.evaluation.scoring import evaluate_folder, evaluate_pairs
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 from mhnet.models import MHNet, use_local_statistics
 from mhnet.restore.folders import restore_files
 from mhnet.restore.restorer import Restorer
@@ -79,7 +81,7 @@ def test_train_test_and_evaluate_end_to_end(tmp_path, room):
         assert re.search(rf"\| {name} +\| {method} +\| {protocol} +\| +3 \|", tested.stdout), tested.stdout
     assert "MHNet's paper (quoted)" in tested.stdout
     assert tested.stderr.startswith("warning:")  # three images are not the whole set
-    results = rgb.find_images(here / "results" / name)
+    results = find_images(here / "results" / name)
     assert [path.name for path in results] == ["scene0-0.png", "scene1-1.png", "scene2-2.png"]
     scored = run(here / "evaluate_PSNR_SSIM.py", "--report", tmp_path / "report", cwd=elsewhere)
     table = [line for line in scored.stdout.splitlines() if line.startswith(f"| {name} ")]
@@ -182,7 +184,7 @@ def test_a_split_folder_is_known_by_the_one_above(tmp_path):
 
 def test_ambiguous_and_misplaced_images_are_refused(tmp_path):
     for extension in ("jpg", "png"):
-        rgb.write(tmp_path / "photos" / f"a.{extension}", crops()[0])
+        write_rgb(tmp_path / "photos" / f"a.{extension}", crops()[0])
     with pytest.raises(MHNetError, match="would have one result"):
         find_sets(DERAINING, tmp_path / "photos", None)
     make_pairs(tmp_path / "several", count=2)
@@ -203,7 +205,7 @@ def test_only_the_degraded_side_is_restored_where_there_is_no_clean_one(tmp_path
 
 
 def test_originals_are_never_replaced(tmp_path, weights, capsys):
-    rgb.write(tmp_path / "photos" / "me.png", crops()[0])
+    write_rgb(tmp_path / "photos" / "me.png", crops()[0])
     before = (tmp_path / "photos" / "me.png").read_bytes()
     words = ["--input_dir", tmp_path / "photos", "--weights", weights, "--result_dir", tmp_path]
     assert test_command(DERAINING, tmp_path, NETWORKS, [str(word) for word in words]) == 1
@@ -254,12 +256,12 @@ def test_what_is_there_is_tested_and_what_is_not_is_told(tmp_path, weights, caps
         out, err = capsys.readouterr()
         assert "| GoPro | gopro_rgb_matlab |" in out
         assert err.startswith("left out: There is no set HIDE at or below ")
-    assert len(rgb.find_images(tmp_path / "out" / "GoPro")) == 2
+    assert len(find_images(tmp_path / "out" / "GoPro")) == 2
 
 
 def test_images_without_clean_ones_are_restored_without_scores(tmp_path, weights, capsys):
     for i, crop in enumerate(crops()[:2]):
-        rgb.write(tmp_path / "photos" / f"{i}.jpg", crop)
+        write_rgb(tmp_path / "photos" / f"{i}.jpg", crop)
     code = test_command(
         DERAINING,
         tmp_path,
@@ -277,7 +279,7 @@ def test_images_without_clean_ones_are_restored_without_scores(tmp_path, weights
     )
     assert code == 0
     assert "PSNR" not in capsys.readouterr().out
-    assert [path.name for path in rgb.find_images(tmp_path / "out" / "tlc" / "photos")] == ["0.png", "1.png"]
+    assert [path.name for path in find_images(tmp_path / "out" / "tlc" / "photos")] == ["0.png", "1.png"]
 
 
 def test_both_ways_of_statistics_are_restored_and_scored_from_disk(tmp_path, capsys):
@@ -294,11 +296,11 @@ def test_both_ways_of_statistics_are_restored_and_scored_from_disk(tmp_path, cap
         cells = rf"\| GoPro \| {method} +\| gopro_rgb_matlab \| +2 \| +{mean.psnr:.2f} \| {mean.ssim:.4f} \|"
         assert re.search(cells, shown), shown
         assert re.search(rf"^{method} & {mean.psnr:.2f} & {mean.ssim:.3f} ", shown, re.MULTILINE)
-    names = [path.name for path in rgb.find_images(out / "GoPro")]
-    assert any((rgb.read(out / "GoPro" / name) != rgb.read(out / "tlc" / "GoPro" / name)).any() for name in names)
+    names = [path.name for path in find_images(out / "GoPro")]
+    assert any((read_rgb(out / "GoPro" / name) != read_rgb(out / "tlc" / "GoPro" / name)).any() for name in names)
     # Evaluating again finds both, and what stands on disk is what counts.
     for name in names:
-        rgb.write(out / "tlc" / "GoPro" / name, rgb.read(tmp_path / "GoPro" / "target" / name))
+        write_rgb(out / "tlc" / "GoPro" / name, read_rgb(tmp_path / "GoPro" / "target" / name))
     assert evaluate_command(DEBLURRING, tmp_path, folders) == 0
     shown = capsys.readouterr().out
     assert re.search(r"\| GoPro \| MHNet +\|", shown) and re.search(r"\| MHNet \(TLC\) .* inf \| 1.0000 \|", shown)
@@ -393,7 +395,7 @@ def test_weights_can_note_that_they_restore_better_with_local_statistics(tmp_pat
 
 
 def test_restoring_files_names_what_failed(tmp_path, weights):
-    rgb.write(tmp_path / "good.png", crops()[0])
+    write_rgb(tmp_path / "good.png", crops()[0])
     (tmp_path / "bad.png").write_text("no image")
     files = [(tmp_path / name, tmp_path / "out" / name) for name in ("bad.png", "good.png")]
     failures = restore_files(Restorer.from_weights(weights), files)

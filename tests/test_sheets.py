@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mhnet.evaluation.sheets import before_after
-from mhnet.images import rgb
+from mhnet.images.read import image_size, read_rgb
 
 RED, BLUE = (np.full((30, 40, 3), colour, np.uint8) for colour in ([200, 0, 0], [0, 0, 200]))
 
@@ -16,7 +16,7 @@ def test_columns_rows_and_words(tmp_path: Path, width: int) -> None:
     tall = np.full((80, 40, 3), [0, 200, 0], np.uint8)
     rows = [("first", [RED, BLUE]), ("", [tall, tall])]
     before_after(rows, ["degraded", "clean"], [["24.31 dB / 0.712", ""], ["", ""]], tmp_path / "sheet.png", width)
-    sheet = rgb.read(tmp_path / "sheet.png").astype(int)
+    sheet = read_rgb(tmp_path / "sheet.png").astype(int)
     assert sheet.shape[1] == width
     assert (sheet[[0, -1]] == 255).all() and (sheet[:, [0, -1]] == 255).all()
     for picture, half in ((RED, sheet[:, : width // 2]), (BLUE, sheet[:, width // 2 :])):
@@ -28,7 +28,7 @@ def test_columns_rows_and_words(tmp_path: Path, width: int) -> None:
 
 def test_without_captions_as_jpeg(tmp_path: Path) -> None:
     before_after([("", [RED, BLUE, RED])], ["a", "b", "c"], None, tmp_path / "sheet.jpg", 300)
-    assert rgb.size(tmp_path / "sheet.jpg")[1] == 300
+    assert image_size(tmp_path / "sheet.jpg")[1] == 300
 
 
 def test_every_row_has_an_image_and_a_caption_per_header(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from small import PHOTOS, ROOT
 from mhnet.checkpoints import bundled
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import sha256, write_checkpoint
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 from mhnet.models import MHNet
 
 NAMES = list(bundled.NAMES)
@@ -20,12 +22,12 @@ NAMES = list(bundled.NAMES)
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A tree with two small photographs, tiny networks, and cards without numbers."""
-    for i, path in enumerate(rgb.find_images(PHOTOS)[:2]):
-        rgb.write(tmp_path / "photos" / f"{i}.png", rgb.read(path)[:40, : 60 + i])
-    photo = rgb.read(next(iter(rgb.find_images(PHOTOS))))
+    for i, path in enumerate(find_images(PHOTOS)[:2]):
+        write_rgb(tmp_path / "photos" / f"{i}.png", read_rgb(path)[:40, : 60 + i])
+    photo = read_rgb(next(iter(find_images(PHOTOS))))
     for i in range(6):  # frames of one sequence, of which 4 are held back
         for side, darker in (("input", 20), ("target", 0)):
-            rgb.write(tmp_path / "pairs" / side / f"a-{i}.png", photo[i : i + 40, :60] // 2 + 20 - darker)
+            write_rgb(tmp_path / "pairs" / side / f"a-{i}.png", photo[i : i + 40, :60] // 2 + 20 - darker)
     network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
     with torch.no_grad():
         network.tail.weight *= 0.1

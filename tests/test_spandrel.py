@@ -14,7 +14,8 @@ from mhnet.checkpoints import bundled
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
 from mhnet.checkpoints.networks import load
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import read_rgb
 from mhnet.models import MHNet, MHNetV4
 
 
@@ -56,7 +57,7 @@ def test_what_spandrel_tells_of_a_model_is_so(loader):
     assert (model.purpose, model.scale, model.input_channels, model.output_channels) == ("Restoration", 1, 3, 3)
     assert model.tags == ["16w", "16nf"]
     assert model.size_requirements.none
-    photo = rgb.read(next(iter(rgb.find_images(PHOTOS))))[:33, :41]
+    photo = read_rgb(next(iter(find_images(PHOTOS))))[:33, :41]
     image = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         exact = load(path)(image).clamp(0, 1)

@@ -12,12 +12,12 @@ from small import PHOTOS, ROOT
 from torch import Tensor, nn
 
 from mhnet.core.errors import MHNetError
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 from mhnet.models import MHNet
 from mhnet.restore import memory, tiles
 from mhnet.restore.restorer import Restorer, RestoreWarning
 
-PHOTO = rgb.read(PHOTOS / "lake-sherburne.jpg")
+PHOTO = read_rgb(PHOTOS / "lake-sherburne.jpg")
 SIZES = [(1, 1), (15, 700), (64, 64), (200, 240), (333, 1000), (720, 1280), (4000, 6000), (17, 20000)]
 
 
@@ -120,7 +120,7 @@ def test_one_tile_is_the_image_bit_for_bit(tile):
 
 @pytest.mark.parametrize("name", ["lake-sherburne", "perched-osprey", "roman-colosseum"])
 def test_no_seam_shows_on_photos(name):
-    photo = rgb.read(PHOTOS / f"{name}.jpg")
+    photo = read_rgb(PHOTOS / f"{name}.jpg")
     network = small_network()
     whole = Restorer(network, tile="off")(photo).astype(int)
     tiled = Restorer(network, tile=144)(photo).astype(int)

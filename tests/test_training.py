@@ -19,7 +19,8 @@ from mhnet.checkpoints.networks import load
 from mhnet.cli.room_train import train_command
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import DEBLURRING, DERAINING
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import image_size, read_rgb
 from mhnet.train.config import load_config
 from mhnet.train.job import prepare
 from mhnet.train.state import BEST, LATEST, PREVIOUS
@@ -99,7 +100,7 @@ def test_training_learns_and_leaves_what_it_should(tmp_path, capsys):
     assert best == run / BEST
     kept = {"run.lock", BEST, LATEST, PREVIOUS, "config.yml", "run.json", "metrics.csv", "curves.png"}
     assert {child.name for child in run.iterdir()} == kept | {"tensorboard"}
-    assert rgb.size(run / "curves.png") == (600, 960)
+    assert image_size(run / "curves.png") == (600, 960)
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [float(row["lr"]) for row in rows] == pytest.approx(rates(30, 2, 2e-3, 1e-6))
     validated = [float(row["val_psnr"]) for row in rows if row["val_psnr"]]
@@ -301,11 +302,11 @@ def test_pairs_and_degraded_photographs_are_trained_on_together(tmp_path):
     training, validation = room_data.build_data(config)
     assert training.candidates == 1
     assert room_data.build_data(load_config(DEBLURRING, path, ["DATA.CANDIDATES", "3"]))[0].candidates == 3
-    photographs = len(rgb.find_images(PHOTOS))
+    photographs = len(find_images(PHOTOS))
     assert len(training) == 2 * (6 - 2) + 3 * (photographs - 1)
     assert len(validation) == 2 + 1
     both = [training[0, item] for item in range(len(training))]
-    pairs = {path.name: rgb.read(path) for path in (tmp_path / "pairs" / "input").iterdir()}
+    pairs = {path.name: read_rgb(path) for path in (tmp_path / "pairs" / "input").iterdir()}
     known = [any(is_crop_of(one[0].numpy(), pair) for pair in pairs.values()) for one in both]
     assert known == [True] * 8 + [False] * (len(training) - 8)
     with pytest.raises(MHNetError, match=r"no folder .*absent: name another with DATA\.SHARP_DIR"):

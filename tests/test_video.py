@@ -17,7 +17,7 @@ from PIL import Image
 from small import ROOT
 
 from mhnet.core.errors import MHNetError
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 from mhnet.restore.video import restore_video
 from mhnet.restore.video_kinds import is_film, result_extension
 from mhnet.restore.video_segments import LENGTH
@@ -29,7 +29,7 @@ RATE = 48000
 
 def panned(count: int, height: int, width: int) -> list[np.ndarray]:
     """A camera's way across a photograph."""
-    photo = rgb.read(PHOTO)
+    photo = read_rgb(PHOTO)
     return [np.ascontiguousarray(photo[i % 60 : i % 60 + height, i % 90 : i % 90 + width]) for i in range(count)]
 
 

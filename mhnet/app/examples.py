@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from mhnet.core.errors import MHNetError
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
 
 DEMO = Path(__file__).resolve().parent.parent.parent / "demo"
 _CLEAN = DEMO / "photos" / "test"
@@ -22,7 +22,7 @@ def examples() -> list[dict[str, str]]:
     """What there is: names of files, words for them, previews."""
     if not _CLEAN.is_dir():
         return []
-    found = [(path, path.stem.replace("-", " ")) for path in rgb.find_images(_CLEAN)]
+    found = [(path, path.stem.replace("-", " ")) for path in find_images(_CLEAN)]
     found.append((_UNTOUCHED, f"{_UNTOUCHED.stem}, with nothing to remove"))
     return [{"name": path.name, "words": words, "preview": _preview(path)} for path, words in found]
 
@@ -35,7 +35,7 @@ def copy(name: str, key: str, folder: Path) -> Path:
     """
     if name == _UNTOUCHED.name:
         return Path(shutil.copy(_UNTOUCHED, folder))
-    if name not in [path.name for path in rgb.find_images(_CLEAN)]:
+    if name not in [path.name for path in find_images(_CLEAN)]:
         raise MHNetError("There is no such example.")
     shutil.copy(_CLEAN / name, folder / _CLEAN_NAME)
     return Path(shutil.copy(_DEGRADED.get(key, _DEGRADED["derain"]) / name, folder))

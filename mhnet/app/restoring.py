@@ -15,8 +15,9 @@ import numpy as np
 from mhnet.app.progress import NetworkProgress, Progress
 from mhnet.core.errors import MHNetError
 from mhnet.evaluation import protocols
-from mhnet.images import pictures, rgb
 from mhnet.images.header import read_header
+from mhnet.images.read import image_size, read_image, read_rgb
+from mhnet.images.write import losses, write_image, write_rgb
 from mhnet.restore.plan import plan
 from mhnet.restore.precision import PRECISIONS, Precision
 from mhnet.restore.restorer import Restorer, RestoreWarning, Tile
@@ -102,7 +103,7 @@ class PhotoRestorer:
         size, limits = path.stat().st_size, self.limits
         if size > limits.bytes:
             raise MHNetError(f"{path.name} has {size / 1e6:.3g} MB; up to {limits.bytes / 1e6:.3g} are taken.")
-        height, width = rgb.size(path)
+        height, width = image_size(path)
         if height * width > limits.pixels:
             count, most = height * width / 1e6, limits.pixels / 1e6
             raise MHNetError(f"{path.name} has {count:.3g} megapixels; up to {most:.3g} are taken.")
@@ -121,7 +122,7 @@ class PhotoRestorer:
         """
         self.check(path)
         (job,) = plan([str(path)], folder, suffix="_restored")
-        picture = pictures.read(path)
+        picture = read_image(path)
         with self._one:
             restorer, progress = self._restorer(settings)
             progress.begin(tell, stop)
@@ -133,8 +134,8 @@ class PhotoRestorer:
         if settings.strength < 1:
             pixels = cv2.addWeighted(pixels, settings.strength, picture.pixels, 1 - settings.strength, 0)
             pixels = pixels.reshape(picture.pixels.shape)
-        pictures.write(job.target, replace(picture, pixels=pixels))
-        return Result(job.target, notes + pictures.losses(job.target, picture), change, changed)
+        write_image(job.target, replace(picture, pixels=pixels))
+        return Result(job.target, notes + losses(job.target, picture), change, changed)
 
     def _restorer(self, settings: Settings) -> tuple[Restorer, NetworkProgress]:
         settings = replace(settings, strength=1)  # which changes nothing of the network
@@ -175,7 +176,7 @@ def score(image: Path, clean: Path, protocol: str) -> dict[str, float | None]:
     Raises:
         MHNetError: the images cannot be compared.
     """
-    scored = protocols.score(rgb.read(image), rgb.read(clean), protocol)
+    scored = protocols.score(read_rgb(image), read_rgb(clean), protocol)
     psnr = None if np.isinf(scored.psnr) else round(scored.psnr, 2)
     return {"psnr": psnr, "ssim": round(scored.ssim, 4)}
 
@@ -193,5 +194,5 @@ def shown(path: Path, folder: Path) -> Path:
     if head.kind in _SHOWN and head.mode != "CMYK":
         return path
     preview = folder / f"{path.stem}.shown.png"
-    rgb.write(preview, rgb.read(path))
+    write_rgb(preview, read_rgb(path))
     return preview

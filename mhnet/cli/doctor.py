@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import torch
     from packaging.requirements import Requirement
 
-MODULES = {"opencv-python": "cv2", "pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage"}
+MODULES = {"opencv-python": "cv2", "pillow": "PIL", "pillow-jxl-plugin": "pillow_jxl", "pyyaml": "yaml",
+           "scikit-image": "skimage"}  # fmt: skip
 """What packages are imported as, where that is not their name."""
 
 FOR_DEVELOPERS = ("test", "lint", "docs")
@@ -83,7 +84,7 @@ def examine() -> Iterator[Finding]:
 
     from mhnet.checkpoints import bundled
     from mhnet.core.version import __version__
-    from mhnet.images import rgb
+    from mhnet.images.kinds import EXTRA_LIBRARIES, KIND_OF_EXTENSION, WRITTEN_EXTENSIONS
 
     machine = get_env_info()  # of PyTorch's own reports of defects
     yield Finding("system", "mhnet", OK, f"{__version__} in {Path(__file__).resolve().parents[1]}")
@@ -112,9 +113,10 @@ def examine() -> Iterator[Finding]:
         cause = "its driver is missing or too old" if torch.version.cuda else "this PyTorch is one without CUDA"
         yield Finding("devices", "GPU", MISSING, "none is seen", f"if there is one, {cause}: see pytorch.org")
 
-    for extension in sorted(rgb.IMAGE_EXTENSIONS):
-        remedy = "pip install --force-reinstall pillow opencv-python"
-        yield _tried("files", extension, BROKEN, remedy, write_and_read, extension)
+    for extension in sorted(WRITTEN_EXTENSIONS):
+        further = KIND_OF_EXTENSION[extension] in EXTRA_LIBRARIES
+        remedy = "pip install 'mhnet[photos]'" if further else "pip install --force-reinstall pillow opencv-python"
+        yield _tried("files", extension, MISSING if further else BROKEN, remedy, write_and_read, extension)
     for codec in CODECS:
         yield _tried("files", codec, MISSING, "pip install --upgrade 'mhnet[video]'", encoder_name, codec)
     for name in bundled.NAMES:
@@ -180,13 +182,14 @@ def write_and_read(extension: str) -> str:
 
     import numpy as np
 
-    from mhnet.images import rgb
+    from mhnet.images.read import read_rgb
+    from mhnet.images.write import write_rgb
 
     rows, columns = np.mgrid[0:255:48j, 0:255:64j].astype(np.uint8)
     picture = np.stack([rows, columns, np.full_like(rows, 128)], axis=-1)
     with tempfile.TemporaryDirectory() as folder:
-        rgb.write(path := Path(folder) / f"picture{extension}", picture)
-        error = np.abs(rgb.read(path).astype(int) - picture).mean()
+        write_rgb(path := Path(folder) / f"picture{extension}", picture)
+        error = np.abs(read_rgb(path).astype(int) - picture).mean()
     if error > 2:
         raise RuntimeError(f"what was written is read {error:.1f} levels away")
     return "is written and read"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mhnet.core.errors import MHNetError
 
+StrPath = str | os.PathLike[str]
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

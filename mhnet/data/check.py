@@ -18,7 +18,7 @@ from mhnet.data.names import Pair
 from mhnet.data.pack import Pack, is_pack
 from mhnet.data.pairs import mismatch
 from mhnet.data.sets import PairSet, find_pair_sets, pair_set_of
-from mhnet.images import rgb
+from mhnet.images.read import ImageInfo, image_info, read_rgb
 
 GAMMA = 2.2
 LIGHT = (np.arange(256) / 255) ** GAMMA * 255
@@ -28,7 +28,7 @@ PATCH = 256  # of the recipes
 class ImageFacts(NamedTuple):
     """What one file holds: its header, a hash of its pixels, the mean of its values and of its light (0 to 255)."""
 
-    info: rgb.Info
+    info: ImageInfo
     digest: str
     mean: float
     light: float
@@ -71,7 +71,7 @@ def check(root: Path, targets: Path | None = None) -> tuple[list[CheckedSet], li
         try:
             if pack:
                 return facts_of(pack.crop(path, (0, 0, *pack.size(path))), "RGB")
-            return facts_of(rgb.read(path), rgb.info(path).mode)
+            return facts_of(read_rgb(path), image_info(path).mode)
         except MHNetError as error:
             return str(error)
 
@@ -128,7 +128,7 @@ def facts_of(image: np.ndarray, mode: str) -> ImageFacts:
     histogram = cv2.calcHist([image.reshape(-1, 3 * image.shape[1])], [0], None, [256], [0, 256]).ravel()
     share = histogram / max(histogram.sum(), 1)
     digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
-    info = rgb.Info(image.shape[0], image.shape[1], mode)
+    info = ImageInfo(image.shape[0], image.shape[1], mode)
     return ImageFacts(info, digest, float(share @ np.arange(256)), float(share @ LIGHT))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mhnet.core.errors import shortened
 from mhnet.data.names import DEGRADED_SIDES, TARGET_SIDES, Pair, PairError, side_of
-from mhnet.images import rgb
+from mhnet.images.listing import walk_folder
 
 _LIST = re.compile(r"realblur[-_]([jr])[-_](train|val|test)[-_]list\.txt", re.IGNORECASE)
 
@@ -18,9 +18,9 @@ def read_lists(root: Path) -> dict[str, list[Pair]]:
     """The pairs of the list files at or below a folder, or beside it, by split; those outside the folder are left out.
 
     Raises:
-        PairError: a list names a file that is missing, or has a line that is no pair; ImageError, as `rgb.walk`.
+        PairError: a list names a file that is missing, or has a line that is no pair; ImageError, as `walk_folder`.
     """
-    found = [here / name for here, _, names in rgb.walk(root) for name in names if _LIST.fullmatch(name)]
+    found = [here / name for here, _, names in walk_folder(root) for name in names if _LIST.fullmatch(name)]
     above = root.resolve().parent
     splits: dict[str, list[Pair]] = {}
     for path in sorted(found or [path for path in above.glob("*.txt") if _LIST.fullmatch(path.name)]):

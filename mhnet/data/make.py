@@ -23,7 +23,9 @@ from mhnet.data.degrade import Parameters, Range
 from mhnet.data.names import Pair
 from mhnet.data.pairs import check_pairs
 from mhnet.data.rain import RainParameters
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
+from mhnet.images.read import image_size, read_rgb
+from mhnet.images.write import write_rgb
 
 RECORD = "parameters.json"
 PARAMETERS: dict[str, Parameters] = {"rain": RainParameters, "blur": BlurParameters}
@@ -52,7 +54,7 @@ def degrade_folder(
     if not 0 <= severity[0] <= severity[1] <= 1 or versions < 1:
         raise MHNetError(f"The severity {severity[0]:g} to {severity[1]:g} must be a range in [0, 1], and versions at "
                          "least 1.")  # fmt: skip
-    paths = rgb.find_images(photos, recursive=True)
+    paths = find_images(photos, recursive=True)
     found = {path.relative_to(photos).with_suffix("").as_posix(): path for path in paths}
     if not found:
         raise MHNetError(f"{photos} holds no photographs; name a folder of sharp images.")
@@ -75,9 +77,9 @@ def degrade_folder(
         target = out / "target" / f"{name}.png"
         degraded = {out / "input" / f"{output}.png": parameters for output, parameters in drawn[name].items()}
         if missing := [path for path in (target, *degraded) if not path.exists()]:
-            image = rgb.read(found[name])
+            image = read_rgb(found[name])
             for path in missing:
-                rgb.write(path, image if path == target else degraded[path].render(image))
+                write_rgb(path, image if path == target else degraded[path].render(image))
 
     _in_parallel(make, list(found), kind)
     return len(images)
@@ -102,15 +104,15 @@ def cut_pairs(pairs: Sequence[Pair], out: Path, size: int = 512, step: int = 256
     check_pairs(pairs)
 
     def cut(pair: Pair) -> int:
-        height, width = rgb.size(pair.degraded)
+        height, width = image_size(pair.degraded)
         corners = [(top, left) for top in starts(height, size, step) for left in starts(width, size, step)]
         for source, side in ((pair.degraded, "input_crops"), (pair.target, "target_crops")):
             paths = [out / side / f"{pair.name}_s{number:03}.png" for number in range(1, len(corners) + 1)]
             if all(path.exists() for path in paths):
                 continue
-            image = rgb.read(source)
+            image = read_rgb(source)
             for path, (top, left) in zip(paths, corners, strict=True):
-                rgb.write(path, np.ascontiguousarray(image[top : top + size, left : left + size]))
+                write_rgb(path, np.ascontiguousarray(image[top : top + size, left : left + size]))
         return len(corners)
 
     return sum(_in_parallel(cut, pairs, "cutting"))

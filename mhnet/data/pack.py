@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from mhnet.checkpoints.files import sha256
 from mhnet.core.errors import MHNetError
-from mhnet.core.files import replacing
+from mhnet.core.files import StrPath, replacing
 from mhnet.data.names import Pair
 from mhnet.data.pairs import check_pairs, find_pairs, pair_folders
 from mhnet.data.sources import Box, ImageFiles, Images
-from mhnet.images import rgb
+from mhnet.images.read import image_size, read_rgb
 
 INDEX = "pack.json"
 VERSION = 1
@@ -61,7 +61,7 @@ class Pack:
         PackError: the pack is unfinished, of another version or damaged, or `pack.json` names what is not there.
     """
 
-    def __init__(self, folder: rgb.StrPath):
+    def __init__(self, folder: StrPath):
         self.folder = Path(folder)
         content, self.shards = read_index(self.folder)
         self.pairs = [Pair(self.folder / d, self.folder / t, name) for d, t, name in content["pairs"]]
@@ -112,12 +112,12 @@ class Pack:
         return [self.folder / one.file for one in _bar(self.shards, "verifying") if not _whole(self.folder, one)]
 
 
-def is_pack(folder: rgb.StrPath) -> bool:
+def is_pack(folder: StrPath) -> bool:
     return (Path(folder) / INDEX).is_file()
 
 
 def open_pairs(
-    root: rgb.StrPath, split: str | None = None, targets: rgb.StrPath | None = None, cache_mb: int = 0
+    root: StrPath, split: str | None = None, targets: StrPath | None = None, cache_mb: int = 0
 ) -> tuple[list[Pair], Images]:
     """The pairs of a pack, of a folder of any layout, or of two folders; and where their pixels come from.
 
@@ -137,7 +137,7 @@ def open_pairs(
     return find_pairs(root, split), ImageFiles(cache_mb)
 
 
-def write_pack(pairs: Sequence[Pair], out: rgb.StrPath, shard_mb: int = 256) -> Pack:
+def write_pack(pairs: Sequence[Pair], out: StrPath, shard_mb: int = 256) -> Pack:
     """Packs pairs into a folder, going on where an earlier call stopped, and verifies what lies on disk.
 
     Raises:
@@ -168,7 +168,7 @@ def write_pack(pairs: Sequence[Pair], out: rgb.StrPath, shard_mb: int = 256) -> 
             if shard.sha256 and _whole(out, shard):
                 continue
             with ThreadPoolExecutor() as pool, replacing(out / shard.file) as temporary:
-                pixels = pool.map(lambda key: rgb.read(path_of[key]), shard.images)
+                pixels = pool.map(lambda key: read_rgb(path_of[key]), shard.images)
                 save_file(dict(zip(shard.images, pixels, strict=True)), temporary)
                 shard.sha256 = sha256(temporary)
             _write_index(out, content, shards)
@@ -224,7 +224,7 @@ def _plan(files: Iterable[Path], key_of: dict[Path, str], limit: int) -> list[Sh
     """Which images go to which file: in the pairs' order, until a file is full."""
     shards: list[Shard] = []
     for path in files:
-        size = rgb.size(path)
+        size = image_size(path)
         if not shards or shards[-1].bytes + 3 * math.prod(size) > limit:
             shards.append(Shard(f"{len(shards):05}.safetensors", {}))
         shards[-1].images[key_of[path]] = size

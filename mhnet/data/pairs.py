@@ -17,6 +17,7 @@ from natsort import natsorted
 from tqdm import tqdm
 
 from mhnet.core.errors import shortened
+from mhnet.core.files import StrPath
 from mhnet.data.lists import read_lists
 from mhnet.data.names import (
     DEGRADED_SIDES,
@@ -31,7 +32,8 @@ from mhnet.data.names import (
     split_of,
     without_split,
 )
-from mhnet.images import rgb
+from mhnet.images.listing import find_images, walk_folder
+from mhnet.images.read import ImageInfo, image_info
 
 _LACKING = "No image in {} has the name of {}; add it there, or take this away."
 _OF_NO_SIDE = ("rainstreak_", "rainregion_")
@@ -58,7 +60,7 @@ class Matches(NamedTuple):
     without_input: list[Path]
 
 
-def find_pairs(root: rgb.StrPath, split: str | None = None) -> list[Pair]:
+def find_pairs(root: StrPath, split: str | None = None) -> list[Pair]:
     """All pairs of the sets at or below a folder, in natural order.
 
     Args:
@@ -104,14 +106,14 @@ def find_sets(root: Path, required: bool = True) -> tuple[dict[str, list[Pair]],
     return lists, [sides for sides in sets if sides.holder.parent not in listed]
 
 
-def find_sides(root: rgb.StrPath) -> list[Sides]:
+def find_sides(root: StrPath) -> list[Sides]:
     """The sets at or below a folder, in natural order.
 
     Where a folder holds both whole images and `_crops`, the whole images are taken. PairError where a folder holds
     several candidates for one side.
     """
     found = []
-    for here, folders, names in rgb.walk(root):
+    for here, folders, names in walk_folder(root):
         if sides := _sides_in(here, folders, names):
             found.append(sides)
             folders[:] = [name for name in folders if side_of(name) not in DEGRADED_SIDES + TARGET_SIDES]
@@ -130,7 +132,7 @@ def present_splits(root: Path) -> set[str]:
     return {name for sides in sets if (name := split_of(sides.holder.relative_to(root)))} | set(lists)
 
 
-def pair_folders(degraded_dir: rgb.StrPath, target_dir: rgb.StrPath) -> list[Pair]:
+def pair_folders(degraded_dir: StrPath, target_dir: StrPath) -> list[Pair]:
     """Pair the images of two folders and of their subfolders of the same names, in natural order.
 
     Raises PairError for a folder without images, an image without its partner, and names that are ambiguous.
@@ -141,7 +143,7 @@ def pair_folders(degraded_dir: rgb.StrPath, target_dir: rgb.StrPath) -> list[Pai
     return pairs
 
 
-def pair_results(results_dir: rgb.StrPath, target_dir: rgb.StrPath) -> tuple[list[Pair], list[Path]]:
+def pair_results(results_dir: StrPath, target_dir: StrPath) -> tuple[list[Pair], list[Path]]:
     """The pairs as `pair_folders` gives them, and the clean images that nothing was restored for."""
     found = match_folders(results_dir, target_dir)
     if found.without_target:
@@ -149,7 +151,7 @@ def pair_results(results_dir: rgb.StrPath, target_dir: rgb.StrPath) -> tuple[lis
     return found.pairs, found.without_input
 
 
-def match_folders(degraded_dir: rgb.StrPath, target_dir: rgb.StrPath) -> Matches:
+def match_folders(degraded_dir: StrPath, target_dir: StrPath) -> Matches:
     """The pairs of two folders as `pair_folders` gives them, and the images without a partner."""
     degraded_dir, target_dir = Path(degraded_dir), Path(target_dir)
     degraded, targets = _keys(degraded_dir), _keys(target_dir)
@@ -181,11 +183,11 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
     Reads headers only; ImageError for a file that is no image.
     """
     for pair in tqdm(pairs, "checking pairs", unit="pair", delay=2, leave=False, disable=None):
-        if fault := mismatch(pair, rgb.info(pair.degraded), rgb.info(pair.target)):
+        if fault := mismatch(pair, image_info(pair.degraded), image_info(pair.target)):
             raise PairError(fault)
 
 
-def mismatch(pair: Pair, degraded: rgb.Info, target: rgb.Info) -> str | None:
+def mismatch(pair: Pair, degraded: ImageInfo, target: ImageInfo) -> str | None:
     """What keeps two images from being a pair, as a sentence."""
     for path, info in ((pair.degraded, degraded), (pair.target, target)):
         if info.mode == "F":
@@ -227,7 +229,7 @@ def _sides_in(here: Path, folders: list[str], files: list[str]) -> Sides | None:
 def _keys(folder: Path) -> dict[Path, _Key]:
     """What is compared of every image below a folder that may belong to a side: its subfolder and its name."""
     keys = {}
-    for path in rgb.find_images(folder, recursive=True):
+    for path in find_images(folder, recursive=True):
         place = path.relative_to(folder)
         key = comparable(place.parent.as_posix()), comparable(place.stem)
         if not key[1].startswith(_OF_NO_SIDE):

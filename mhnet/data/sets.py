@@ -8,7 +8,7 @@ from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import TASKS, TRAINING_COUNTS, Task, plain_name
 from mhnet.data.names import DEGRADED_SIDES, SPLITS, TARGET_SIDES, Pair, PairError, side_of, split_of
 from mhnet.data.pairs import Sides, find_pairs, find_sets, find_sides, match_folders, present_splits
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
 
 DEPTH = 3
 """How many folders below the root a test set may lie: Rain13k/test/Test100."""
@@ -158,7 +158,7 @@ def _layout(sides: Sides) -> str:
     if sides.target == sides.holder:
         return "PReNet"
     if names == ("blur", "sharp"):
-        numbers = all(path.stem.isdigit() for path in rgb.find_images(sides.degraded))
+        numbers = all(path.stem.isdigit() for path in find_images(sides.degraded))
         return "raw GoPro" if numbers else "MIMO-UNet"
     return _LAYOUTS.get(names, "/".join(names))
 
@@ -223,7 +223,7 @@ def _opened(task: Task, name: str, place: Path, results: Path | None) -> FoundTe
         sides = [child for child in place.iterdir() if child.is_dir() and side_of(child.name) in DEGRADED_SIDES]
         side = sides[0] if len(sides) == 1 else place
         left_out = {results.resolve()} - {side.resolve(), *side.resolve().parents} if results else set()
-        found = [path for path in rgb.find_images(side, recursive=True) if left_out.isdisjoint(path.resolve().parents)]
+        found = [path for path in find_images(side, recursive=True) if left_out.isdisjoint(path.resolve().parents)]
         files = [(path.relative_to(side).with_suffix("").as_posix(), path, None) for path in found]
     if not files:
         raise MHNetError(f"There are no images in {place}: put them there, or name another folder with --input_dir")

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from mhnet.data.pairs import Pair, check_pairs
-from mhnet.images import rgb
+from mhnet.images.read import image_size, read_rgb, read_rgb_crop
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -39,7 +39,7 @@ class ImageFiles:
 
     def size(self, path: Path) -> tuple[int, int]:
         if path not in self.sizes:
-            self.sizes[path] = rgb.size(path)
+            self.sizes[path] = image_size(path)
         return self.sizes[path]
 
     def crop(self, path: Path, box: Box) -> np.ndarray:
@@ -48,8 +48,8 @@ class ImageFiles:
         if image is None:
             rows, columns = self.size(path)
             if 3 * rows * columns > self.left:
-                return rgb.read_crop(path, *box)
-            image = self.decoded[path] = rgb.read(path)
+                return read_rgb_crop(path, *box)
+            image = self.decoded[path] = read_rgb(path)
             self.left -= image.nbytes
         return image[top : top + height, left : left + width]
 

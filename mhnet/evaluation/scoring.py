@@ -18,10 +18,11 @@ import numpy as np
 from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError, printable, shortened
+from mhnet.core.files import StrPath
 from mhnet.core.tasks import Published, TestSet, known_set
 from mhnet.data.pairs import Pair, clean_side, pair_results
 from mhnet.evaluation import protocols
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 
 IMAGES_PER_PROCESS = 8  # fewer are scored sooner than another process has started
 MHNET, DEGRADED = "MHNet", "input"  # who made the images that are scored; the degraded ones are nobody's
@@ -115,12 +116,12 @@ class Evaluation:
 
 
 def evaluate_folder(
-    results_dir: rgb.StrPath,
-    targets_dir: rgb.StrPath,
+    results_dir: StrPath,
+    targets_dir: StrPath,
     protocol: str,
     *,
     name: str = "",
-    inputs_dir: rgb.StrPath | None = None,
+    inputs_dir: StrPath | None = None,
     processes: int | None = None,
     distance: Distance | None = None,
 ) -> Evaluation:
@@ -193,14 +194,14 @@ def _bar(outcomes: Iterable[T], title: str, total: int) -> Iterable[T]:
 
 def _with_lpips(score: ImageScore, pair: Pair, distance: Distance) -> ImageScore | Failure:
     try:
-        return score._replace(lpips=distance(rgb.read(pair.degraded), rgb.read(pair.target)))
+        return score._replace(lpips=distance(read_rgb(pair.degraded), read_rgb(pair.target)))
     except MHNetError as error:
         return Failure(score.name, str(error))
 
 
 def _score(protocol: str, pair: Pair) -> ImageScore | Failure:
     try:
-        return ImageScore(pair.name, *protocols.score(rgb.read(pair.degraded), rgb.read(pair.target), protocol))
+        return ImageScore(pair.name, *protocols.score(read_rgb(pair.degraded), read_rgb(pair.target), protocol))
     except MHNetError as error:
         return Failure(pair.name, str(error))
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mhnet.images import rgb
+from mhnet.core.files import StrPath
+from mhnet.images.write import write_rgb
 
 ERROR_RANGE = 64  # levels of 255 from which an error is drawn white
 PAPER, INK, FAINT = (255, 255, 255), (32, 33, 36), (110, 113, 118)
@@ -17,7 +18,7 @@ def before_after(
     rows: Sequence[tuple[str, Sequence[np.ndarray]]],
     headers: Sequence[str],
     captions: Sequence[Sequence[str]] | None,
-    path: rgb.StrPath,
+    path: StrPath,
     width: int = 1760,
 ) -> None:
     """Write one picture of labelled columns, such as degraded, restored and clean.
@@ -61,7 +62,7 @@ def before_after(
         for left, picture, size in zip(lefts, pictures, sizes, strict=True):
             strip.paste(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS), (left, 0))
         strips += [strip, words(line, small, INK, near, margin)]
-    rgb.write(path, np.concatenate([np.asarray(strip) for strip in [*strips, strips[0]]]))
+    write_rgb(path, np.concatenate([np.asarray(strip) for strip in [*strips, strips[0]]]))
 
 
 def error_map(restored: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import cv2
 
 from mhnet.core.errors import printable, shortened
-from mhnet.core.files import write_text
+from mhnet.core.files import StrPath, write_text
 from mhnet.core.tasks import PAPER, Published
 from mhnet.core.version import __version__
 from mhnet.evaluation import protocols, sheets
 from mhnet.evaluation.scoring import DEGRADED, Evaluation, mean_of
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 
 EXTREMES = 10  # images at either end on a sheet
 ABSENT = "–"
@@ -117,7 +117,7 @@ def to_json(evaluations: Sequence[Evaluation]) -> str:
     return json.dumps({"made_by": _made_by(), "sets": sets, "means": means}, indent=2, ensure_ascii=False) + "\n"
 
 
-def to_csv(evaluations: Sequence[Evaluation], path: rgb.StrPath) -> None:
+def to_csv(evaluations: Sequence[Evaluation], path: StrPath) -> None:
     """Write one line per image with all digits, or the reason of its failure; MHNetError if the system refuses."""
     several = len({one.method for one in evaluations}) > 1
     distances = any(one.lpips is not None for one in evaluations)
@@ -133,7 +133,7 @@ def to_csv(evaluations: Sequence[Evaluation], path: rgb.StrPath) -> None:
     write_text(Path(path), text.getvalue())
 
 
-def write_report(evaluations: Sequence[Evaluation], folder: rgb.StrPath) -> None:
+def write_report(evaluations: Sequence[Evaluation], folder: StrPath) -> None:
     """Write `scores.csv`, `summary.md`, `summary.json`, `summary.tex`, and a sheet for every set with known inputs.
 
     Raises MHNetError if the system refuses.
@@ -155,7 +155,7 @@ def write_report(evaluations: Sequence[Evaluation], folder: rgb.StrPath) -> None
             worst_and_best(one, folder / f"{stem}.jpg")
 
 
-def worst_and_best(evaluation: Evaluation, path: rgb.StrPath, count: int = EXTREMES) -> None:
+def worst_and_best(evaluation: Evaluation, path: StrPath, count: int = EXTREMES) -> None:
     """Write a sheet of the images with the lowest and the highest PSNR, so many of each and none twice: input, result,
     target, and the error (`sheets.error_map`). Raises ImageError where an image cannot be read or the sheet written."""
     ranked = sorted(evaluation.rows, key=lambda row: row.psnr)
@@ -165,7 +165,7 @@ def worst_and_best(evaluation: Evaluation, path: rgb.StrPath, count: int = EXTRE
     for kind, some in (("worst", worst), ("best", best)):
         for place, row in enumerate(some, 1):
             pair = evaluation.pairs[row.name]
-            degraded, restored, target = map(rgb.read, (evaluation.inputs[row.name], pair.degraded, pair.target))
+            degraded, restored, target = map(read_rgb, (evaluation.inputs[row.name], pair.degraded, pair.target))
             name = printable(row.name).encode("ascii", "replace").decode()
             rows.append((f"{kind} {place}: {name}", [degraded, restored, target, sheets.error_map(restored, target)]))
             captions.append(["", f"{row.psnr:.2f} dB / {row.ssim:.4f}, {evaluation.protocol}", "", ""])

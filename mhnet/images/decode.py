@@ -1,23 +1,27 @@
 """A file's bytes to pixels.
 
-OpenCV decodes JPEG, PNG and nearly everything with 16 bits: it is faster than Pillow, which also cuts 16-bit colour to
-8 bits. Pillow decodes the rest, tifffile the 16-bit TIFFs that neither reads.
+OpenCV decodes JPEG and PNG for training, since it is faster than Pillow, and 16-bit PNG, which Pillow cuts to 8 bits.
+tifffile decodes TIFF, as far as it does so without further libraries; the libraries of `extras` decode their kinds;
+OpenCV decodes what else has more than 8 bits, and Pillow the rest.
 """
 
-import contextlib
 import io
-from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 
-from mhnet.images import png, tiff
-from mhnet.images.colours import cmyk_to_rgb, divided_by_alpha, to_8_bits
-from mhnet.images.header import Header, by_pillow
+from mhnet.images.colours import bgr_to_rgb, cmyk_to_rgb, divide_by_alpha, key_to_alpha, split_alpha, stretch, to_8_bits
+from mhnet.images.extras import decode_heif, decode_jxl, decode_raw
+from mhnet.images.header import Header, open_by_pillow, open_tiff
+from mhnet.images.png import PIXEL_CHUNKS, select_chunks
 
-_JPEG_END = b"\xff\xd9"
-_PLAIN = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA", "RGBa": "RGBA",
-          "YCbCr": "RGB"}  # fmt: skip
+cv2.utils.logging.setLogLevel(
+    cv2.utils.logging.LOG_LEVEL_SILENT
+)  # what it warns of is raised as an ImageError, or no harm
+
+_EXTRAS = {"HEIF": decode_heif, "JXL": decode_jxl, "RAW": decode_raw}
+_MODES = {"1": "L", "La": "LA", "RGBX": "RGB", "RGBa": "RGBA", "YCbCr": "RGB"}  # to be converted
 
 
 def check(data: bytes, head: Header) -> None:
@@ -25,136 +29,135 @@ def check(data: bytes, head: Header) -> None:
     if head.refusal:
         raise ValueError(head.refusal)
     if head.kind == "PNG":
-        with by_pillow(io.BytesIO(data)) as picture:
+        with open_by_pillow(data) as picture:
             picture.verify()  # checksums: libpng would print what it finds to stderr
-    elif head.kind in ("JPEG", "MPO") and data.find(_JPEG_END, head.end) < 0:
-        raise OSError("image file is truncated")  # OpenCV before 4.11 fills the rest with grey
 
 
-def rgb8(data: bytes, head: Header) -> np.ndarray:
+def decode_rgb(data: bytes, head: Header) -> np.ndarray:
     """uint8 H×W×3 RGB, upright; 16-bit values v become round(v / 257), alpha is dropped."""
-    if head.decoder == "opencv" and head.mode not in ("P", "1") and not (head.inverted or head.multiplied):
-        pixels = to_8_bits(_opencv(data, cv2.IMREAD_COLOR))
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
-        _expect(pixels, head)
-        return pixels if head.turned else upright(pixels, head.orientation)
-    pixels = to_8_bits(samples(data, head)[0])
+    data = _pixels_alone(data, head)
+    if (head.kind == "PNG" and head.mode not in ("P", "1")) or (head.kind in ("JPEG", "MPO") and head.mode != "CMYK"):
+        pixels = to_8_bits(_by_opencv(data, head, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH))
+        return turn_upright(_expected(bgr_to_rgb(pixels), head), head)
+    pixels = to_8_bits(decode_samples(data, head)[0])
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
 
-def samples(data: bytes, head: Header) -> tuple[np.ndarray, np.ndarray | None]:
-    """H×W×C, grey or RGB, and H×W alpha or None; uint8 or uint16 as in the file, upright."""
-    if head.decoder == "tifffile":
-        stored = tiff.samples(data)[..., : (1 if head.grey else 3) + head.alpha]
-    elif head.decoder == "opencv" and head.mode not in ("P", "1"):
-        stored = _from_opencv(data, head)
+def decode_samples(data: bytes, head: Header) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
+    """H×W×C, grey or RGB, and H×W alpha or None; uint8 or uint16 as in the file, upright.
+
+    The third is what the libraries of `extras` find beside the pixels.
+    """
+    data, notes = _pixels_alone(data, head), {}
+    if head.kind in _EXTRAS:
+        stored, notes = _EXTRAS[head.kind](data)
+    elif head.decoder == "tifffile":
+        stored = _by_tifffile(data)[..., : (1 if head.grey else 3) + head.alpha]
+    elif head.decoder == "opencv":
+        stored = _samples_by_opencv(data, head)
     else:
-        stored = _from_pillow(data)
-    _expect(stored, head)
-    if not head.turned:
-        stored = upright(stored, head.orientation)
+        stored = _by_pillow(data)
+    stored = turn_upright(_expected(stored, head), head)
     if head.inverted:
         count = stored.shape[2] - head.alpha
         stored[..., :count] = np.iinfo(stored.dtype).max - stored[..., :count]
     if head.multiplied:
-        stored = divided_by_alpha(stored)
+        divide_by_alpha(stored)
     if stored.shape[2] in (1, 3):
-        return stored, _keyed(stored, head, data)
-    pixels, alpha = np.ascontiguousarray(stored[..., :-1]), np.ascontiguousarray(stored[..., -1])
-    return pixels, None if head.kind == "BMP" and not alpha.any() else alpha  # many programs leave it at zero
+        return stored, _keyed(stored, head, data), notes
+    pixels, alpha = split_alpha(stored)
+    return pixels, None if head.kind == "BMP" and not alpha.any() else alpha, notes  # many programs leave it at zero
 
 
-def pages(data: bytes, head: Header) -> int:
-    """How many images a file holds; smaller copies of the first and the further views of a phone are not counted."""
-    if head.kind == "TIFF":
-        return tiff.pages(data)
-    if head.kind in ("JPEG", "MPO"):
-        return 1
-    with by_pillow(io.BytesIO(data)) as picture:
-        return getattr(picture, "n_frames", 1)
+def _pixels_alone(data: bytes, head: Header) -> bytes:
+    """The file without what decoders would complain about."""
+    return select_chunks(data, PIXEL_CHUNKS) if head.kind == "PNG" else data
 
 
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Apply an EXIF orientation (Exif 2.32, tag 274) to H×W×C."""
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
+def turn_upright(pixels: np.ndarray, head: Header) -> np.ndarray:
+    """H×W×C by its EXIF orientation (Exif 2.32, tag 274), unless its decoder has turned it; contiguous."""
+    if not head.turned:
+        if head.orientation >= 5:
+            pixels = pixels.transpose(1, 0, 2)
+        if head.orientation in (2, 3, 6, 7):
+            pixels = pixels[:, ::-1]
+        if head.orientation in (3, 4, 7, 8):
+            pixels = pixels[::-1]
+    if any(stride < 0 for stride in pixels.strides):
+        return pixels.copy()  # NumPy calls a single row contiguous whichever way it is walked
     return np.ascontiguousarray(pixels)
 
 
-def _expect(pixels: np.ndarray, head: Header) -> None:
-    """Raises where pixels that were just decoded are not what the header says."""
+def _expected(pixels: np.ndarray, head: Header) -> np.ndarray:
+    """The pixels; raises where they are not what the header says."""
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"its samples are {pixels.dtype}, whole numbers of 8 or 16 bits are read")
-    size = head.upright_size if head.turned else (head.height, head.width)
-    if pixels.shape[:2] != size:
+    if pixels.shape[:2] != (head.upright_size if head.turned else (head.height, head.width)):
         raise ValueError("its header and its pixels differ in size")
+    return pixels
 
 
-def _opencv(data: bytes, flags: int) -> np.ndarray:
-    """JPEG, PNG or 16-bit TIFF bytes to what the flags ask for, not turned (a TIFF is), in the order BGR."""
-    flags |= 0 if flags == cv2.IMREAD_UNCHANGED else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    with _silent_opencv():
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+def _by_tifffile(data: bytes) -> np.ndarray:
+    """A TIFF's first page as stored, H×W×C, not turned."""
+    with open_tiff(io.BytesIO(data)) as file:
+        page = file.pages[0].aspage()
+        pixels = page.asarray(maxworkers=1)
+        if int(page.planarconfig) == 2 and pixels.ndim == 3:
+            pixels = pixels.transpose(1, 2, 0)
+    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1))
+
+
+def _by_opencv(data: bytes, head: Header, flags: int) -> np.ndarray:
+    """What the flags ask for, in the order BGR, not turned (a TIFF is)."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags if flags < 0 else flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise ValueError("its pixels cannot be decoded")
     return pixels
 
 
-def _from_opencv(data: bytes, head: Header) -> np.ndarray:
-    """H×W×C: grey or RGB, and alpha where there is one."""
+def _samples_by_opencv(data: bytes, head: Header) -> np.ndarray:
+    """H×W×C: grey or RGB, and alpha where there is one; uint16 where the file has more than 8 bits."""
+    pixels = _grey_or_rgb(data, head)
+    return stretch(pixels, head.bits) if pixels.dtype == np.uint16 and head.bits < 16 else pixels
+
+
+def _grey_or_rgb(data: bytes, head: Header) -> np.ndarray:
     if head.alpha:
-        pixels = _opencv(data, cv2.IMREAD_UNCHANGED)
+        pixels = _by_opencv(data, head, cv2.IMREAD_UNCHANGED)
         if pixels.ndim != 3 or pixels.shape[2] != 4:
             raise ValueError(f"{pixels.shape} values were decoded")
-        return pixels[..., [0, 3]] if head.grey else cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA, dst=pixels)
+        return pixels[..., [0, 3]] if head.grey else bgr_to_rgb(pixels)
     if head.grey:
-        return _opencv(data, cv2.IMREAD_GRAYSCALE)[..., None]
-    pixels = _opencv(data, cv2.IMREAD_COLOR)
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+        return _by_opencv(data, head, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)[..., None]
+    return bgr_to_rgb(_by_opencv(data, head, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH))
 
 
-def _from_pillow(data: bytes) -> np.ndarray:
-    """uint8 H×W×C of any other kind."""
-    with by_pillow(io.BytesIO(data)) as picture:
-        mode = picture.mode
-        if mode in ("P", "PA"):
-            transparent = mode == "PA" or "transparency" in picture.info
+def _by_pillow(data: bytes) -> np.ndarray:
+    """uint8 H×W×C."""
+    with open_by_pillow(data) as picture:
+        if picture.mode in ("P", "PA"):
+            transparent = picture.mode == "PA" or "transparency" in picture.info
             converted = picture.convert("RGBA" if transparent else "RGB")
-        elif mode == "CMYK":
+        elif picture.mode == "CMYK":
             picture.load()
             converted = cmyk_to_rgb(picture)
-        elif mode in _PLAIN:
-            picture.info.pop("transparency", None)  # see _keyed
-            converted = picture.convert(_PLAIN[mode])
         else:
-            raise ValueError(f"its pixels are of the kind {mode}")
+            picture.info.pop("transparency", None)  # see _keyed
+            wanted = _MODES.get(picture.mode, picture.mode)
+            converted = picture if wanted == picture.mode else picture.convert(wanted)
+        if converted.mode not in ("L", "LA", "RGB", "RGBA"):
+            raise ValueError(f"its pixels are of the kind {picture.mode}")
         pixels = np.array(converted)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def _keyed(pixels: np.ndarray, head: Header, data: bytes) -> np.ndarray | None:
     """The alpha of a PNG that names one grey or colour as transparent."""
-    if not head.keyed:
+    if head.kind != "PNG" or head.mode == "P":
         return None
-    _, content = next(png.chunks(io.BytesIO(data), (b"tRNS",)))
-    key = np.frombuffer(content, ">u2")
-    if head.grey and data[24] < 8:  # the bit depth: its numbers were stretched to 0 to 255
-        key = key * (255 // (2 ** data[24] - 1))
-    most = np.iinfo(pixels.dtype).max
-    return np.where((pixels == key).all(axis=2), 0, most).astype(pixels.dtype)
-
-
-@contextlib.contextmanager
-def _silent_opencv() -> Iterator[None]:
-    """Keep OpenCV from logging what is raised as an ImageError anyway."""
-    log = getattr(cv2.utils, "logging", None)  # not in every build
-    level = log.setLogLevel(log.LOG_LEVEL_SILENT) if log else None
-    try:
-        yield
-    finally:
-        if log:
-            log.setLogLevel(level)
+    with open_by_pillow(data) as picture:
+        key = picture.info.get("transparency")
+    if key is None:
+        return None
+    stretched = 255 // (2**head.bits - 1) if head.bits in (2, 4) else 1  # Pillow stretches a single bit's
+    return key_to_alpha(pixels, tuple(stretched * value for value in (key if isinstance(key, tuple) else (key,))))

@@ -1,97 +1,62 @@
-"""Pixels and metadata to a file's bytes, in the format of its extension."""
+"""Pixels and metadata to a file's bytes, kind by kind."""
 
 import contextlib
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
-from mhnet.core.files import replacing
-from mhnet.images import exif, png, tiff
-from mhnet.images.colours import over_white, profile_space, to_8_bits
-from mhnet.images.header import ImageError
+from mhnet.images import exif
+from mhnet.images.colours import is_srgb, over_white, profile_space, to_8_bits, to_bits, to_srgb
 from mhnet.images.metadata import XMP_TEXT, Metadata
+from mhnet.images.png import encode_16, with_chunks
 
 Parts = list[bytes | memoryview]
 
 _QUALITY = 95
 _LOSSLESS_WEBP = {"lossless": True, "quality": 0, "method": 0, "exact": True}
-_LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
 _LONGEST_MARKER = 65533  # bytes of a JPEG's marker (ITU T.81, B.1.1.4)
 _XMP_START, _IPTC_START = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0"
 _INCH = 0.0254  # metres
 _SPACES = {1: "GRAY", 3: "RGB"}
-
-
-def save(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> None:
-    """Write H×W×C pixels, uint8 or uint16, grey or RGB, whole or not at all.
-
-    Raises:
-        ImageError: as `encoded` does, and when the system refuses.
-    """
-    parts = encoded(path, pixels, alpha, metadata)
-    try:
-        with replacing(path) as part, part.open("wb") as file:
-            file.writelines(parts)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
-
-
-def encoded(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
-    """The bytes, in parts, of a file of that name.
-
-    Raises:
-        ImageError: the extension is none of an image, or the format does not hold so many pixels.
-    """
-    write = WRITERS.get(path.suffix.lower())
-    if write is None:
-        raise ImageError(f"{path} has no image extension; use one of {', '.join(sorted(WRITERS))}.")
-    shape = f"{pixels.shape[0]}×{pixels.shape[1]} pixels"
-    if pixels.size == 0:
-        raise ImageError(f"{path} cannot hold {shape}; an image has at least one.")
-    most = _LONGEST_SIDE.get(path.suffix.lower())
-    if most and max(pixels.shape[:2]) > most:
-        raise ImageError(f"{path} cannot hold {shape}: its format has at most {most} a side; use .png.")
-    try:
-        return write(pixels, alpha, metadata)
-    except (OSError, ValueError, SystemError, struct.error, OverflowError) as error:
-        raise ImageError(f"{path} cannot hold {shape} ({error}); use .png.") from error
+_LARGE_HEIF = 4096  # pixels a side
+_MATRICES = (1, 5, 6, 9)  # of colours that are kept as brightness and differences (ITU-T H.273, table 4)
+_NCLX_START = re.compile(rb"(colrnclx).{4}", re.DOTALL)
 
 
 def _jpeg(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
     """8 bits, on white where transparent, without chroma subsampling; what does not fit into a marker is left out."""
-    markers = b""
-    if 0 < len(metadata.xmp) <= _LONGEST_MARKER - len(_XMP_START):
-        markers += _marker(0xE1, _XMP_START + metadata.xmp)
     iptc = _IPTC_START + struct.pack(">I", len(metadata.iptc)) + metadata.iptc + b"\0" * (len(metadata.iptc) % 2)
-    if metadata.iptc and len(iptc) <= _LONGEST_MARKER:
-        markers += _marker(0xED, iptc)
+    markers = _marker(0xED, iptc) if metadata.iptc and len(iptc) <= _LONGEST_MARKER else b""
     if metadata.comment:  # Pillow before 13 has no room for a long `comment`, but for any `extra`
         markers += _marker(0xFE, metadata.comment[:_LONGEST_MARKER])
-    kept_exif = b"Exif\0\0" + metadata.exif if metadata.exif else b""
     profile = _profile(metadata, pixels.shape[2])
     options = {
         "quality": _QUALITY,
         "subsampling": 0,
-        "exif": kept_exif if len(kept_exif) <= _LONGEST_MARKER else b"",
+        "exif": b"Exif\0\0" + metadata.exif if 0 < len(metadata.exif) <= _LONGEST_MARKER - 6 else b"",
+        "xmp": metadata.xmp if len(metadata.xmp) <= _LONGEST_MARKER - len(_XMP_START) else b"",
         "icc_profile": profile if len(profile) <= 255 * (_LONGEST_MARKER - 14) else b"",
         "extra": markers,
         **_dpi(metadata),
     }
-    return [_by_pillow(_flat(pixels, alpha), "JPEG", options)]
+    return [_flat_by_pillow(pixels, alpha, "JPEG", options)]
 
 
 def _png(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
-    chunks: list[tuple[bytes, bytes]] = []
+    chunks = list(metadata.chunks)
     if profile := _profile(metadata, pixels.shape[2]):
+        chunks = [chunk for chunk in chunks if chunk[0] != b"sRGB"]
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)))
-    chunks += [chunk for chunk in metadata.chunks if not (chunk[0] == b"sRGB" and profile)]
+    elif metadata.codes and not any(kind == b"cICP" for kind, _ in chunks):
+        chunks.append((b"cICP", bytes([*(code & 0xFF for code in metadata.codes[:2]), 0, 1])))
     if metadata.dpi:
-        sides = [min(round(value / _INCH), 0xFFFFFFFF) for value in metadata.dpi]
+        sides = [min(round(value / _INCH), 0x7FFFFFFF) for value in metadata.dpi]
         chunks.append((b"pHYs", struct.pack(">IIB", *sides, 1)))
     if metadata.exif:
         chunks.append((b"eXIf", metadata.exif))
@@ -99,24 +64,51 @@ def _png(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Pa
         chunks.append((b"iTXt", XMP_TEXT + bytes(5) + metadata.xmp))
     if metadata.comment:
         chunks.append((b"tEXt", b"Comment\0" + metadata.comment.replace(b"\0", b"")))
-    together = _together(pixels, alpha)
-    if together.dtype == np.uint16:
-        return png.encode_16(together, chunks)
-    encoded = _by_pillow(together, "PNG", {"compress_level": 1})  # level 6 takes four times as long for 7 % less
-    return png.with_chunks(encoded, chunks)
+    joined = _joined(pixels, alpha)
+    if joined.dtype == np.uint16:
+        return with_chunks(encode_16(joined), chunks)
+    # Level 6 takes four times as long for 7 % less.
+    return with_chunks(_by_pillow(_picture(joined), "PNG", {"compress_level": 1}), chunks)
 
 
 def _tiff(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
+    """Compressed by zlib after differencing, without loss; EXIF's fields stand in the directory."""
+    import tifffile
+
     endian: exif.Endian = "<"
-    fields: list[exif.Field] = []
+    described: list[exif.Field] = []
     with contextlib.suppress(ValueError):  # what is damaged is left out
-        fields = [field for field in exif.descriptive(exif.fields(metadata.exif)) if field.tag != exif.ORIENTATION]
-        endian = exif.order(metadata.exif)
-    blobs = {700: metadata.xmp, 33723: metadata.iptc, 34675: _profile(metadata, pixels.shape[2])}
-    fields += [tiff.blob(tag, value) for tag, value in blobs.items() if value]
-    if metadata.dpi and not any(field.tag in exif.RESOLUTION for field in fields):
-        fields += tiff.resolution(metadata.dpi, endian)
-    return tiff.encode(_together(pixels, alpha), alpha is not None, fields, endian)
+        described, endian = exif.descriptive(exif.parse_fields(metadata.exif)), exif.byte_order(metadata.exif)
+    blobs = ((700, "B", metadata.xmp), (33723, "B", metadata.iptc))
+    encoded, joined = io.BytesIO(), _joined(pixels, alpha)
+    samples = joined.shape[2]
+    tifffile.imwrite(
+        encoded,
+        joined if samples > 1 else joined[..., 0],
+        photometric="rgb" if pixels.shape[2] == 3 else "minisblack",
+        planarconfig="contig" if samples > 1 else None,
+        byteorder=endian,
+        bigtiff=False,
+        compression="zlib",
+        compressionargs={"level": 3},
+        predictor=True,
+        rowsperstrip=max((1 << 20) // joined[0].nbytes, 1),
+        extrasamples=["unassalpha"] if alpha is not None else None,
+        iccprofile=_profile(metadata, pixels.shape[2]) or None,
+        resolution=metadata.dpi or (1, 1),
+        resolutionunit="INCH" if metadata.dpi else "NONE",
+        extratags=[(tag, kind, len(value), value, True) for tag, kind, value in blobs if value],
+        metadata=None,
+        software=False,
+    )
+    if not described:
+        return [encoded.getbuffer()]
+    # A directory in the first one's place, with the same strips: tifffile has no room for EXIF's own directories.
+    data = encoded.getvalue() + b"\0" * (encoded.tell() % 2)
+    replaced = {field.tag for field in described}
+    fields = [field for field in exif.parse_fields(data) if field.tag not in replaced]
+    head = data[:4] + struct.pack(endian + "I", len(data))
+    return [head, memoryview(data)[8:], exif.build_directory([*fields, *described], endian, len(data))]
 
 
 def _webp(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
@@ -126,29 +118,89 @@ def _webp(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> P
     options = {
         **(_LOSSLESS_WEBP if metadata.lossless else {"quality": _QUALITY}),
         "icc_profile": _profile(metadata, 3),
-        "exif": metadata.exif or (exif.block(tiff.resolution(metadata.dpi, "<"), "<") if metadata.dpi else b""),
+        "exif": metadata.exif or _resolution_exif(metadata),
         "xmp": metadata.xmp,
     }
-    return [_by_pillow(_together(pixels, None if alpha is None else to_8_bits(alpha)), "WEBP", options)]
+    return [_by_pillow(_picture(_joined(pixels, None if alpha is None else to_8_bits(alpha))), "WEBP", options)]
 
 
 def _bmp(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
     """8 bits, on white where transparent: few programs know the BMPs that have an alpha."""
-    return [_by_pillow(_flat(pixels, alpha), "BMP", _dpi(metadata))]
+    return [_flat_by_pillow(pixels, alpha, "BMP", _dpi(metadata))]
 
 
-def _by_pillow(pixels: np.ndarray, kind: str, options: dict) -> memoryview:
+def _heif(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
+    """Of 8 or 10 bits, with the halved colour resolution that phones write and show."""
+    import pillow_heif
+
+    joined, encoded = _joined(pixels, alpha), io.BytesIO()
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[joined.shape[2]] + (";16" if joined.dtype == np.uint16 else "")
+    options: dict = {"quality": _QUALITY, "chroma": 420, "exif": metadata.exif, "xmp": metadata.xmp,
+                     "icc_profile": _profile(metadata, pixels.shape[2])}  # fmt: skip
+    if metadata.codes:
+        names = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
+        codes = (*metadata.codes[:2], metadata.codes[2] if metadata.codes[2] in _MATRICES else 6)
+        options["nclx_profile"] = {**dict(zip(names, codes, strict=True)), "full_range_flag": 1}
+    size = joined.shape[1::-1]
+    if alpha is None and max(size) > _LARGE_HEIF:  # in tiles, as phones do: players take no larger one
+        options["tile_size"] = 512
+    elif alpha is not None and size[0] * size[1] > _LARGE_HEIF**2:
+        raise ValueError("the library writes no transparency that large")
+    pillow_heif.encode(mode, size, joined.tobytes(), encoded, **{name: one for name, one in options.items() if one})
+    return [encoded.getbuffer()]
+
+
+def _avif(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
+    """Of 8, 10 or 12 bits, with full colour resolution. Pillow would write EXIF as it understands it, and 8 bits."""
+    joined, bits = _joined(pixels, alpha), 8
+    if joined.dtype == np.uint16:
+        bits = 10 if metadata.depth <= 10 else 12
+        joined = to_bits(joined, bits)
+    told = {
+        cv2.IMAGE_METADATA_EXIF: metadata.exif,
+        cv2.IMAGE_METADATA_XMP: metadata.xmp,
+        cv2.IMAGE_METADATA_ICCP: _profile(metadata, pixels.shape[2]),
+    }
+    told = {kind: np.frombuffer(one, np.uint8) for kind, one in told.items() if one}
+    options = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, _QUALITY, cv2.IMWRITE_AVIF_SPEED, 8]
+    order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[joined.shape[2]]
+    data = cv2.imencodeWithMetadata(".avif", joined[..., order], list(told), list(told.values()), options)[1].tobytes()
+    if metadata.codes:  # the library writes those of sRGB
+        named = struct.pack(">HH", *metadata.codes[:2])
+        data = _NCLX_START.sub(lambda found: found[1] + named, data, count=1)
+    return [data]
+
+
+def _jxl(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> Parts:
+    """8 bits in sRGB, which is all that the library writes; without loss where the image came from such a file."""
+    import pillow_jxl  # noqa: F401  (adds the kind to Pillow)
+
+    picture, profile = _picture(to_8_bits(pixels)), _profile(metadata, pixels.shape[2])
+    if profile and not is_srgb(profile):
+        picture = to_srgb(picture, profile)
+    if alpha is not None:
+        picture.putalpha(Image.fromarray(to_8_bits(alpha)))
+    kept_exif = bytes(4) + metadata.exif if metadata.exif else b""  # after the place where it begins
+    options = {"quality": _QUALITY, "lossless": metadata.lossless, "exif": kept_exif, "xmp": metadata.xmp}
+    return [_by_pillow(picture, "JXL", options)]
+
+
+def _by_pillow(picture: Image.Image, kind: str, options: dict) -> memoryview:
     encoded = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(encoded, kind, **options)
+    picture.save(encoded, kind, **options)
     return encoded.getbuffer()
 
 
-def _flat(pixels: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    pixels = to_8_bits(pixels)
-    return pixels if alpha is None else over_white(pixels, to_8_bits(alpha))
+def _flat_by_pillow(pixels: np.ndarray, alpha: np.ndarray | None, kind: str, options: dict) -> memoryview:
+    picture = _picture(to_8_bits(pixels))
+    return _by_pillow(picture if alpha is None else over_white(picture, to_8_bits(alpha)), kind, options)
 
 
-def _together(pixels: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _joined(pixels: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     return pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
 
 
@@ -165,6 +217,15 @@ def _marker(number: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, number, 2 + len(content)) + content
 
 
-WRITERS: dict[str, Callable[[np.ndarray, np.ndarray | None, Metadata], Parts]] = {
-    ".jpg": _jpeg, ".jpeg": _jpeg, ".png": _png, ".bmp": _bmp, ".tif": _tiff, ".tiff": _tiff, ".webp": _webp,
+def _resolution_exif(metadata: Metadata) -> bytes:
+    """EXIF that says pixels per inch, for a kind that says it nowhere else."""
+    if not metadata.dpi:
+        return b""
+    found = Image.Exif()
+    found.update(zip(exif.RESOLUTION, (*metadata.dpi, 2), strict=True))
+    return found.tobytes()
+
+
+ENCODERS: dict[str, Callable[[np.ndarray, np.ndarray | None, Metadata], Parts]] = {
+    "JPEG": _jpeg, "PNG": _png, "TIFF": _tiff, "WEBP": _webp, "BMP": _bmp, "HEIF": _heif, "AVIF": _avif, "JXL": _jxl,
 }  # fmt: skip

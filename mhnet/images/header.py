@@ -2,33 +2,43 @@
 
 import contextlib
 import io
-import operator
+import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mhnet.core.errors import MHNetError
-from mhnet.images import png, tiff
+from mhnet.images.extras import heif_header, jxl_header, raw_header
+from mhnet.images.kinds import START, kind_of
+from mhnet.images.png import iterate_chunks
 
-MAX_PIXELS = 500_000_000
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit refuses the photographs of a 200-megapixel phone
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+MAX_PIXELS = 200_000_000
+Image.MAX_IMAGE_PIXELS = None  # our own limit is looked at before any pixel is decoded
 
 # What it warns of is either refused or no harm. Threads read images: catch_warnings is not for them.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # others start programs (EPS) or are no photographs
+# Others start programs (EPS) or are no photographs.
+_PILLOWS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
+_EXTRAS = {"HEIF": heif_header, "JXL": jxl_header, "RAW": raw_header}
 _ORIENTATION = 0x0112
-_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _FORMAT = 256, 257, 258, 262, 277, 284, 338, 339
-_STRIPS, _ROWS, _TILE_WIDTH, _TILE_HEIGHT, _TILES = 273, 278, 322, 323, 324
-_GREY_OR_RGB, _INVERTED = (0, 1, 2), 0
-_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_LONGEST_SIDE = 1 << 20  # OpenCV's limit
+_PREVIEW_OR_MASK = 1 | 4  # of a TIFF's NewSubfileType
+_INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE = range(4)  # of a TIFF's PhotometricInterpretation
+_DNG_VERSION, _SENSOR = 50706, (32803, 34892)  # a tag, and PhotometricInterpretation, of cameras' raws
+_BY_TIFFFILE = (1, 8, 32946, 34925, 32773)  # not compressed, Deflate, LZMA, PackBits: without a further library
+_LONGEST_SIDE = 1_000_000  # of PNG's library
+_HUNGRY = ("HEIF", "AVIF", "JXL")  # whose libraries take up to 45 bytes of memory for a pixel
+_ENOUGH = 1 << 16  # bytes that hold a header
 _LARGE = 1 << 26  # bytes up to which a file is read whatever it holds
 _LARGEST_PIXEL = 64  # bytes of a file per pixel of its image
 
@@ -41,18 +51,17 @@ class ImageError(MHNetError):
 class Header:
     """What a file says before its pixels."""
 
-    kind: str  # PNG, JPEG, MPO, TIFF, BMP, WEBP or GIF
+    kind: str  # of `kinds.KINDS`
     mode: str  # Pillow's name for what a pixel is
     height: int  # as stored
     width: int
     orientation: int = 1  # of EXIF, 1 to 8
-    end: int = 0  # where reading the header stopped
     bits: int = 8  # of a sample
     decoder: str = "pillow"  # or opencv, tifffile
     refusal: str = ""  # why it is not decoded
-    keyed: bool = False  # one grey or colour is transparent
     inverted: bool = False  # black is the largest number
     multiplied: bool = False  # alpha is multiplied into the colours
+    left_channels: int = 0  # of a TIFF, beside colours and alpha
 
     @property
     def grey(self) -> bool:
@@ -67,7 +76,7 @@ class Header:
     @property
     def turned(self) -> bool:
         """Whether the decoder turns the image upright itself."""
-        return self.kind == "TIFF" and self.decoder != "tifffile"
+        return self.kind in _EXTRAS or (self.kind == "TIFF" and self.decoder != "tifffile")
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -75,42 +84,62 @@ class Header:
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
-def by_pillow(stream: BinaryIO) -> Image.Image:
+def open_by_pillow(data: bytes) -> Image.Image:
     """Pillow's view of a file, of the kinds that are read."""
-    return Image.open(stream, formats=_KINDS)
+    return Image.open(io.BytesIO(data), formats=_PILLOWS)
 
 
-def read_header(path: Path) -> Header:
-    """A file's header; ImageError for what is no image, a decompression bomb, or no file."""
+def open_tiff(stream: BinaryIO) -> "TiffFile":
+    """tifffile's view of a TIFF."""
+    from tifffile import TiffFile
+
+    return TiffFile(stream)
+
+
+def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
+    """A file's header; ImageError for what is no image, has more than so many pixels, or is no file."""
     with _opened(path) as stream:
-        return _header(path, stream)
+        return header_of(path, stream, max_pixels)
 
 
-def load(path: Path) -> tuple[bytes, Header]:
+def load_file(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Header]:
     """A file's bytes and header; ImageError also for a file that is far too large for its image."""
     with _opened(path) as stream:
-        return loaded(path, stream, os.fstat(stream.fileno()).st_size)
+        return load_stream(path, stream, os.fstat(stream.fileno()).st_size, max_pixels)
 
 
-def loaded(path: Path, stream: BinaryIO, length: int) -> tuple[bytes, Header]:
-    """What `load` gives, of a stream of so many bytes; `path` names it in errors."""
+def load_stream(path: Path, stream: BinaryIO, length: int, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Header]:
+    """What `load_file` gives, of a stream of so many bytes; `path` names it in errors."""
     if length > _LARGE:
-        found = _header(path, stream)
+        found = header_of(path, stream, max_pixels)
         if length > _LARGE + _LARGEST_PIXEL * found.height * found.width:
             sizes = f"{length / 1e9:.1f} GB for an image of {found.height}×{found.width} pixels"
             raise ImageError(f"{path} has {sizes}; export the image again.")
         stream.seek(0)
     data = stream.read()
-    return data, _header(path, io.BytesIO(data))
+    return data, header_of(path, io.BytesIO(data), max_pixels)
+
+
+def count_images(data: bytes, head: Header) -> int:
+    """How many images a file holds; smaller copies of the first and the further views of a phone are not counted."""
+    if head.kind == "TIFF":
+        with open_tiff(io.BytesIO(data)) as file:
+            return sum(not page.aspage().subfiletype & _PREVIEW_OR_MASK for page in file.pages)
+    if head.kind in ("JPEG", "MPO", *_EXTRAS):
+        return 1
+    with open_by_pillow(data) as picture:
+        return getattr(picture, "n_frames", 1)
 
 
 @contextlib.contextmanager
-def damage(path: Path) -> Iterator[None]:
+def refuse_damage(path: Path) -> Iterator[None]:
     """Turns what decoders raise, nearly anything on damaged files, into an ImageError."""
     try:
         yield
     except MHNetError:
         raise
+    except ImportError as error:
+        raise ImageError(f"{path} needs {error.name}; pip install 'mhnet[photos]' brings it.") from error
     except MemoryError as error:
         raise ImageError(f"{path} needs more memory than there is; cut it into parts.") from error
     except Exception as error:
@@ -144,106 +173,124 @@ def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _header(path: Path, stream: BinaryIO) -> Header:
+def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
+    """What `read_header` gives, of an open file; `path` names it in errors."""
+    start = stream.read(START)
+    stream.seek(0)
+    if not start:
+        raise ImageError(f"{path} is empty; copy it again or remove it.")
+    kind = kind_of(start, path.name)
+    if not kind:
+        raise ImageError(f"{path} is not an image of a known kind; convert it to PNG or remove it.")
     try:
-        with by_pillow(stream) as picture:
-            found = _described(picture, stream)
-    except Image.DecompressionBombError:
-        raise ImageError(f"{path} has over {2 * MAX_PIXELS / 1e6:.0f} megapixels; cut it into parts.") from None
-    except UnidentifiedImageError:
+        found = _tiff_header(stream) if kind == "TIFF" else None
+        kind = found.kind if found else kind
         stream.seek(0)
-        start = stream.read(4)
-        if not start:
-            raise ImageError(f"{path} is empty; copy it again or remove it.") from None
-        if start not in _TIFFS:
-            raise ImageError(f"{path} is not an image of a known kind; convert it to PNG or remove it.") from None
-        found = _rare_tiff(path, stream)
-    except Exception as error:  # Pillow raises nearly anything on damaged headers
+        if kind in _EXTRAS:
+            found = Header(kind, *_EXTRAS[kind](stream.read()))
+        found = found or _pillow_header(stream)
+    except ImportError as error:
+        raise ImageError(f"{path} is {kind} and needs {error.name}; pip install 'mhnet[photos]' brings it.") from error
+    except Exception as error:  # libraries raise nearly anything on damaged headers
         raise ImageError(f"{path} has a damaged header ({_reason(error)}); copy it again or remove it.") from error
     size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
-    if found.height * found.width > MAX_PIXELS or max(sides) > _LONGEST_SIDE:
-        limits = f"{MAX_PIXELS / 1e6:.0f} megapixels and {_LONGEST_SIDE} a side"
-        raise ImageError(f"{size}, more than the {limits} that are read; cut it into parts.")
+    if max(sides) > _LONGEST_SIDE:
+        raise ImageError(f"{size}, more than the {_LONGEST_SIDE} a side that are read; cut it into parts.")
+    most = max_pixels  # what takes the more memory for a pixel may have the fewer
+    if kind in _HUNGRY:
+        most = max_pixels // 3
+    elif found.bits > 8 and found.alpha:
+        most = max_pixels * 3 // 4
+    if found.height * found.width > most:
+        needed = -(-found.height * found.width * max_pixels // most // 1_000_000)
+        found_and_most = f"{found.height * found.width / 1e6:.4g} megapixels, more than the {most / 1e6:.4g}"
+        raise ImageError(f"{size}, {found_and_most} that are read; cut it into parts, or --max-megapixels {needed}.")
     if min(sides) < 1:
         raise ImageError(f"{size}, which is no image; remove it.")
     return found
 
 
-def _described(picture: Image.Image, stream: BinaryIO) -> Header:
-    end, kind, mode, notes = stream.tell(), str(picture.format), picture.mode, picture.info
-    width, height = picture.size
-    orientation = _orientation(picture, stream)
-    if kind == "TIFF":
-        length = stream.seek(0, io.SEEK_END)
-        return replace(_tiff_header(picture, mode, length), orientation=orientation, end=end)
-    decoder, bits = "pillow", 8
+def _pillow_header(stream: BinaryIO) -> Header:
+    start = stream.read(_ENOUGH)
+    with Image.open(stream, formats=_PILLOWS) as picture:
+        kind, mode, (width, height) = str(picture.format), picture.mode, picture.size
+        bits, decoder, orientation = _bits(kind, start, picture), "pillow", _orientation(picture, stream)
+    if kind == "PNG" and start[25] == 4:
+        mode = "LA"  # Pillow makes RGBA of 16 bits
+    if kind == "WEBP" or bits > 8:
+        decoder = "opencv"  # Pillow gives 8 bits, and takes much memory for a WebP
+    return Header(kind, mode, height, width, orientation, bits, decoder)
+
+
+def _bits(kind: str, start: bytes, picture: Image.Image) -> int:
+    """Bits of a sample, which Pillow does not tell."""
     if kind == "PNG":
-        layout = str(getattr(picture, "tile", [])[:1])
-        bits = 16 if ";16" in layout else 8
-        mode = "LA" if "LA;16" in layout else mode
-        # libpng prints a warning for every PNG whose colour profile it dislikes; Pillow does not look at it.
-        decoder = "opencv" if bits == 16 or "icc_profile" not in notes else "pillow"
-    elif kind in ("JPEG", "MPO") and mode in ("L", "RGB"):
-        decoder = "opencv"
-    keyed = kind == "PNG" and mode != "P" and "transparency" in notes
-    return Header(kind, mode, height, width, orientation, end, bits, decoder, keyed=keyed)
+        return start[24]
+    if kind == "AVIF" and (at := start.find(b"av1C")) >= 0:  # AV1 in ISOBMFF, 2.3.3
+        return (12 if start[at + 6] & 0x20 else 10) if start[at + 6] & 0x40 else 8
+    if kind == "JPEG2000":  # ISO/IEC 15444-1, I.5.3.1 and A.5.1
+        at = start.find(b"ihdr")
+        return 1 + (start[at + 14 if at >= 0 else 42] & 0x7F)
+    if kind == "PPM" and (tile := getattr(picture, "tile", None)) and isinstance(tile[0][3], tuple):
+        return int(tile[0][3][-1]).bit_length()
+    return 16 if picture.mode == "I" else 8
 
 
-def _tiff_header(picture: Image.Image, mode: str, length: int) -> Header:
-    tags = getattr(picture, "tag_v2")  # noqa: B009  (TIFFs alone have it)
-    bits, photometric, formats = max(tags.get(_BITS, (1,))), tags.get(_PHOTOMETRIC), tags.get(_FORMAT, (1,))
-    # Pillow versions differ in which way is up: the tags hold the stored size.
-    found = Header("TIFF", mode, operator.index(tags[_HEIGHT]), operator.index(tags[_WIDTH]), bits=bits)
-    if not _complete(tags, length):
-        return replace(found, refusal="image file is truncated")
-    if set(formats) != {1} or bits not in (1, 2, 4, 8, 16):
-        return replace(found, refusal=_number(bits, max(formats)))
-    if bits < 16 or photometric not in _GREY_OR_RGB:
-        return found
-    decoder = "tifffile" if tags.get(_PLANES, 1) == 2 and tags.get(_SAMPLES, 1) > 1 else "opencv"
-    multiplied = mode == "RGBA" and tags.get(_EXTRA, (0,))[0] == 1
-    return replace(found, decoder=decoder, inverted=photometric == _INVERTED, multiplied=multiplied)
+def _tiff_header(stream: BinaryIO) -> Header:
+    """Of a TIFF's first page. Grey and RGB are decoded by tifffile, or by OpenCV where it has 16 bits; all else by
+    Pillow."""
+    length = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    with open_tiff(stream) as file:
+        page = file.pages[0].aspage()
+        bits, formats = _largest(page.bitspersample), _largest(page.sampleformat)
+        photometric, orientation = int(page.photometric or 0), page.tags.valueof(_ORIENTATION, 1)
+        height, width, compression = page.imagelength, page.imagewidth, int(page.compression)
+        extra = [int(value) for value in page.extrasamples]
+        planes = page.samplesperpixel if int(page.planarconfig) == 2 else 1
+        rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip or height, width)
+        starts, samples = page.dataoffsets, page.samplesperpixel
+        camera = _DNG_VERSION in page.tags or _is_raw(page)
+    if camera:
+        return Header("RAW", "RGB", height, width)
+    plain = photometric in (_INVERTED, _BLACK_IS_ZERO, _RGB) and bits in (8, 16)
+    alpha = plain and bool(extra) and extra[0] in (1, 2)
+    mode = ("RGB" if photometric >= _RGB else "1" if bits == 1 else "L") + ("A" if alpha else "")
+    mode = {_PALETTE: "P", 5: "CMYK"}.get(photometric, mode)
+    refusal = ""
+    if formats != 1 or bits not in (1, 2, 4, 8, 16):
+        kind = {2: " with a sign", 3: " with a fraction"}.get(formats, "")
+        refusal = f"its samples have {bits} bits{kind}, whole numbers of 8 or 16 bits are read"
+    elif plain and samples < (3 if photometric == _RGB else 1):
+        refusal = f"its pixels are {samples} samples of kind {photometric}"
+    elif len(starts) < -(-height // rows) * -(-width // columns) * planes or max(starts) >= length:
+        refusal = "image file is truncated"  # decoders leave black what is missing
+    decoder = "tifffile" if plain and compression in _BY_TIFFFILE else "opencv" if plain and bits == 16 else "pillow"
+    own = decoder != "pillow"  # Pillow turns these round itself
+    orientation = orientation if orientation in range(1, 9) else 1
+    return Header(
+        "TIFF", mode, height, width, orientation, bits, decoder, refusal,
+        inverted=own and photometric == _INVERTED, multiplied=own and alpha and extra[0] == 1,
+        left_channels=len(extra) - alpha,
+    )  # fmt: skip
 
 
-def _complete(tags: Mapping[int, Any], length: int) -> bool:
-    """Whether all parts of the pixels begin in the file: Pillow leaves black what is missing.
-
-    Where a part ends is left to its decoder: some programs note lengths beyond the file's end.
-    """
-    height, width = tags[_HEIGHT], tags[_WIDTH]
-    tiled = _TILES in tags
-    rows, columns = (tags[_TILE_HEIGHT], tags[_TILE_WIDTH]) if tiled else (tags.get(_ROWS, height), width)
-    planes = tags.get(_SAMPLES, 1) if tags.get(_PLANES, 1) == 2 else 1
-    starts = tags.get(_TILES if tiled else _STRIPS, ())
-    needed = -(-height // rows) * -(-width // columns) * planes
-    return len(starts) >= needed and max(starts) < length
+def _is_raw(page: "TiffPage") -> bool:
+    """Whether a TIFF's first page, or what lies below it, are a sensor's numbers."""
+    below = page.pages if page.subifds else ()
+    photometrics = [page.photometric, *(one.aspage().photometric for one in below or ())]
+    return any(int(one or 0) in _SENSOR for one in photometrics)
 
 
-def _rare_tiff(path: Path, stream: BinaryIO) -> Header:
-    """The header of a TIFF that Pillow does not open."""
-    with damage(path):
-        found = tiff.layout(stream)
-    colours = found.samples - (found.alpha is not None)
-    mode = {1: "L", 3: "RGB"}.get(colours, "?") + ("A" if found.alpha else "")
-    head = Header("TIFF", mode, found.height, found.width, found.orientation, 0, found.bits, "tifffile")
-    if found.number_format != 1 or found.bits not in (8, 16):
-        return replace(head, refusal=_number(found.bits, found.number_format))
-    if colours not in (1, 3) or found.photometric not in _GREY_OR_RGB:
-        return replace(head, refusal=f"its pixels are {found.samples} samples of kind {found.photometric}")
-    return replace(head, inverted=found.photometric == _INVERTED, multiplied=found.alpha == 1)
-
-
-def _number(bits: int, number_format: int) -> str:
-    kind = {2: " with a sign", 3: " with a fraction"}.get(number_format, "")
-    return f"its samples have {bits} bits{kind}, whole numbers of 8 or 16 bits are read"
+def _largest(value: int | tuple[int, ...]) -> int:
+    return int(max(value)) if isinstance(value, tuple) else int(value)
 
 
 def _orientation(picture: Image.Image, stream: BinaryIO) -> int:
     with contextlib.suppress(Exception):  # damaged EXIF is no reason to refuse the picture
         if picture.format == "PNG" and "exif" not in picture.info:
             exif = Image.Exif()  # getexif() would decode the pixels to look behind them
-            for _, content in png.chunks(stream, (b"eXIf",)):
-                exif.load(content)
+            exif.load(next(iterate_chunks(stream, (b"eXIf",)))[1])
         else:
             exif = picture.getexif()
         value = exif.get(_ORIENTATION, 1)

@@ -4,22 +4,28 @@ import contextlib
 import io
 import re
 import struct
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from mhnet.images import exif, png
+from mhnet.images import exif
 from mhnet.images.exif import Endian, Field
-from mhnet.images.header import Header, by_pillow
+from mhnet.images.header import Header, open_by_pillow
+from mhnet.images.left import told_of, without_promises
+from mhnet.images.png import Chunk, iterate_chunks, select_chunks
 
 XMP_TEXT = b"XML:com.adobe.xmp"
-_EXIF_START, _XMP_START = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+_EXIF_START = b"Exif\0\0"
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
+_WEBP_PIXELS = re.compile(rb"VP8[ L]")  # the chunk of a lossy and of a lossless WebP's pixels (RFC 9649, 2.5)
+_NCLX = re.compile(rb"colrnclx(.{6})", re.DOTALL)  # ISO/IEC 23008-12, 6.5.5
+_LOSSY = ("JPEG", "MPO", "HEIF", "AVIF", "JXL")
 _IPTC_RESOURCE = 0x0404
 _PER_INCH = {2: 1.0, 3: 2.54}  # by the number that says which unit: inch, centimetre
-_KEPT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI")
-_LARGEST_TEXT = 1 << 24
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_READ_CHUNKS = (b"iCCP", b"pHYs", b"eXIf", b"iTXt")
+_COLOUR_LENGTHS = {b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8}  # bytes
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Metadata:
     """What goes along with the pixels.
 
     Args:
-        kind: of the file it came from, PNG, JPEG, MPO, TIFF, BMP, WEBP or GIF; '' for none.
+        kind: of the file it came from, of `kinds.KINDS`; '' for none.
         depth: bits per sample in that file.
         lossless: whether that file holds its pixels exactly.
         profile: the ICC profile.
@@ -37,6 +43,8 @@ class Metadata:
         dpi: pixels per inch, across and down.
         comment: of a JPEG or a GIF.
         chunks: of a PNG, texts and what its numbers mean in colours: kinds and contents.
+        codes: primaries, transfer and matrix of a HEIC's or AVIF's colours (ITU-T H.273).
+        left: what of the file does not go along, as sentences.
     """
 
     kind: str = ""
@@ -48,49 +56,59 @@ class Metadata:
     iptc: bytes = field(default=b"", repr=False)
     dpi: tuple[float, float] | None = None
     comment: bytes = b""
-    chunks: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    chunks: tuple[Chunk, ...] = field(default=(), repr=False)
+    codes: tuple[int, int, int] | None = None
+    left: tuple[str, ...] = ()
 
 
-def read(data: bytes, head: Header) -> Metadata:
-    """The metadata of a file's bytes; what of it is damaged is left out."""
-    found = _of_tiff(data, head.orientation) if head.kind == "TIFF" else _of_others(data, head)
-    lossy = head.kind in ("JPEG", "MPO") or (head.kind == "WEBP" and _lossy_webp(data))
+def read_metadata(data: bytes, head: Header, notes: Mapping[Any, Any]) -> Metadata:
+    """The metadata of a file's bytes; what of it is damaged is left out.
+
+    Args:
+        notes: what `decode_samples` found beside the pixels.
+    """
+    tiff = head.kind == "TIFF" or (head.kind == "RAW" and data[:4] in (b"II*\0", b"MM\0*"))
+    found = _of_tiff(data, head.orientation) if tiff else _of_others(data, head, notes)
+    webp = _WEBP_PIXELS.search(data) if head.kind == "WEBP" else None
+    lossy = head.kind in _LOSSY or (webp and webp[0] == b"VP8 ")
+    profile = _bytes(notes.get("icc_profile")) or found.profile
     return replace(
         found,
         kind=head.kind,
-        depth=head.bits,
+        depth=max(head.bits, 8),
         lossless=not lossy,
-        profile=found.profile if head.mode != "CMYK" else b"",  # the pixels become sRGB
-        xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", found.xmp),
+        profile=profile if head.mode != "CMYK" else b"",  # the pixels become sRGB
+        xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", without_promises(found.xmp)),
+        left=tuple(told_of(data, head, notes, found.xmp)),
     )
 
 
-def _of_others(data: bytes, head: Header) -> Metadata:
-    """Of a file that Pillow opens and that is no TIFF."""
-    with by_pillow(io.BytesIO(data)) as picture:
-        notes, markers = picture.info, getattr(picture, "applist", [])
-    chunks = list(png.chunks(io.BytesIO(data), (*_KEPT_CHUNKS, b"eXIf"))) if head.kind == "PNG" else []
-    kept_exif = _upright_exif(notes.get("exif") or dict(chunks).get(b"eXIf"), head.orientation)
-    packets = [content[len(_XMP_START) :] for kind, content in markers if content.startswith(_XMP_START)]
-    packets += [_text(content) for kind, content in chunks if kind == b"iTXt" and content.startswith(XMP_TEXT)]
+def _of_others(data: bytes, head: Header, notes: Mapping[Any, Any]) -> Metadata:
+    """Of a file that is no TIFF."""
+    if not notes:
+        with open_by_pillow(select_chunks(data, _READ_CHUNKS) if head.kind == "PNG" else data) as picture:
+            notes = picture.info
+    kept_exif = _upright(notes.get("exif"), head.orientation)
     photoshop = notes.get("photoshop")
+    codes = _NCLX.search(data) if head.kind in ("HEIF", "AVIF") else None
     return Metadata(
         profile=_bytes(notes.get("icc_profile")),
         exif=kept_exif,
-        xmp=packets[0] if packets else _bytes(notes.get("xmp")),
+        xmp=_bytes(notes.get("xmp")),
         iptc=_bytes(photoshop.get(_IPTC_RESOURCE)) if isinstance(photoshop, dict) else b"",
         dpi=_dpi(notes, head.kind, kept_exif),
-        comment=_bytes(notes.get("comment")),
-        chunks=tuple((kind, text) for kind, text in chunks if kind != b"eXIf" and not text.startswith(XMP_TEXT)),
+        comment=_bytes(notes.get("comment")) if head.kind != "JPEG2000" else b"",  # there it names a program
+        chunks=_sound_chunks(data) if head.kind == "PNG" else (),
+        codes=struct.unpack(">HHH", codes[1]) if codes else None,
     )
 
 
 def _of_tiff(data: bytes, orientation: int) -> Metadata:
     """Of a TIFF: its first directory holds everything."""
     try:
-        endian, found = exif.order(data), exif.fields(data)
-        described = [entry for entry in exif.descriptive(found) if entry.tag != exif.ORIENTATION]
-        kept = exif.neutral(exif.block(described, endian), orientation) if described else b""
+        endian, found = exif.byte_order(data), exif.parse_fields(data)
+        described = exif.descriptive(found)
+        kept = exif.upright_exif(exif.build_exif(described, endian), orientation) if described else b""
     except ValueError:  # a BigTIFF has larger directories
         return Metadata()
     blobs = {entry.tag: entry.value for entry in found if isinstance(entry.value, bytes)}
@@ -107,23 +125,35 @@ def _bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _upright_exif(value: object, orientation: int) -> bytes:
+def _upright(value: object, orientation: int) -> bytes:
     data = _bytes(value)
     while data.startswith(_EXIF_START):
         data = data[len(_EXIF_START) :]
     with contextlib.suppress(ValueError):
-        return exif.neutral(data, orientation)
+        return exif.upright_exif(data, orientation)
     return b""
 
 
-def _dpi(notes: dict, kind: str, kept_exif: bytes) -> tuple[float, float] | None:
+def _sound_chunks(data: bytes) -> tuple[Chunk, ...]:
+    """A PNG's texts, and what it says of its colours where the standard lets it: before the pixels, once, in full."""
+    kept: dict[bytes, Chunk] = {}
+    texts = [chunk for chunk in iterate_chunks(io.BytesIO(data), _TEXTS) if b"\0" in chunk[1][1:80]]
+    for kind, content in iterate_chunks(io.BytesIO(data), (*_COLOUR_LENGTHS, b"PLTE", b"IDAT")):
+        if kind in (b"PLTE", b"IDAT"):
+            break
+        if len(content) == _COLOUR_LENGTHS[kind]:
+            kept.setdefault(kind, (kind, content))
+    return (*kept.values(), *(chunk for chunk in texts if not chunk[1].startswith(XMP_TEXT)))
+
+
+def _dpi(notes: Mapping[Any, Any], kind: str, kept_exif: bytes) -> tuple[float, float] | None:
     """Pixels per inch as the file says itself, or else its EXIF."""
     found = notes.get("dpi")
     if kind in ("JPEG", "MPO") and notes.get("jfif_unit") not in (1, 2):
         found = None  # Pillow says 72 where nothing is said
     if found is None and kept_exif:
         with contextlib.suppress(ValueError):
-            return _resolution(exif.fields(kept_exif), exif.order(kept_exif))
+            return _resolution(exif.parse_fields(kept_exif), exif.byte_order(kept_exif))
     return _sound(found)
 
 
@@ -143,24 +173,3 @@ def _sound(dpi: object) -> tuple[float, float] | None:
             across, down = float(dpi[0]), float(dpi[1])
             return (across, down) if 0.01 < across < 1e5 and 0.01 < down < 1e5 else None
     return None
-
-
-def _text(content: bytes) -> bytes:
-    """The text of an iTXt chunk (PNG, third edition, 11.3.3.4)."""
-    try:
-        packed = content[len(XMP_TEXT) + 1]
-        text = content[len(XMP_TEXT) + 3 :].split(b"\0", 2)[2]
-        return zlib.decompressobj().decompress(text, _LARGEST_TEXT) if packed else text
-    except (IndexError, zlib.error):
-        return b""
-
-
-def _lossy_webp(data: bytes) -> bool:
-    """Whether a WebP's image is a VP8 chunk (RFC 9649, 2.5), not a VP8L one."""
-    position = 12
-    while position + 8 <= len(data):
-        kind, length = struct.unpack_from("<4sI", data, position)
-        if kind in (b"VP8 ", b"VP8L"):
-            return kind == b"VP8 "
-        position += 8 + length + length % 2
-    return False

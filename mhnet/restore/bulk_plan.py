@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mhnet.core.errors import MHNetError, printable
-from mhnet.images import rgb
+from mhnet.images.listing import has_image_extension
 from mhnet.restore import places
 from mhnet.restore.places import HERE, Store
 from mhnet.restore.plan import ending, plan, wanted
@@ -77,7 +77,7 @@ def plan_stored(
     folders = {name for name in dict.fromkeys(names) if _is_folder(store, name)}
     pairs: dict[str, str] = {}
     several = sum(name in folders for name in names) > 1
-    to_file = len(names) == 1 and not folders and rgb.has_image_extension(out)
+    to_file = len(names) == 1 and not folders and has_image_extension(out)
     for name in names:
         own = name.rpartition("/")[2] if several and name in folders else ""
         apart = out if _same(store, results) else None

@@ -22,8 +22,8 @@ import ray
 
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
-from mhnet.images import pictures
-from mhnet.images.pictures import Picture
+from mhnet.images.read import ImageData
+from mhnet.images.write import losses
 from mhnet.restore import places
 from mhnet.restore.places import Store
 from mhnet.restore.video_kinds import is_film
@@ -60,7 +60,7 @@ class Item:
     number: int
     source: str
     target: str
-    picture: Picture | None = None
+    picture: ImageData | None = None
     status: Literal["restored", "skipped", "failed"] = "restored"
     reason: str = ""
     size: int = 0
@@ -226,7 +226,7 @@ def _write(item: Item, results: Store) -> Item:
     if item.picture is None:
         return item
     places.write(results, item.target, item.picture)
-    lost = pictures.losses(item.target, item.picture)
+    lost = losses(item.target, item.picture)
     return replace(item, picture=None, notes=(*item.notes, *lost))
 
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError
-from mhnet.images import pictures, rgb
+from mhnet.images.read import ImageData, image_size, read_image, read_rgb
+from mhnet.images.write import losses, write_image, write_rgb
 from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
 
@@ -94,7 +95,7 @@ def restore_all(
 
 def _ahead(
     reader: ThreadPoolExecutor, jobs: Sequence[Job], overwrite: bool
-) -> Iterator[tuple[Job, "Future[pictures.Picture | None]"]]:
+) -> Iterator[tuple[Job, "Future[ImageData | None]"]]:
     """Every job with what is read of it, while the next one is read."""
     reading = [reader.submit(_read, job, overwrite) for job in jobs[:1]]
     for i, job in enumerate(jobs):
@@ -102,11 +103,11 @@ def _ahead(
         yield job, reading.pop(0)
 
 
-def _read(job: Job, overwrite: bool) -> pictures.Picture | None:
+def _read(job: Job, overwrite: bool) -> ImageData | None:
     """The picture to restore; None where a whole result is there, and of videos."""
     if job.video or (not overwrite and is_whole(job)):
         return None
-    return pictures.read(job.source)
+    return read_image(job.source)
 
 
 def is_whole(job: Job) -> bool:
@@ -116,18 +117,18 @@ def is_whole(job: Job) -> bool:
     if job.video:
         return True
     try:
-        return pictures.read(job.target).pixels.shape[:2] == rgb.size(job.source)
+        return read_image(job.target).pixels.shape[:2] == image_size(job.source)
     except MHNetError:
         return False
 
 
 def _computed(
     job: Job,
-    reading: "Future[pictures.Picture | None]",
+    reading: "Future[ImageData | None]",
     restorer: Restorer,
     bar: "tqdm[Any]",
     video: Callable[[Job], list[str] | None] | None,
-) -> tuple[Outcome, pictures.Picture | None]:
+) -> tuple[Outcome, ImageData | None]:
     """What became of a job so far, and the picture that is to be written."""
     start, share = time.perf_counter(), 0.0
 
@@ -156,17 +157,17 @@ def _computed(
         return Outcome(job, "failed", reason=f"{job.source} does not fit in memory: close other programs."), None
 
 
-def _written(outcome: Outcome, picture: pictures.Picture | None) -> Outcome:
+def _written(outcome: Outcome, picture: ImageData | None) -> Outcome:
     """The outcome once the picture, if there is one, lies on disk."""
     if picture is None:
         return outcome
     try:
-        pictures.write(outcome.job.target, picture)
+        write_image(outcome.job.target, picture)
     except MHNetError as error:
         cause = error.__cause__
         full = isinstance(cause, OSError) and cause.errno in _NO_PLACE
         return replace(outcome, status="failed", reason=str(error), no_place=full)
-    return replace(outcome, notes=[*outcome.notes, *pictures.losses(outcome.job.target, picture)])
+    return replace(outcome, notes=[*outcome.notes, *losses(outcome.job.target, picture)])
 
 
 def check_targets(targets: Sequence[Path], originals: Sequence[Path]) -> None:
@@ -202,7 +203,7 @@ def restore_files(restorer: Restorer, files: Sequence[tuple[Path, Path]], title:
     failures: list[tuple[Path, str]] = []
     for source, target in tqdm(files, f"restoring {title}".strip(), unit="image", delay=1, leave=False, disable=None):
         try:
-            rgb.write(target, restorer(rgb.read(source)))
+            write_rgb(target, restorer(read_rgb(source)))
         except MHNetError as error:  # noqa: PERF203
             target.unlink(missing_ok=True)  # what an earlier run left there is not this run's result
             failures.append((source, str(error)))

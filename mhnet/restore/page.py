@@ -23,7 +23,7 @@ from PIL import Image
 from mhnet.core.errors import MHNetError
 from mhnet.core.files import replacing
 from mhnet.evaluation.protocols import Score
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 from mhnet.restore.video_frames import read_format, read_frames
 from mhnet.restore.video_kinds import is_film
 
@@ -182,7 +182,7 @@ def _frame(entry: Entry, side: int) -> tuple[str, str]:
 def _pixels(path: Path) -> np.ndarray:
     """An image, or a frame of a video, as uint8 H×W×3."""
     if not is_film(path):
-        return rgb.read(path)
+        return read_rgb(path)
     form = read_format(path)
     return next(read_frames(path, form, min(_VIDEO_FRAME, (form.count or 1) // 2))).pixels
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from mhnet.core.errors import MHNetError
 from mhnet.core.files import replacing
-from mhnet.images import pictures
 from mhnet.images.header import ImageError
-from mhnet.images.pictures import Picture
+from mhnet.images.read import ImageData, read_image, read_image_stream
+from mhnet.images.write import encode_image, write_image
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -76,35 +76,35 @@ def find(text: str) -> tuple[Store, str]:
     return Store(system, f"{urlsplit(text).scheme}://"), path.rstrip("/")
 
 
-def read(store: Store, path: str) -> tuple[Picture, int]:
+def read(store: Store, path: str) -> tuple[ImageData, int]:
     """The picture in a file, and the file's bytes.
 
     Raises:
-        ImageError: as `mhnet.images.rgb.pictures.read` does, and where the store does not give the file.
+        ImageError: as `read_image` does, and where the store does not give the file.
     """
     if store.system is None:
-        return pictures.read(path), os.stat(path).st_size  # noqa: PTH116
+        return read_image(path), os.stat(path).st_size  # noqa: PTH116
     try:
         with store.system.open_input_file(path) as stream:
             length = stream.size()
-            return pictures.read_stream(path, stream, length), length
+            return read_image_stream(path, stream, length), length
     except FileNotFoundError as error:
         raise ImageError(f"There is no file {store.shown(path)}; check the path.") from error
     except OSError as error:
         raise ImageError(f"{store.shown(path)} cannot be read ({first_line(error)}); check the store.") from error
 
 
-def write(store: Store, path: str, picture: Picture) -> None:
+def write(store: Store, path: str, picture: ImageData) -> None:
     """Write a picture, whole or not at all, in the format of the path's extension.
 
     Raises:
-        ImageError: as `mhnet.images.rgb.pictures.write` does, and where the store does not take the file.
+        ImageError: as `write_image` does, and where the store does not take the file.
     """
     if store.system is None:
-        pictures.write(path, picture)
+        write_image(path, picture)
         return
     try:
-        put(store, path, pictures.encoded(path, picture))
+        put(store, path, encode_image(path, picture))
     except OSError as error:
         raise ImageError(
             f"{store.shown(path)} cannot be written ({first_line(error)}); choose another place."

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from natsort import natsorted, ns
 
 from mhnet.core.errors import MHNetError, printable
-from mhnet.images import rgb
+from mhnet.images.listing import has_image_extension, walk_folder
 from mhnet.restore.video_kinds import EXTENSIONS, is_film, result_extension
 
 _OTHERS = ".png"  # what an image of a kind that is read but not written becomes
@@ -69,14 +69,14 @@ def plan(inputs: Sequence[str], out: Path, *, suffix: str = "", extension: str |
 
 def is_file_name(out: Path) -> bool:
     """Whether OUT names a result rather than a folder."""
-    return not out.is_dir() and (rgb.has_image_extension(out.name) or is_film(out))
+    return not out.is_dir() and (has_image_extension(out.name) or is_film(out))
 
 
 def ending(source: Path, extension: str | None) -> str:
     """The extension of a file's result; `extension` is that of images' results, where it is not as the source's."""
     if is_film(source):
         return result_extension(source)
-    return extension or (source.suffix if rgb.has_image_extension(source.name) else _OTHERS)
+    return extension or (source.suffix if has_image_extension(source.name) else _OTHERS)
 
 
 def check_place(folder: Path) -> None:
@@ -116,7 +116,7 @@ def _below(folder: Path, out: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
     results = os.path.realpath(out)  # Path.resolve fails on a link that leads to itself
     within = results != os.path.realpath(folder)
     found = []
-    for here, subfolders, names in rgb.walk(folder):
+    for here, subfolders, names in walk_folder(folder):
         if within:
             subfolders[:] = [name for name in subfolders if os.path.realpath(here / name) != results]
         stems = {Path(name).stem for name in names}
@@ -130,7 +130,7 @@ def _below(folder: Path, out: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
 
 def wanted(name: str) -> bool:
     """Whether a file name ends like an image's or a video's."""
-    return rgb.has_image_extension(name) or Path(name).suffix.lower() in EXTENSIONS
+    return has_image_extension(name) or Path(name).suffix.lower() in EXTENSIONS
 
 
 def _check(jobs: list[Job]) -> None:

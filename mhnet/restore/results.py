@@ -11,7 +11,7 @@ from mhnet.data.pairs import Pair, clean_side, match_folders
 from mhnet.evaluation import sheets
 from mhnet.evaluation.protocols import Score
 from mhnet.evaluation.scoring import DEGRADED, MHNET, Evaluation, evaluate_pairs
-from mhnet.images import rgb
+from mhnet.images.read import read_rgb
 from mhnet.restore.folders import Outcome
 from mhnet.restore.page import Entry, Scores, write_page
 from mhnet.restore.plan import Job
@@ -95,7 +95,7 @@ def write_sheets(
         if job.source in targets:
             stages["clean"] = targets[job.source]
         try:
-            pictures = [rgb.read(path) for path in stages.values()]
+            pictures = [read_rgb(path) for path in stages.values()]
             sheets.before_after([("", pictures)], list(stages), None, paths[job.source])
         except MHNetError as error:
             reasons.append(str(error))

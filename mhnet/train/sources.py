@@ -14,7 +14,7 @@ from mhnet.data.pack import is_pack, open_pairs
 from mhnet.data.pairs import Pair, check_pairs, find_sides
 from mhnet.data.sources import Degradation, ImageFiles, Images, MixedSource, PairSource, SharpSource, Source
 from mhnet.data.split import hold_out
-from mhnet.images import rgb
+from mhnet.images.listing import find_images
 from mhnet.train.config import one_of, stages
 
 Degradations = Mapping[str, Callable[..., np.ndarray]]
@@ -104,7 +104,7 @@ def find_images_of(data: CfgNode, key: str, split: str | None, degrade: Degradat
         raise MHNetError(f"There is no folder {root}: {way_out} DATA.{key}")
     made = f"with synthetic {data.DEGRADE} made on the fly"
     if degrade and not targets and not is_pack(root) and not find_sides(root):
-        photographs = rgb.find_images(Path(root), recursive=True)
+        photographs = find_images(Path(root), recursive=True)
         if not photographs:
             raise MHNetError(f"{root} holds no photographs: name a folder of sharp images")
         about = f"{len(photographs)} photographs of {root} {made}"
