@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_the_average_is_what_is_kept(tmp_path):
 def test_half_precision_keeps_norms_attention_and_losses_in_full(tmp_path):
     made = job(tmp_path, TRAINING={"PRECISION": "bf16"}, OPTIM={"LR_INITIAL": 1e-3, "WARMUP_EPOCHS": 0})
     seen: dict[str, set[torch.dtype]] = {"convolution": set(), "softmax": set(), "norm": set(), "loss": set()}
-    network = made.run.network
+    network: Any = made.run.network
     network.tail.register_forward_hook(lambda _m, _i, out: seen["convolution"].add(out.dtype))
     plain, made.loss = made.loss, noting(made.loss, seen["loss"])
     inside = torch.nn.functional.layer_norm
