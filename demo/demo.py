@@ -17,8 +17,8 @@ from mhnet.evaluation import sheets
 from mhnet.images.read import read_rgb
 from mhnet.restore import results
 from mhnet.restore.folders import restore_all
-from mhnet.restore.page import Entry, write_page
 from mhnet.restore.plan import plan
+from mhnet.restore.report import Entry, write_report
 from mhnet.restore.restorer import Restorer
 
 DEMO = Path(__file__).resolve().parent
@@ -43,7 +43,7 @@ def restored(damage: Damage, weights: Path) -> list[Entry]:
     Raises:
         MHNetError: one of them cannot be restored.
     """
-    jobs = plan([str(DEMO / damage.folder)], OUT / damage.folder, extension=".png")
+    jobs = plan([str(DEMO / damage.folder)], OUT / damage.folder, extension=".png").jobs
     targets = results.find_targets(jobs, PHOTOS)
     outcomes = restore_all(jobs, Restorer.from_weights(weights), overwrite=True)
     if reasons := [one.reason for one in outcomes if one.status == "failed"]:
@@ -90,7 +90,7 @@ def main() -> int:
     sheet, page = OUT / "before_after.png", OUT / "index.html"
     write_sheet(sheet, everything)
     about = {"weights": ", ".join(bundled.shipping()), "device": "cpu"}
-    write_page(page, everything, "What make demo restored", about=about)
+    write_report(page, everything, "What make demo restored", about=about)
     print(f"done in {time.perf_counter() - start:.0f} seconds on the CPU; look at")
     print(f"  {page}  in a browser: a slider over every picture")
     print(f"  {sheet}  all of them on one sheet")

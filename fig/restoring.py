@@ -24,7 +24,7 @@ from mhnet.evaluation import protocols, sheets
 from mhnet.images.listing import find_images
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
-from mhnet.restore.page import Entry, Scores, write_page
+from mhnet.restore.report import Entry, Scores, write_report
 from mhnet.restore.restorer import Restorer
 from mhnet.restore.video import restore_video
 
@@ -104,7 +104,7 @@ def main() -> None:
         headers = [f"frame {number + 1}" for number in STILLS]
         sheets.before_after(rows, headers, None, HERE / "restoring_video.jpg", WIDTH)
         about = {"weights": Path(sys.argv[1]).name, "device": "cpu"}
-        write_page(folder / "report.html", entries, "rainy", about=about)
+        write_report(folder / "report.html", entries, "rainy", about=about)
         photograph_page(folder / "report.html", HERE / "restoring_report.jpg")
 
 

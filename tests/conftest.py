@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,6 +14,9 @@ import torch
 from mhnet.core import allocator
 
 os.environ[allocator.VARIABLE] = "0"  # what a command would keep, the tests after it would hold
+
+# Ignored signals are inherited: behind `nohup … &`, Ctrl-C would not reach the programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).parent / "data"
 ended: dict[str, int] = {}

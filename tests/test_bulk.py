@@ -27,9 +27,11 @@ from mhnet.images.header import ImageError
 from mhnet.images.metadata import Metadata
 from mhnet.images.read import image_size, read_image
 from mhnet.images.write import write_image, write_rgb
-from mhnet.restore import bulk_steps, places
-from mhnet.restore.places import HERE, Store
+from mhnet.restore import bulk_steps, stores
+from mhnet.restore.outcomes import Outcome
+from mhnet.restore.plan import Job, Plan, plan
 from mhnet.restore.restorer import Restorer
+from mhnet.restore.stores import HERE, Store
 
 pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -37,7 +39,6 @@ from pyarrow import csv, parquet
 from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from mhnet.restore import bulk
-from mhnet.restore.bulk_plan import plan_bulk, plan_stored
 from mhnet.restore.bulk_steps import Item
 
 COUNT, BAD, REPORT = 500, 4, ("report.csv", "report.parquet")
@@ -141,7 +142,7 @@ def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(tmp_path, m
     assert all(image_size(many / name) == read_image(out / name).pixels.shape[:2] for name in first)
     stamps = {name: (out / name).stat().st_mtime_ns for name in first}
 
-    (out / "day 0" / ".123-15.png").write_bytes(b"what a killed process leaves")
+    (out / "day 0" / ".99999999-15.png").write_bytes(b"what a killed process leaves")
     done, killed = threading.Event(), []
 
     def kill() -> None:
@@ -169,7 +170,7 @@ def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(tmp_path, m
     report = rows(out / "report")
     assert len(report) == COUNT - len(first) + BAD  # each once
     failed = {Path(file).name: row for file, row in report.items() if row["status"] == "failed"}
-    for name, reason in {"clip.mp4": "is a video", "cut.png": "is damaged", "empty.png": "is empty",
+    for name, reason in {"clip.mp4": "is a film", "cut.png": "is damaged", "empty.png": "is empty",
                          "text.png": "is not an image"}.items():  # fmt: skip
         assert f"{name} {reason}" in failed[name]["reason"] and failed[name]["result"] is None
     assert any("no \\udcff utf8.png" in file for file in report) or any("utf8" in name for name in first)
@@ -187,15 +188,15 @@ def test_stores_give_and_take_files_and_small_ones_are_computed_at_once(tmp_path
     wanted = contents(tmp_path / "plain")
     store = Store(SubTreeFileSystem(str(tmp_path), LocalFileSystem()), "tree://")
     for name, data in {"a.png": wanted["sub/a.png"][:900], "b.jpg": b"", "c.tif": wanted["sub/c.tif"]}.items():
-        places.put(store, f"out/sub/{name}", data)
-    plan = plan_stored(store, ["in"], store, "out")
-    done: list[Item] = []
-    bulk.restore_bulk(bulk.planned(plan.pairs), bulk.Computing(read_checkpoint(weights)), bulk.shares(cluster, workers=1, batch=4),
-                      done.append, inputs=store, results=store, check=True)  # fmt: skip
-    told = {item.source: item for item in done}
+        stores.put(store, Path("out/sub") / name, data)
+    done: list[Outcome] = []
+    share = bulk.shares(cluster, workers=1, batch=4)
+    planned = plan(["in"], "out", within=(store, store))
+    bulk.restore_bulk(planned, bulk.Computing(read_checkpoint(weights)), share, done.append, check=True)
+    told = {str(outcome.job.source): outcome for outcome in done}
     assert len(done) == len(told) == len(KINDS) + 1
-    assert [name for name, item in told.items() if item.status == "skipped"] == ["in/sub/c.tif"]
-    assert [name for name, item in told.items() if item.status == "failed"] == ["in/bad.jpg"]
+    assert [name for name, outcome in told.items() if outcome.status == "skipped"] == ["in/sub/c.tif"]
+    assert [name for name, outcome in told.items() if outcome.status == "failed"] == ["in/bad.jpg"]
     assert "bad.jpg is not an image" in told["in/bad.jpg"].reason
     assert contents(tmp_path / "out") == wanted
 
@@ -213,31 +214,33 @@ def test_an_image_that_ends_its_process_each_time_fails_alone(tmp_path, weights,
 
     for i in range(6):
         write_rgb(tmp_path / "in" / f"{i}.png", np.full((16, 16, 3), 255 if i == 2 else 20 * i, np.uint8))
-    done: list[Item] = []
-    plan = plan_bulk([str(tmp_path / "in")], str(tmp_path / "out"))
+    done: list[Outcome] = []
+    planned = plan([str(tmp_path / "in")], tmp_path / "out")
     computing = Deadly(read_checkpoint(weights), fuse=False)
-    bulk.restore_bulk(bulk.planned(plan.pairs), computing, bulk.shares(cluster, workers=1, batch=3), done.append)
+    bulk.restore_bulk(planned, computing, bulk.shares(cluster, workers=1, batch=3), done.append)
     assert names(tmp_path / "out") == ["0.png", "1.png", "3.png", "4.png", "5.png"]
-    reasons = {item.number: item.reason for item in done if item.status == "failed"}
-    assert list(reasons) == [2] and "2.png ended its process twice" in reasons[2] and len(done) == 6
+    reasons = {outcome.job.source.name: outcome.reason for outcome in done if outcome.status == "failed"}
+    assert list(reasons) == ["2.png"] and "2.png ended its process twice" in reasons["2.png"] and len(done) == 6
 
 
 def test_a_full_disk_ends_the_run(tmp_path, monkeypatch):
-    def full(store: Store, path: str, picture: object) -> None:
+    def full(store: Store, path: Path, picture: object) -> None:
         raise ImageError(f"{path} cannot be written") from OSError(28, "No space left on device")
 
-    monkeypatch.setattr(places, "write", full)
+    monkeypatch.setattr(stores, "write_picture", full)
     monkeypatch.setattr(
         bulk, "_stream", lambda *given: (item for table in tried for item in bulk_steps.unpacked(table))
     )
-    tried = bulk_steps.write(bulk_steps.packed([Item(1, "b.png", "out/b.png", picture())]), results=HERE)
-    done: list[Item] = []
-    plan = bulk.planned([("a.png", "out/a.png"), ("b.png", "out/b.png"), ("c.png", "out/c.png")])
-    bulk.restore_bulk(plan, bulk.Computing(read_checkpoint("derain-small")), bulk.shares({}), done.append)
-    assert [item.status for item in done] == ["failed"] * 3
-    assert [item.reason for item in done] == [
+    jobs = [Job(Path(name), Path("out") / name, Path()) for name in ("a.png", "b.png", "c.png")]
+    tried = bulk_steps.write(bulk_steps.packed([Item(1, Outcome(jobs[1]), picture())]), results=HERE)
+    done: list[Outcome] = []
+    bulk.restore_bulk(
+        Plan(jobs, Path("out")), bulk.Computing(read_checkpoint("derain-small")), bulk.shares({}), done.append
+    )
+    assert [outcome.status for outcome in done] == ["failed", "not tried", "not tried"]
+    assert [outcome.reason for outcome in done] == [
         "out/b.png cannot be written",
-        *["not tried, since out/b.png had no place"] * 2,
+        *["not tried, since there was no place for out/b.png"] * 2,
     ]
 
 
@@ -279,7 +282,8 @@ def test_stores_are_planned_like_folders():
     store = Store(system, "mock://")
 
     def planned(*names: str, out: str, **options: str) -> dict[str, str]:
-        return dict(plan_stored(store, names, store, out, **options).pairs)
+        jobs = plan(names, out, within=(store, store), **options).jobs
+        return {str(job.source): str(job.target) for job in jobs}
 
     assert planned("in", out="in/out") == {
         "in/b.png": "in/out/b.png", "in/a.JPG": "in/out/a.JPG", "in/a_r.JPG": "in/out/a_r.JPG",
@@ -293,16 +297,16 @@ def test_stores_are_planned_like_folders():
         (["in"], "in", "is an original and would be replaced"),
         (["in/b.png", "absent"], "out", "There is no file or folder mock://absent"),
         (["nothing"], "out", "There are no images or videos in mock://nothing"),
-        (["in/a.JPG", "in/out/a.JPG"], "out", "would both become mock://out/a.JPG"),
     ]:
         with pytest.raises(MHNetError, match=said):
             planned(*names_, out=out)
-    with pytest.raises(MHNetError, match="would both become"):
-        planned("in/a.JPG", "x/a.png", out="out", extension=".png")
-    places.put(store, "new/b.png", b"whole")
-    places.put(store, "new/.7-a.png", b"what a killed process leaves")
-    places.put(store, "new/c.png", b"")
-    assert places.results_there(store, ["new/a.png", "new/b.png", "new/c.png"]) == {"new/b.png"}
+    assert planned("in/a.JPG", "x/a.png", out="out", extension=".png") == {
+        "in/a.JPG": "out/a.JPG.png", "x/a.png": "out/a.png.png"}  # fmt: skip
+    same = plan(["in/a.JPG", "in/out/a.JPG"], "out", within=(store, store))
+    assert not same.jobs and len(same.colliding) == 2 and "would become one file" in same.colliding[0][1]
+    for name, data in {"b.png": b"whole", ".7-a.png": b"what a killed process leaves", "c.png": b""}.items():
+        stores.put(store, Path("new") / name, data)
+    assert stores.results_there(store, [Path("new") / f"{name}.png" for name in "abc"]) == {Path("new/b.png")}
     assert sorted(info.path for info in system.get_file_info(FileSelector("new"))) == ["new/b.png", "new/c.png"]
 
 
@@ -325,13 +329,14 @@ def test_mistakes_are_one_sentence_each(tmp_path, weights, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         restore(*given, *ray, "--workers", 0)
     capsys.readouterr()
-    monkeypatch.delitem(sys.modules, "mhnet.cli.main.bulk")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "mhnet.cli.bulk")
+    monkeypatch.setitem(sys.modules, "ray.exceptions", None)
     assert restore(*given, *ray) == 1
     assert "pip install 'mhnet[ray]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_ray_is_imported_by_its_engine_alone():
-    code = "import sys; from mhnet.cli.main import parser; parser(); assert not {'ray', 'pyarrow', 'torch'} & set(sys.modules)"
+    code = "import sys; from mhnet.cli.main import parser; parser(); " \
+           "assert not {'ray', 'pyarrow', 'torch'} & set(sys.modules)"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -12,9 +12,9 @@ from mhnet.restore import memory
 
 PEAK = """
 import sys, torch
-from mhnet import allocator
+from mhnet.core import allocator
 from mhnet.models import MHNet, MHNetV4, use_local_statistics
-from mhnet.models.fuse import fuse
+from mhnet.inference.fuse import fuse
 from mhnet.restore import memory
 def field(name):
     return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(name))

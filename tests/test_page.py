@@ -17,8 +17,8 @@ from mhnet.core.errors import MHNetError
 from mhnet.evaluation.protocols import Score
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
-from mhnet.restore import page
-from mhnet.restore.page import Entry, Scores, write_page
+from mhnet.restore import report
+from mhnet.restore.report import Entry, Scores, write_report
 
 HOSTILE = "<script>alert('x')</script> \"quotes\" & new\nline javascript:.png"
 
@@ -66,7 +66,7 @@ def test_a_picture_of_each_side_a_slider_scores_and_links(tmp_path):
     before, after = pair(tmp_path, "otter.png")
     scores = Scores("rain_y_matlab", Score(21.637, 0.56), Score(27.125, 0.7039))
     entries = [Entry("otter.png", before, after, after, scores), Entry("again", before, after, note="made with TLC")]
-    write_page(tmp_path / "report.html", entries, "A rainy day", about={"device": "cpu"})
+    write_report(tmp_path / "report.html", entries, "A rainy day", about={"device": "cpu"})
     found = Found(tmp_path / "report.html")
     assert len(found.all("input")) == 2 and all(slider["type"] == "range" for slider in found.all("input"))
     shown = [picture(attrs) for attrs in found.all("img")]
@@ -84,7 +84,7 @@ def test_names_are_text_and_still_lead_to_their_files(tmp_path):
     names = [os.fsencode(HOSTILE).replace(b"/", b""), b"caf\xe9 \xff.png", "\u202egnp.exe #1?%41.png".encode()]
     entries = [Entry(os.fsdecode(name), *pair(tmp_path, name)) for name in names]
     failures = [(HOSTILE, f"{HOSTILE} is damaged")]
-    write_page(tmp_path / "in" / "report.html", entries, HOSTILE, failures=failures, about={HOSTILE: HOSTILE})
+    write_report(tmp_path / "in" / "report.html", entries, HOSTILE, failures=failures, about={HOSTILE: HOSTILE})
     found = Found(tmp_path / "in" / "report.html")
     assert len(found.all("script")) == 1 and not found.all("script")[0]
     assert len(found.all("img")) == 6 and len(found.all("title")) == 1
@@ -97,30 +97,30 @@ def test_names_are_text_and_still_lead_to_their_files(tmp_path):
 
 
 def test_the_page_asks_nothing_of_the_network(tmp_path):
-    write_page(tmp_path / "report.html", [Entry("a", *pair(tmp_path, "a.png"))], "Title")
+    write_report(tmp_path / "report.html", [Entry("a", *pair(tmp_path, "a.png"))], "Title")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r'src="data:[^"]*"', "", text))
     assert "default-src 'none'" in text
 
 
 def test_previews_shrink_as_images_become_many(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "_BUDGET", 4e5)
+    monkeypatch.setattr(report, "_BUDGET", 4e5)
     before, after = pair(tmp_path, "a.png", 72)
     photo = np.asarray(Image.fromarray(crops()[0]).resize((900, 600)))
     for path in (before, after):
         write_rgb(path, photo)
     sizes = []
     for count in (1, 4, 9, 30):
-        write_page(target := tmp_path / f"{count}.html", [Entry("a", before, after)] * count, "Title")
+        write_report(target := tmp_path / f"{count}.html", [Entry("a", before, after)] * count, "Title")
         sizes.append(max(picture(Found(target).all("img")[0]).shape))
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[1] > sizes[2]
-    assert sizes[-1] == page.SMALLEST
+    assert sizes[-1] == report.SMALLEST
     assert (tmp_path / "4.html").stat().st_size < 6e5
 
 
 def test_beyond_a_thousand_images_are_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "MOST", 2)
-    write_page(tmp_path / "report.html", [Entry(f"n{i}", *pair(tmp_path, f"{i}.png")) for i in range(5)], "Title")
+    monkeypatch.setattr(report, "MOST", 2)
+    write_report(tmp_path / "report.html", [Entry(f"n{i}", *pair(tmp_path, f"{i}.png")) for i in range(5)], "Title")
     found = Found(tmp_path / "report.html")
     assert len(found.all("input")) == 2 and "3 more" in found.text and "5 restored" in found.text
     assert len(linked(found, tmp_path)) == 2 * 2 + 3
@@ -129,7 +129,7 @@ def test_beyond_a_thousand_images_are_listed(tmp_path, monkeypatch):
 def test_an_image_that_is_gone_leaves_its_reason(tmp_path):
     before, after = pair(tmp_path, "a.png")
     entries = [Entry("a", before, after), Entry("gone", before, tmp_path / "gone.png")]
-    write_page(tmp_path / "report.html", entries, "Title", failures=[("b.jpg", "b.jpg is empty; remove it.")])
+    write_report(tmp_path / "report.html", entries, "Title", failures=[("b.jpg", "b.jpg is empty; remove it.")])
     found = Found(tmp_path / "report.html")
     assert len(found.all("input")) == 1
     assert "There is no file" in found.text and "b.jpg is empty" in found.text and "1 not" in found.text
@@ -147,7 +147,7 @@ def test_a_video_is_shown_by_one_of_its_frames(tmp_path):
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
     entry = Entry("a", tmp_path / "before.mp4", tmp_path / "after.mp4")
-    write_page(tmp_path / "report.html", [entry], "Title")
+    write_report(tmp_path / "report.html", [entry], "Title")
     after, before = (picture(attrs).mean() for attrs in Found(tmp_path / "report.html").all("img"))
     assert abs(after - 200) < 4 and abs(before - 60) < 4
 
@@ -155,17 +155,17 @@ def test_a_video_is_shown_by_one_of_its_frames(tmp_path):
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MHNetError, match="cannot be written"):
-        write_page(tmp_path / "file" / "report.html", [], "Title")
+        write_report(tmp_path / "file" / "report.html", [], "Title")
 
 
 def test_no_page_is_left_half_written(tmp_path, monkeypatch):
-    write_page(target := tmp_path / "report.html", [], "First")
+    write_report(target := tmp_path / "report.html", [], "First")
     before, after = pair(tmp_path, "a.png")
 
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(page, "_preview", fail)
+    monkeypatch.setattr(report, "_preview", fail)
     with pytest.raises(KeyboardInterrupt):
-        write_page(target, [Entry("a", before, after)], "Second")
+        write_report(target, [Entry("a", before, after)], "Second")
     assert "First" in target.read_text() and [path.name for path in tmp_path.glob("*.html")] == ["report.html"]

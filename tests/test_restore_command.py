@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small import PHOTOS, crops, make_pairs
 from test_tiles import small_network
 
@@ -23,6 +25,7 @@ from mhnet.core.errors import MHNetError
 from mhnet.images.read import ImageData, read_image, read_rgb
 from mhnet.images.write import write_image, write_rgb
 from mhnet.restore import folders
+from mhnet.restore.folders import restore_all
 from mhnet.restore.plan import plan
 from mhnet.restore.restorer import Restorer
 
@@ -89,7 +92,7 @@ def test_what_is_whole_is_skipped_and_what_is_not_is_made(tmp_path, photos, weig
     told = {Path(line["source"]).name: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
     assert {name: line["status"] for name, line in told.items()} == {
         "a.png": "skipped", "b.jpg": "restored", "c.png": "restored", "d.webp": "skipped"}  # fmt: skip
-    assert set(told["a.png"]) == {"source", "result", "status", "seconds", "tile", "reason", "notes"}
+    assert set(told["a.png"]) == {"source", "result", "status", "seconds", "tile", "change", "reason", "notes"}
     np.testing.assert_array_equal(read_rgb(out / "a.png"), crops()[5])
     assert (out / "sub" / "c.png").read_bytes() == whole
     assert restore(photos, "-o", out, "--weights", weights, "--overwrite", "--quiet") == 0
@@ -108,6 +111,35 @@ def test_bad_files_are_told_at_the_end_and_the_rest_is_done(tmp_path, photos, we
     assert len(lines) == 3 and all(line.startswith("failed: ") for line in lines)
     assert "aa.png is empty" in lines[0] and "cc.jpg" in lines[1] and "text.png is not an image" in lines[2]
     assert names(tmp_path / "out") == ["a.png", "b.jpg", "sub/c.png", "sub/deep/d.webp"]
+
+
+def test_whatever_a_file_does_the_rest_is_restored(tmp_path, photos, weights, monkeypatch):
+    """In reading, computing and writing; what ends the program still does."""
+    restorer = Restorer.from_weights(weights)
+    faults: dict[str, BaseException] = {"a.png": ValueError("negative strides"), "b.jpg": MemoryError()}
+
+    def faulty_read(path: Path, _: int) -> ImageData:
+        if path.name in faults:
+            raise faults[path.name]
+        return read_image(path)
+
+    def faulty_write(path: Path, picture: ImageData) -> None:
+        if path.name == "c.png":
+            raise struct.error("int too large\nto pack")
+        write_image(path, picture)
+
+    monkeypatch.setattr(folders, "write_image", faulty_write)
+    jobs = plan([str(photos)], tmp_path / "out").jobs
+    said = {one.job.source.name: one for one in restore_all(jobs, restorer, read=faulty_read, progress=False)}
+    assert [one.status for one in said.values()] == ["failed", "failed", "failed", "restored"]
+    assert said["a.png"].reason == f"{photos / 'a.png'} cannot be restored (ValueError: negative strides)."
+    assert "does not fit in memory" in said["b.jpg"].reason
+    assert said["c.png"].reason.endswith("c.png cannot be restored (error: int too large).")
+    assert names(tmp_path / "out") == ["sub/deep/d.webp"]
+    faults = {"c.png": KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        restore_all(jobs, restorer, read=faulty_read, progress=False)
+    assert names(tmp_path / "out") == ["a.png", "b.jpg", "sub/deep/d.webp"]
 
 
 @pytest.mark.parametrize(
@@ -164,19 +196,94 @@ def test_originals_are_never_replaced(tmp_path, photos, weights, capsys, way):
     before = {name: (photos / name).read_bytes() for name in names(photos)}
     assert restore(*words, "-o", out, "--weights", weights, "--overwrite") == 1
     said = capsys.readouterr().err
-    assert "is an original and would be replaced" in said and "--suffix" in said and said.count("\n") == 1
+    assert "is an original and would be replaced" in said and "suffix" in said and said.count("\n") == 1
     assert {name: (photos / name).read_bytes() for name in names(photos)} == before
 
 
-def test_two_inputs_for_one_result_are_refused_before_any_work(tmp_path, photos, weights, capsys):
+def test_results_of_one_name_get_names_of_their_own(tmp_path, photos, weights, capsys):
     write_rgb(photos / "a.jpg", crops()[3])
-    assert restore(photos, "-o", tmp_path / "out", "--weights", weights, "--format", "png") == 1
-    assert "would both become" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    for _ in range(2):  # the second time, all of them are there
+        assert restore(photos, "-o", tmp_path / "out", "--weights", weights, "--format", "png", "--suffix", "_r") == 0
+        assert names(tmp_path / "out") == ["a.jpg_r.png", "a.png_r.png", "b_r.png", "sub/c_r.png", "sub/deep/d_r.png"]
+        assert "a.jpg becomes a.jpg_r.png" in capsys.readouterr().err
+    wanted = Restorer.from_weights(weights)(read_rgb(photos / "a.jpg"))
+    np.testing.assert_array_equal(read_rgb(tmp_path / "out" / "a.jpg_r.png"), wanted)
+
+
+def test_where_no_name_of_its_own_is_left_all_are_told_and_the_rest_is_done(tmp_path, photos, weights, capsys):
     write_rgb(photos / "sub" / "a.png", crops()[3])
-    assert restore(photos / "a.png", photos / "sub" / "a.png", "-o", tmp_path / "out", "--weights", weights) == 1
-    assert "would both become" in capsys.readouterr().err
-    assert len(plan([str(photos / "a.png")] * 2, tmp_path / "out")) == 1  # twice the same is once
+    words = [photos / "a.png", photos / "sub" / "a.png", photos / "b.jpg", "-o", tmp_path / "out", "--weights", weights]
+    assert restore(*words, "--json") == 1
+    said = capsys.readouterr()
+    assert [json.loads(line)["status"] for line in said.out.splitlines()] == ["failed", "failed", "restored"]
+    assert said.err.count("would become one file") == 2 and names(tmp_path / "out") == ["b.jpg"]
+    assert len(plan([str(photos / "a.png")] * 2, tmp_path / "out").jobs) == 1  # twice the same is once
+
+
+def test_nothing_is_left_out_in_silence(tmp_path, photos, weights, capsys):
+    """Pictures are known by content or name; what claims to be one is named; texts and sidecars are counted."""
+    content = (photos / "a.png").read_bytes()
+    for name in ("no extension", "wrong.txt", "upper.JPE", "IMG.thm"):
+        (photos / name).write_bytes(content)
+    for name in ("layers.psd", "drawing.svg", "scan.mxf"):
+        (photos / name).write_bytes(b"whatever")
+    (photos / "sound.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
+    assert restore(photos, "-o", tmp_path / "out", "--weights", weights, "-v") == 1
+    said = capsys.readouterr()
+    assert "7 restored, 3 failed" in said.out
+    for name in ("layers.psd", "drawing.svg", "scan.mxf"):
+        assert f"{name} is not an image of a known kind" in said.err
+    assert "3 files that are neither images nor films are left out" in said.err
+    assert {"no extension.png", "wrong.png", "upper.JPE"} < set(names(tmp_path / "out"))
+
+
+def test_strength_blends_with_the_original(tmp_path, photos, weights):
+    before, outs = read_rgb(photos / "a.png").astype(int), {}
+    for strength in (0, 25, 100):
+        out = tmp_path / f"{strength}.png"
+        assert restore(photos / "a.png", "-o", out, "--weights", weights, "--strength", strength) == 0
+        outs[strength] = read_rgb(out).astype(int)
+    np.testing.assert_array_equal(outs[0], before)
+    assert np.abs(outs[25] - (before + 0.25 * (outs[100] - before))).max() <= 0.63  # both are rounded
+    assert (outs[100] != before).any()
+    for wrong in ("-1", "101", "much", "nan"):
+        with pytest.raises(SystemExit):
+            restore(photos / "a.png", "-o", tmp_path / "x.png", "--weights", weights, "--strength", wrong)
+
+
+def test_a_picture_that_was_hardly_changed_is_told(tmp_path, photos, capsys):
+    network, weights, page = small_network(), tmp_path / "net.safetensors", tmp_path / "page.html"
+    torch.nn.init.zeros_(network.tail.weight)
+    write_checkpoint(weights, Checkpoint(network.args, network.state_dict(), "deraining"))
+    given = [photos / "a.png", "-o", tmp_path / "x.png", "--weights", weights, "--overwrite"]
+    assert restore(*given, "--report", page) == 0
+    assert "a.png: no rain found: hardly changed, by 0.00 of 255 levels" in capsys.readouterr().err
+    assert "no rain found" in page.read_text()
+    assert restore(*given, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["change"] < 0.5 and "no rain found" in told["notes"][0]
+    assert restore(*given, "--json", "--strength", 0) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["change"] is None and told["notes"] == []  # the network was not asked
+
+
+def test_larger_images_than_are_wanted_are_refused(tmp_path, photos, weights, capsys):
+    write_rgb(photos / "large.png", np.tile(crops()[0], (2, 2, 1)))
+    words = [photos, "-o", tmp_path / "out", "--weights", weights, "--max-megapixels", "0.01"]
+    assert restore(*words) == 1
+    said = capsys.readouterr()
+    assert "4 restored, 1 failed" in said.out and "large.png" in said.err and "megapixels" in said.err
+
+
+@linux
+def test_what_a_killed_run_left_is_cleared_away_and_what_a_running_one_writes_is_not(tmp_path, photos, weights):
+    (tmp_path / "out" / "sub").mkdir(parents=True)
+    left = [tmp_path / "out" / ".99999999-a.png", tmp_path / "out" / "sub" / ".99999999-c.png"]
+    kept = [tmp_path / "out" / f".{os.getppid()}-a.png", tmp_path / "out" / ".99999999-other.png"]
+    for path in left + kept:
+        path.write_bytes(b"half")
+    assert restore(photos, "-o", tmp_path / "out", "--weights", weights) == 0
+    assert [path.exists() for path in left + kept] == [False, False, True, True]
 
 
 def test_mistakes_are_one_sentence_each(tmp_path, photos, weights, capsys, monkeypatch):
@@ -293,9 +400,10 @@ def test_a_full_disk_stops_the_work(tmp_path, photos, weights, capsys, monkeypat
     monkeypatch.setattr(folders, "write_image", full)
     assert restore(photos, "-o", tmp_path / "out", "--weights", weights) == 1
     said = capsys.readouterr()
-    assert 1 <= len(written) <= 2 and "4 failed" in said.out
+    assert 1 <= len(written) <= 2 and said.out.count(f"{len(written)} failed, {4 - len(written)} not tried") == 1
     assert said.err.count("No space left on device") == len(written)
-    assert said.err.count("not tried") == 4 - len(written)
+    lines = said.err.splitlines()
+    assert len(lines) == len(written) + 1 and lines[-1].startswith(f"{4 - len(written)} not tried, since there was no")
 
 
 @linux

@@ -191,7 +191,7 @@ def test_a_restorer_from_a_file(tmp_path, network):
 
 def test_weights_that_ship_are_known_by_name(tmp_path, network, monkeypatch):
     monkeypatch.setattr(bundled, "FOLDER", tmp_path)
-    with pytest.raises(MHNetError, match=r"No weights for deblurring ship .* --weights"):
+    with pytest.raises(MHNetError, match=r"No weights for deblurring ship .* name a file"):
         load("deblur-small")
     write_checkpoint(tmp_path / "derain-small.safetensors", Checkpoint(network.args, network.state_dict(), "deraining"))
     assert load("derain-small").args == network.args

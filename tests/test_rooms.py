@@ -28,7 +28,6 @@ from mhnet.images.listing import find_images
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
 from mhnet.models import MHNet, use_local_statistics
-from mhnet.restore.folders import restore_files
 from mhnet.restore.restorer import Restorer
 
 test_command.__test__ = False  # type: ignore[attr-defined]
@@ -209,7 +208,7 @@ def test_originals_are_never_replaced(tmp_path, weights, capsys):
     before = (tmp_path / "photos" / "me.png").read_bytes()
     words = ["--input_dir", tmp_path / "photos", "--weights", weights, "--result_dir", tmp_path]
     assert test_command(DERAINING, tmp_path, NETWORKS, [str(word) for word in words]) == 1
-    assert "would be replaced by its own restored image" in capsys.readouterr().err
+    assert "is an original and would be replaced by a result" in capsys.readouterr().err
     assert (tmp_path / "photos" / "me.png").read_bytes() == before
 
 
@@ -392,15 +391,6 @@ def test_weights_can_note_that_they_restore_better_with_local_statistics(tmp_pat
         for choice, patch in by_choice.items():
             np.testing.assert_array_equal(Restorer.from_weights(path, local_statistics=choice)(image), wanted[patch])
         np.testing.assert_array_equal(Restorer.from_weights(path)(image), wanted[by_choice[None]])
-
-
-def test_restoring_files_names_what_failed(tmp_path, weights):
-    write_rgb(tmp_path / "good.png", crops()[0])
-    (tmp_path / "bad.png").write_text("no image")
-    files = [(tmp_path / name, tmp_path / "out" / name) for name in ("bad.png", "good.png")]
-    failures = restore_files(Restorer.from_weights(weights), files)
-    assert [path.name for path, _ in failures] == ["bad.png"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
 
 
 def test_devices():

@@ -14,7 +14,7 @@ from mhnet.app.choices import Choice
 from mhnet.app.events import Events
 from mhnet.app.restoring import Limits
 from mhnet.core.version import __version__
-from mhnet.images.kinds import WRITTEN_EXTENSIONS
+from mhnet.images.kinds import KIND_OF_EXTENSION
 
 TILES = [("As memory allows", "auto"), ("Never", "off"), ("256 × 256", "256"), ("512 × 512", "512"),
          ("1024 × 1024", "1024")]  # fmt: skip
@@ -97,7 +97,7 @@ def _component(name: str, value: Any, **more: Any) -> gr.HTML:
 
 def _photos(title: str, limits: Limits, name: str) -> gr.HTML:
     """Where photos are dropped, and their list."""
-    accepted = ",".join(["image/*", *sorted(WRITTEN_EXTENSIONS)])
+    accepted = ",".join(["image/*", *sorted(KIND_OF_EXTENSION)])
     return _component("photos", [], title=title, most=limits.bytes, accept=accepted, elem_id=name)
 
 

@@ -121,7 +121,7 @@ class PhotoRestorer:
             Cancelled: `stop` was set.
         """
         self.check(path)
-        (job,) = plan([str(path)], folder, suffix="_restored")
+        (job,) = plan([str(path)], folder, suffix="_restored").jobs
         picture = read_image(path)
         with self._one:
             restorer, progress = self._restorer(settings)

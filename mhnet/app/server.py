@@ -30,7 +30,7 @@ class Options:
     """How to serve.
 
     Args:
-        weights: files that take the place of what ships, or come along.
+        weights: files that take the place of the bundled weights, or come along.
         host: the address to listen on.
         port: None for the first that is free from `PORT` up.
         device: where to compute.

@@ -33,7 +33,7 @@ def named(name: str) -> Path:
     """
     if name not in shipping():
         raise MHNetError(f"No weights for {NAMES[name].name} ship with this version ({name}): name a file of weights "
-                         "instead, with --weights on the command line.")  # fmt: skip
+                         "instead.")  # fmt: skip
     return FOLDER / f"{name}.safetensors"
 
 

@@ -1,138 +1,74 @@
 """What `mhnet restore --engine ray` does."""
 
 import argparse
-import json
-import os
-import sys
-from collections import Counter
 from pathlib import Path
 
-import pyarrow
 from ray.exceptions import RayError
 from tqdm import tqdm
 
 from mhnet.checkpoints.checkpoint import Checkpoint
-from mhnet.core.errors import MHNetError, printable
-from mhnet.restore import bulk, places
-from mhnet.restore.bulk_plan import BulkPlan, plan_bulk
+from mhnet.cli.outcomes import OutcomePrinter
+from mhnet.core.errors import MHNetError, sentence
+from mhnet.restore import bulk, stores
 from mhnet.restore.bulk_report import reporting
-from mhnet.restore.bulk_steps import Item
-from mhnet.restore.plan import check_place
-
-TOLD = 20  # failures that are told on the terminal; the report has all
+from mhnet.restore.outcomes import Outcome
+from mhnet.restore.plan import Plan, plan
 
 
 def check_options(args: argparse.Namespace) -> None:
     """Raises MHNetError for options that go with the other engine alone."""
     for name, given in {"--targets": args.targets, "--protocol": args.protocol, "--compare": args.compare}.items():
         if given:
-            raise MHNetError(
-                f"{name} does not go with --engine ray: use `mhnet evaluate` on the results, or no --engine."
-            )
+            way = "use `mhnet evaluate` on the results, or no --engine"
+            raise MHNetError(f"{name} does not go with --engine ray: {way}.")
     if args.report and Path(args.report).suffix.lower() in (".html", ".htm"):
         raise MHNetError("--engine ray makes no HTML page: name its tables, as in --report out/report.")
 
 
 def restore_in_bulk(args: argparse.Namespace, checkpoint: Checkpoint) -> int:
     """Restores what the options name; the exit status."""
-    plan = plan_bulk(args.inputs, str(args.out), suffix=args.suffix, extension=args.format and f".{args.format}")
-    if plan.results.system is None:
-        check_place(Path(plan.folder))
-    told = _Told(args, plan)
-    there = places.results_there(plan.results, [target for _, target in plan.pairs])
+    names = [name if stores.is_address(name) else str(Path(name).absolute()) for name in (*args.inputs, str(args.out))]
+    planned = plan(names[:-1], names[-1], suffix=args.suffix, extension=args.format and f".{args.format}")
+    printer = OutcomePrinter(args, planned.inputs, planned.results)
+    printer.tell_plan(planned)
+    there = stores.results_there(planned.results, [job.target for job in planned.jobs])
     kept = there if not (args.overwrite or args.check) else set()
-    told.kept([pair for pair in plan.pairs if pair[1] in kept])
-    work = bulk.planned([pair for pair in plan.pairs if pair[1] not in kept])
+    for job in planned.jobs:
+        if job.target in kept:
+            printer.tell(Outcome(job, "skipped"))
+    work = planned._replace(jobs=[job for job in planned.jobs if job.target not in kept])
+    report = ""
     try:
-        if len(work):
-            _restore(args, checkpoint, plan, work, told)
+        if work.jobs:
+            report = _restore(args, checkpoint, work, printer)
     except KeyboardInterrupt:
-        done = told.counts["restored"] + told.counts["skipped"]
-        print(f"interrupted: {done} of {len(plan.pairs)} are done; the same command goes on from here", file=sys.stderr)
-        return 130
-    told.summary()
-    return int(told.counts["failed"] > 0)
+        return printer.tell_interrupted(len(planned.jobs))
+    printer.tell_counts(report)
+    printer.tell_failures(report)
+    return int(bool(printer.reasons))
 
 
-def _restore(
-    args: argparse.Namespace, checkpoint: Checkpoint, plan: BulkPlan, work: pyarrow.Table, told: "_Told"
-) -> None:
-    store, report = (plan.results, plan.results.joined(plan.folder, "report"))
-    if args.report:
-        store, report = places.find(str(args.report))
-    told.report = store.shown(report := report.removesuffix(".csv").removesuffix(".parquet")) + ".csv"
-    computing = bulk.Computing(checkpoint, args.precision, args.tile, args.tlc, not args.no_fuse)
-    bar = tqdm(total=len(work), desc="restoring", unit="image", leave=False, disable=None if told.progress else True)
+def _restore(args: argparse.Namespace, checkpoint: Checkpoint, work: Plan, printer: OutcomePrinter) -> str:
+    """Restores files; where their report lies."""
+    store, report = stores.find_store(str(args.report)) if args.report else (work.results, work.folder / "report")
+    if report.suffix in (".csv", ".parquet"):
+        report = report.with_suffix("")
+    computing = bulk.Computing(checkpoint, args.precision, args.tile, args.tlc, not args.no_fuse,
+                               args.strength, round(args.max_megapixels * 1e6))  # fmt: skip
+    disabled = None if printer.progress else True
+    bar = tqdm(total=len(work.jobs), desc="restoring", unit="image", leave=False, disable=disabled)
     with bulk.cluster() as resources:
         share = bulk.shares(resources, args.device, args.workers, args.batch)
 
-        def each(item: Item) -> None:
+        def each(outcome: Outcome) -> None:
             bar.update()
-            rows.add(item)
-            told.tell(item)
+            tables.add(outcome)
+            printer.tell(outcome)
 
         try:
-            with bar, reporting(plan.inputs, plan.results, store, report) as rows:
-                bulk.restore_bulk(work, computing, share, each, inputs=plan.inputs, results=plan.results,
-                                  check=args.check and not args.overwrite)  # fmt: skip
+            with bar, reporting(work, store, report) as tables:
+                bulk.restore_bulk(work, computing, share, each, check=args.check and not args.overwrite)
         except RayError as error:
-            raise MHNetError(f"Ray stopped: {str(error).strip().splitlines()[-1]}") from error
-    places.results_there(plan.results, [os.fsdecode(name.as_py()) for name in work["target"]])  # removes what was left
-
-
-class _Told:
-    """What has been said of a run, in the words that its options ask for."""
-
-    def __init__(self, args: argparse.Namespace, plan: BulkPlan):
-        self.plan, self.json, self.quiet, self.out = plan, args.json, args.quiet, str(args.out)
-        self.progress = not args.quiet and not args.json
-        self.counts: Counter[str] = Counter()
-        self.failed: list[str] = []
-        self.report = ""
-
-    def kept(self, pairs: list[tuple[str, str]]) -> None:
-        """Says what was there before."""
-        self.counts["skipped"] += len(pairs)
-        for source, target in pairs if self.json else ():
-            self._line(Item(0, source, target, status="skipped"))
-
-    def tell(self, item: Item) -> None:
-        """Says what has become of an item."""
-        self.counts[item.status] += 1
-        if item.status == "failed" and len(self.failed) < TOLD:
-            self.failed.append(item.reason)
-        if self.json:
-            self._line(item)
-        elif not self.quiet:
-            for note in item.notes:
-                tqdm.write(
-                    f"note: {printable(self.plan.inputs.shown(item.source))}: {printable(note)}", file=sys.stderr
-                )
-
-    def _line(self, item: Item) -> None:
-        failed = item.status == "failed"
-        about = {
-            "source": self.plan.inputs.shown(item.source),
-            "result": None if failed else self.plan.results.shown(item.target),
-            "status": item.status,
-            "seconds": round(item.seconds, 3),
-            "tile": item.tile,
-            "reason": item.reason or None,
-            "notes": item.notes,
-        }
-        print(json.dumps(about), flush=True)
-
-    def summary(self) -> None:
-        """Says what became of all."""
-        counts, more = self.counts, self.counts["failed"] - len(self.failed)
-        if self.progress:
-            words = f"{printable(self.out)}: {counts['restored']} restored"
-            words += (
-                f", {counts['skipped']} already there (--overwrite restores them again)" if counts["skipped"] else ""
-            )
-            words += f", {counts['failed']} failed" if counts["failed"] else ""
-            print(words + (f"; each is a row of {printable(self.report)} and .parquet" if self.report else ""))
-        for reason in self.failed:
-            print(f"failed: {printable(reason)}", file=sys.stderr)
-        if more:
-            print(f"failed: {more} more, see {printable(self.report)}", file=sys.stderr)
+            raise MHNetError(f"Ray stopped: {sentence(MHNetError(str(error)))}") from error
+    stores.results_there(work.results, [job.target for job in work.jobs])  # removes what killed processes left
+    return f"{store.shown(report)}.csv"

@@ -5,19 +5,20 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mhnet.cli.usage import HelpFormatter
 from mhnet.core.errors import MHNetError, printable, shortened
 
 if TYPE_CHECKING:
-    from mhnet.restore.folders import Outcome
+    from mhnet.restore.outcomes import Outcome
     from mhnet.restore.plan import Job
     from mhnet.restore.restorer import Restorer
 
 MEANT = {"derain": "deraining", "deblur": "deblurring"}
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 SMALLEST_TILE = 64
+MEGAPIXELS = 200.0  # as in `mhnet.images.header`, which would take long to import
 EXAMPLES = """\
 examples:
   mhnet restore photo.jpg -o restored.jpg --task derain
@@ -48,7 +49,7 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
         formatter_class=HelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a video, a folder, or a pattern")
-    parser.add_argument("-o", "--out", type=_place, required=True, metavar="OUT",
+    parser.add_argument("-o", "--out", type=_path_or_address, required=True, metavar="OUT",
                         help="folder for the results; for one file, the result's name may be given")  # fmt: skip
 
     what = parser.add_argument_group("network")
@@ -65,17 +66,21 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     how.add_argument("--tile", type=_tile, default="auto", metavar="auto|off|N",
                      help="compute in tiles where memory needs it, never, or of N×N pixels (auto)")  # fmt: skip
 
+    how.add_argument("--max-megapixels", type=_megapixels, default=MEGAPIXELS, metavar="N",
+                     help="refuse images of more pixels: memory grows with them (default: %(default)s)")  # fmt: skip
     how.add_argument("--no-fuse", action="store_true", help="compute the network as it is, not its faster equal")
 
     results = parser.add_argument_group("results")
     results.add_argument("--overwrite", action="store_true", help="restore again what has a result")
+    results.add_argument("--strength", type=_percent, default=100, metavar="PERCENT", help="blend with the original: 0 "
+                         "is the original, 100 what the network makes (default: %(default)s)")  # fmt: skip
     results.add_argument("--suffix", default="", metavar="TEXT", help="put TEXT behind the results' names, as in "
                          "photo_restored.jpg")  # fmt: skip
     results.add_argument("--format", choices=FORMATS, help="of images' results (default: as the image)")
     results.add_argument("--compare", action="store_true", help="a sheet of before and after for each image, in "
                          "OUT/compare")  # fmt: skip
-    results.add_argument("--report", type=_place, metavar="FILE", help="an HTML page with a slider for each image; "
-                         "with --engine ray, tables FILE.csv and FILE.parquet (default: OUT/report)")  # fmt: skip
+    results.add_argument("--report", type=_path_or_address, metavar="FILE", help="an HTML page with a slider for "
+                         "each image; with --engine ray, FILE.csv and FILE.parquet (default: OUT/report)")  # fmt: skip
     results.add_argument("--targets", type=Path, metavar="FOLDER", help="clean images of the same names: score the "
                          "results")  # fmt: skip
     results.add_argument("--protocol", metavar="NAME", help="how to score (default: as papers score the task)")
@@ -94,7 +99,8 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     words = parser.add_argument_group("what is said").add_mutually_exclusive_group()
     words.add_argument("--quiet", action="store_true", help="only what went wrong")
     words.add_argument("--json", action="store_true", help="one line for each file: source, result, status, seconds, "
-                       "tile, reason, notes")  # fmt: skip
+                       "tile, change, reason, notes")  # fmt: skip
+    words.add_argument("-v", "--verbose", action="store_true", help="also how many files are neither images nor films")
     parser.set_defaults(run=_restore)
 
 
@@ -112,52 +118,66 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _place(text: str) -> Path | str:
+def _percent(text: str) -> float:
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return percent
+
+
+def _megapixels(text: str) -> float:
+    try:
+        count = float(text)
+    except ValueError:
+        count = 0.0
+    if not 0 < count < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megapixels")
+    return count
+
+
+def _path_or_address(text: str) -> Path | str:
     """A path, or the address of a store as it is."""
     return text if "://" in text else Path(text)
 
 
 def _restore(args: argparse.Namespace) -> int:
+    from mhnet.cli.outcomes import OutcomePrinter
     from mhnet.evaluation.protocols import get_protocol
     from mhnet.restore import results
     from mhnet.restore.folders import restore_all
-    from mhnet.restore.plan import check_place, plan
+    from mhnet.restore.outcomes import Outcome
+    from mhnet.restore.plan import plan
+    from mhnet.restore.stores import HERE, results_there
 
-    _check_names(args)
+    _check_options(args)
     if args.engine == "ray":
-        return _in_bulk(args)
-    jobs = plan(args.inputs, args.out, suffix=args.suffix, extension=f".{args.format}" if args.format else None)
-    folder = args.out if jobs[0].target != args.out else args.out.parent
-    check_place(folder)
-    sheets = results.sheet_paths(jobs, folder) if args.compare else {}
+        return _restore_in_bulk(args)
+    planned = plan(args.inputs, args.out, suffix=args.suffix, extension=f".{args.format}" if args.format else None)
+    jobs, printer = planned.jobs, OutcomePrinter(args)
+    sheets = results.sheet_paths(jobs, planned.folder) if args.compare else {}
     targets = results.find_targets(jobs, args.targets) if args.targets else {}
     if args.protocol:
         get_protocol(args.protocol)
     restorer = _restorer(args)
     _warn_of_missing(jobs, targets, args)
-    told: list[Outcome] = []
-
-    def tell(outcome: "Outcome") -> None:
-        told.append(outcome)
-        _tell(outcome, args)
-
+    printer.tell_plan(planned)
+    results_there(HERE, [*sheets.values(), *filter(None, [args.report])])  # removes what killed runs left
     try:
-        outcomes = restore_all(jobs, restorer, overwrite=args.overwrite, progress=_progress(args), each=tell,
-                               video=lambda job: _video(job, restorer, args))  # fmt: skip
+        outcomes = restore_all(jobs, restorer, overwrite=args.overwrite, progress=printer.progress, each=printer.tell,
+                               max_pixels=round(args.max_megapixels * 1e6))  # fmt: skip
     except KeyboardInterrupt:
-        done = sum(outcome.status != "failed" for outcome in told)
-        print(f"interrupted: {done} of {len(jobs)} are done; the same command goes on from here", file=sys.stderr)
-        return 130
-    if not args.quiet and not args.json:
-        print(_summary(outcomes, args.out))
-    reasons = [outcome.reason for outcome in outcomes if outcome.status == "failed"]
-    reasons += _scores_and_looks(args, outcomes, sheets, targets, restorer)
-    for reason in reasons:
-        print(f"failed: {printable(reason)}", file=sys.stderr)
-    return int(bool(reasons))
+        return printer.tell_interrupted(len(jobs))
+    outcomes += [Outcome(job, "failed", reason=reason) for job, reason in planned.colliding]
+    printer.tell_counts()
+    printer.reasons += _evaluate_results(args, outcomes, sheets, targets, restorer)
+    printer.tell_failures()
+    return int(bool(printer.reasons))
 
 
-def _in_bulk(args: argparse.Namespace) -> int:
+def _restore_in_bulk(args: argparse.Namespace) -> int:
     from mhnet.checkpoints.files import read_checkpoint
 
     try:
@@ -170,7 +190,7 @@ def _in_bulk(args: argparse.Namespace) -> int:
     return restore_in_bulk(args, checkpoint)
 
 
-def _scores_and_looks(
+def _evaluate_results(
     args: argparse.Namespace,
     outcomes: "Sequence[Outcome]",
     sheets: dict[Path, Path],
@@ -181,12 +201,13 @@ def _scores_and_looks(
     from mhnet.core.tasks import TASKS
     from mhnet.evaluation.tables import format_table
     from mhnet.restore import results
+    from mhnet.restore.report import write_report
 
     evaluations, reasons = [], []
     if targets:
         task = MEANT[args.task] if args.task else restorer.task
         protocol = args.protocol or (TASKS[task].protocol if task in TASKS else "rgb_channel_mean")
-        evaluations = results.score(outcomes, targets, protocol, args.out.stem)
+        evaluations = results.score(outcomes, targets, protocol, printable(args.out.stem))
         reasons += [f"{failure.name} is not scored: {failure.reason}" for failure in evaluations[1].failures]
         if args.json:
             for one in evaluations:
@@ -195,27 +216,25 @@ def _scores_and_looks(
         else:
             print(f"\n{format_table(evaluations)}")
     if sheets:
-        reasons += results.write_sheets(outcomes, sheets, targets, _progress(args))
+        reasons += results.write_sheets(outcomes, sheets, targets, not args.quiet and not args.json)
     if args.report:
         local = restorer.local_statistics
         about = {"weights": str(args.weights or args.task), "device": str(restorer.device),
                  "precision": restorer.precision,
                  "local statistics": f"on, as for patches of {local}" if local else "off"}  # fmt: skip
-        results.write_report(args.report, outcomes, targets, evaluations, about)
+        failures = [(one.job.source, one.reason) for one in outcomes if not one.has_result]
+        entries = results.entries(outcomes, targets, evaluations)
+        write_report(args.report, entries, "Restored by MHNet", failures=failures, about=about)
     return reasons
 
 
-def _progress(args: argparse.Namespace) -> bool:
-    return not args.quiet and not args.json
-
-
 def _warn_of_missing(jobs: "Sequence[Job]", targets: dict[Path, Path], args: argparse.Namespace) -> None:
-    missing = [printable(job.source) for job in jobs if job.source not in targets and not job.video]
+    missing = [printable(job.source) for job in jobs if job.source not in targets and not job.film]
     if args.targets and missing:
         print(f"warning: no clean image for {shortened(missing)}: not scored", file=sys.stderr)
 
 
-def _check_names(args: argparse.Namespace) -> None:
+def _check_options(args: argparse.Namespace) -> None:
     """Raises MHNetError for options that cannot be meant."""
     if not args.weights and not args.task:
         raise MHNetError("Say what to remove with --task derain or --task deblur, or name a file with --weights.")
@@ -250,47 +269,6 @@ def _restorer(args: argparse.Namespace) -> "Restorer":
     from mhnet.restore.restorer import Restorer
 
     restorer = Restorer.from_weights(_weights(args), args.device, args.tlc, precision=args.precision, tile=args.tile,
-                                     fuse=not args.no_fuse)  # fmt: skip
+                                     fuse=not args.no_fuse, strength=args.strength)  # fmt: skip
     _warn_of_task(args, restorer.task)
     return restorer
-
-
-def _video(job: "Job", restorer: "Restorer", args: argparse.Namespace) -> list[str] | None:
-    """Restores a video; its notes, or None where the result is there."""
-    from mhnet.restore.folders import is_whole
-    from mhnet.restore.video import restore_video
-
-    if not args.overwrite and is_whole(job):
-        return None
-    identity = json.dumps([restorer.identity, restorer.local_statistics, restorer.precision])
-    return restore_video(restorer, job.source, job.target, overwrite=args.overwrite, progress=_progress(args),
-                         identity=identity, deep=True).notes  # fmt: skip
-
-
-def _tell(outcome: "Outcome", args: argparse.Namespace) -> None:
-    """Says what became of a file, as the options want it."""
-    if args.json:
-        print(json.dumps(_as_json(outcome)), flush=True)
-    elif not args.quiet:
-        for note in outcome.notes:
-            print(f"note: {printable(outcome.job.source)}: {printable(note)}", file=sys.stderr)
-
-
-def _as_json(outcome: "Outcome") -> dict[str, Any]:
-    return {
-        "source": str(outcome.job.source),
-        "result": str(outcome.job.target) if outcome.status != "failed" else None,
-        "status": outcome.status,
-        "seconds": round(outcome.seconds, 3),
-        "tile": outcome.tile,
-        "reason": outcome.reason or None,
-        "notes": outcome.notes,
-    }
-
-
-def _summary(outcomes: "Sequence[Outcome]", out: Path) -> str:
-    counts = {status: sum(one.status == status for one in outcomes) for status in ("restored", "skipped", "failed")}
-    words = f"{printable(out)}: {counts['restored']} restored"
-    if counts["skipped"]:
-        words += f", {counts['skipped']} already there (--overwrite restores them again)"
-    return words + (f", {counts['failed']} failed" if counts["failed"] else "")

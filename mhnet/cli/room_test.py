@@ -62,7 +62,9 @@ def test_command(
     allocator.keep_pages()
     show_gpus(args.gpus)
     from mhnet.core.devices import choose_device
-    from mhnet.restore.folders import check_targets, restore_files
+    from mhnet.images.read import ImageData, read_rgb
+    from mhnet.restore.folders import restore_all
+    from mhnet.restore.plan import Job, check_targets
 
     found, complete = room_scores.find_sets(task, args)
     weights = args.weights or default_weights(room)
@@ -71,18 +73,23 @@ def test_command(
     for local in TLC[args.tlc]:
         results = room_scores.results_in(args.result_dir, local)
         jobs = {
-            one.name: [(image, results / one.name / f"{name}.png") for name, image, _ in one.files] for one in found
+            one.name: [Job(image, results / one.name / f"{name}.png", image.parent) for name, image, _ in one.files]
+            for one in found
         }
-        check_targets([target for files in jobs.values() for _, target in files], room_scores.originals(found))
+        check_targets([job for of_set in jobs.values() for job in of_set], room_scores.originals(found))
         restorer = make_restorer(weights, networks, task, device, local, not args.no_fuse)
         print(printable(f"restoring with {weights} on {device}{' with local statistics' * local}"), flush=True)
-        for name, files in jobs.items():
-            failed = restore_files(restorer, files, name)
+        for name, of_set in jobs.items():
+            outcomes = restore_all(of_set, restorer, overwrite=True, title=f"restoring {name}",
+                                   read=lambda path, _: ImageData(read_rgb(path)))  # fmt: skip
+            failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+            for outcome in failed:
+                outcome.job.target.unlink(missing_ok=True)  # what an earlier run left is not this run's result
             failures += failed
-            done = f"{len(files) - len(failed)} of {len(files)}" if failed else str(len(files))
+            done = f"{len(of_set) - len(failed)} of {len(of_set)}" if failed else str(len(of_set))
             print(printable(f"{name}: {done} images in {results / name}"), flush=True)
-    for _, reason in failures[:SHOWN]:
-        print(f"not restored: {printable(reason)}", file=sys.stderr)
+    for outcome in failures[:SHOWN]:
+        print(f"not restored: {printable(outcome.reason)}", file=sys.stderr)
     if len(failures) > SHOWN:
         print(f"not restored: {len(failures) - SHOWN} more", file=sys.stderr)
     return max(int(bool(failures) or not complete), room_scores.score(found, TLC[args.tlc], args))

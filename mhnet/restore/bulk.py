@@ -8,7 +8,7 @@ Items stream through: as many pictures are held as the steps are working on, how
 import logging
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,13 +26,15 @@ from mhnet.checkpoints.networks import network_of
 from mhnet.core import allocator
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
-from mhnet.restore import bulk_steps, places
-from mhnet.restore.bulk_steps import Item, unpacked
-from mhnet.restore.places import HERE, Store
+from mhnet.images.header import MAX_PIXELS
+from mhnet.restore import bulk_steps, stores
+from mhnet.restore.bulk_steps import Item
+from mhnet.restore.outcomes import Outcome, failed, not_tried
+from mhnet.restore.plan import Plan
 from mhnet.restore.precision import Precision
 from mhnet.restore.restorer import Restorer, Tile
 
-Step = Callable[[pyarrow.Table], Iterator[pyarrow.Table]]
+TableStep = Callable[[pyarrow.Table], Iterator[pyarrow.Table]]
 
 AT_A_TIME = 32  # files that a reading task is given, at most
 BLOCK = 16 << 20  # bytes of items that travel together: large photos alone, so that little is done again after a kill
@@ -45,21 +47,25 @@ PASSES = 2  # over items whose reading or writing process is killed again and ag
 
 @dataclass(frozen=True)
 class Computing:
-    """How each worker computes: the options of `Restorer`."""
+    """How each worker computes: the options of `Restorer`, and how many pixels an image may have."""
 
     checkpoint: Checkpoint
     precision: Precision = "auto"
     tile: Tile = "auto"
     local_statistics: bool | None = None
     fuse: bool = True
+    strength: float = 100
+    max_pixels: int = MAX_PIXELS
 
     def restorer(self, device: str, threads: int) -> Restorer:
         """The restorer of a worker, in its process."""
         allocator.keep_pages()
         torch.set_num_threads(threads)
         patch = self.checkpoint.local_patch(self.local_statistics)
-        return Restorer(network_of(self.checkpoint), device, patch, precision=self.precision, tile=self.tile,
-                        fuse=self.fuse, room=IMAGE_MEMORY)  # fmt: skip
+        made = Restorer(network_of(self.checkpoint), device, patch, precision=self.precision, tile=self.tile,
+                        fuse=self.fuse, strength=self.strength, room=IMAGE_MEMORY)  # fmt: skip
+        made.task = self.checkpoint.task
+        return made
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ def _start() -> None:
             ray.shutdown()
             if not again:
                 where = f"at {address} (RAY_ADDRESS)" if address else "on this machine"
-                raise MHNetError(f"Ray does not start {where}: {places.first_line(error)}.") from error
+                raise MHNetError(f"Ray does not start {where}: {stores.first_line(error)}.") from error
 
 
 def _check_machines() -> None:
@@ -159,7 +165,7 @@ def _check_machines() -> None:
     try:
         found = ray.get(ray.remote(num_cpus=0)(bulk_steps.version).remote())
     except RayError as error:
-        why = places.first_line(error.__cause__ or error)
+        why = stores.first_line(error.__cause__ or error)
         raise MHNetError(f"mhnet does not start on Ray's machines ({why}): pip install 'mhnet[ray]' there.") from error
     if found != __version__:
         raise MHNetError(f"Ray's machines have mhnet {found}, this one has {__version__}: install one version on all.")
@@ -190,23 +196,8 @@ def _set_up() -> None:
             handler.setLevel(logging.CRITICAL)
 
 
-def planned(pairs: Sequence[tuple[str, str]]) -> pyarrow.Table:
-    """A plan as a table, a row for each pair of source and target: a million take 100 MB."""
-    sources, targets = ([os.fsencode(pair[side]) for pair in pairs] for side in (0, 1))
-    columns = {"number": range(len(pairs)), "source": sources, "target": targets}
-    kinds = {"number": pyarrow.int64(), "source": pyarrow.large_binary(), "target": pyarrow.large_binary()}
-    return pyarrow.table({name: pyarrow.array(columns[name], kind) for name, kind in kinds.items()})
-
-
 def restore_bulk(
-    plan: pyarrow.Table,
-    computing: Computing,
-    share: Shares,
-    each: Callable[[Item], None],
-    *,
-    inputs: Store = HERE,
-    results: Store = HERE,
-    check: bool = False,
+    plan: Plan, computing: Computing, share: Shares, each: Callable[[Outcome], None], *, check: bool = False
 ) -> None:
     """Restores files to files, each result whole or not at all; one that fails does not stop the rest.
 
@@ -214,36 +205,45 @@ def restore_bulk(
     time has failed.
 
     Args:
-        plan: from `planned`.
+        plan: from `mhnet.restore.plan.plan`.
         computing: how.
         share: from `shares`.
-        each: is called with each item as soon as it is done, in whatever order.
-        inputs: holds the sources.
-        results: holds the targets.
+        each: is called with each outcome as soon as there is one, in whatever order.
         check: targets may be there; those that are whole are kept.
     """
-    waiting, why = np.ones(len(plan), bool), ""
+    rows, waiting, full = _table(plan), np.ones(len(plan.jobs), bool), None
+    read = partial(bulk_steps.read, inputs=plan.inputs, results=plan.results, check=check,
+                   max_pixels=computing.max_pixels)  # fmt: skip
+    write = partial(bulk_steps.write, results=plan.results)
     for attempt in range(PASSES):
-        read = partial(bulk_steps.read, inputs=inputs, results=results, check=check)
-        write = partial(bulk_steps.write, results=results)
         alone = attempt == PASSES - 1
-        with closing(_stream(plan.filter(pyarrow.array(waiting)), read, computing, share, write, alone)) as items:
-            for item in items:
-                waiting[item.number] = False
-                each(item)
-                if item.no_place:
-                    why = f"not tried, since {results.shown(item.target)} had no place"
+        with closing(_stream(rows.filter(pyarrow.array(waiting)), read, computing, share, write, alone)) as items:
+            for number, outcome, _ in items:
+                waiting[number] = False
+                each(outcome)
+                if outcome.disk_full:
+                    full = outcome
                     break
-        if why or not waiting.any():
+        if full or not waiting.any():
             break
-    for row in plan.filter(pyarrow.array(waiting)).to_pylist():
-        source, target = os.fsdecode(row["source"]), os.fsdecode(row["target"])
-        reason = why or f"{inputs.shown(source)} ended its process each time: it may need more memory than there is."
-        each(Item(row["number"], source, target, status="failed", reason=reason))
+    left = [plan.jobs[number] for number in waiting.nonzero()[0]]
+    why = "ended its process each time: it may need more memory than there is."
+    killed = [failed(Outcome(job), MHNetError(f"{plan.inputs.shown(job.source)} {why}")) for job in left]
+    for outcome in not_tried(left, full) if full else killed:
+        each(outcome)
+
+
+def _table(plan: Plan) -> pyarrow.Table:
+    """A plan as a table, a row for each job: a million take 100 MB."""
+    sources = [os.fsencode(plan.inputs.absolute(job.source)) for job in plan.jobs]
+    targets = [os.fsencode(plan.results.absolute(job.target)) for job in plan.jobs]
+    columns = {"source": pyarrow.array(sources, pyarrow.large_binary()),
+               "target": pyarrow.array(targets, pyarrow.large_binary())}  # fmt: skip
+    return pyarrow.table({"number": pyarrow.array(range(len(sources)), pyarrow.int64()), **columns})
 
 
 def _stream(
-    plan: pyarrow.Table, read: Step, computing: Computing, share: Shares, write: Step, alone: bool
+    plan: pyarrow.Table, read: TableStep, computing: Computing, share: Shares, write: TableStep, alone: bool
 ) -> Generator[Item, None, None]:
     """Items as they are done; what dies with its process is left out."""
     at_a_time = 1 if alone else max(1, min(AT_A_TIME, len(plan) // (4 * share.workers)))
@@ -268,4 +268,4 @@ def _stream(
         .map_batches(write, **rows)
     )
     for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
-        yield from unpacked(batch)
+        yield from bulk_steps.unpacked(batch)

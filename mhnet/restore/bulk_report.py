@@ -10,34 +10,36 @@ import pyarrow
 from pyarrow import csv, parquet
 
 from mhnet.core.errors import MHNetError, printable
-from mhnet.restore import places
-from mhnet.restore.bulk_steps import Item
-from mhnet.restore.places import Store
+from mhnet.restore import stores
+from mhnet.restore.outcomes import Outcome
+from mhnet.restore.plan import Plan
+from mhnet.restore.stores import Store
 
 SCHEMA = pyarrow.schema({
     "file": pyarrow.string(), "status": pyarrow.string(), "reason": pyarrow.string(), "bytes": pyarrow.int64(),
     "height": pyarrow.int32(), "width": pyarrow.int32(), "seconds": pyarrow.float64(), "tile": pyarrow.string(),
+    "change": pyarrow.float64(),
     "result": pyarrow.string(), "notes": pyarrow.string(),
 })  # fmt: skip
 _AT_A_TIME = 1000  # rows that are held
 
 
-class Report:
-    """Takes items and writes them as rows, `_AT_A_TIME` at a time."""
+class ReportTables:
+    """Takes outcomes and writes them as rows, `_AT_A_TIME` at a time."""
 
     def __init__(self, inputs: Store, results: Store, writers: list[Any]):
         self.inputs, self.results, self.writers = inputs, results, writers
         self.rows: list[dict[str, Any]] = []
 
-    def add(self, item: Item) -> None:
-        failed = item.status == "failed"
+    def add(self, outcome: Outcome) -> None:
         self.rows.append({
-            "file": printable(self.inputs.shown(item.source)), "status": item.status,
-            "reason": printable(item.reason) or None, "bytes": item.size or None, "height": item.height or None,
-            "width": item.width or None, "seconds": round(item.seconds, 3),
-            "tile": f"{item.tile[0]}x{item.tile[1]}" if item.tile else None,
-            "result": None if failed else printable(self.results.shown(item.target)),
-            "notes": " ".join(item.notes) or None,
+            "file": printable(self.inputs.shown(outcome.job.source)), "status": outcome.status,
+            "reason": printable(outcome.reason) or None, "bytes": outcome.bytes or None,
+            "height": outcome.height or None, "width": outcome.width or None, "seconds": round(outcome.seconds, 3),
+            "tile": f"{outcome.tile[0]}x{outcome.tile[1]}" if outcome.tile else None,
+            "change": outcome.change,
+            "result": printable(self.results.shown(outcome.job.target)) if outcome.has_result else None,
+            "notes": " ".join(outcome.notes) or None,
         })  # fmt: skip
         if len(self.rows) == _AT_A_TIME:
             self.flush()
@@ -49,33 +51,29 @@ class Report:
 
 
 @contextmanager
-def reporting(inputs: Store, results: Store, store: Store, path: str) -> Iterator[Report]:
-    """A report of items that is put to PATH.parquet and PATH.csv at the end, also where the run is interrupted.
+def reporting(plan: Plan, store: Store, path: Path) -> Iterator[ReportTables]:
+    """A report of outcomes that is put to PATH.parquet and PATH.csv at the end, also where the run is interrupted.
 
     Raises:
         MHNetError: it cannot be written there.
     """
     with tempfile.TemporaryDirectory() as name:
-        tables = {".parquet": Path(name) / "report.parquet", ".csv": Path(name) / "report.csv"}
+        tables = {end: Path(name) / f"report{end}" for end in (".parquet", ".csv")}
         try:
             with (
                 parquet.ParquetWriter(tables[".parquet"], SCHEMA) as first,
                 csv.CSVWriter(tables[".csv"], SCHEMA) as second,
             ):
-                report = Report(inputs, results, [first, second])
+                report = ReportTables(plan.inputs, plan.results, [first, second])
                 try:
                     yield report
                 finally:
                     report.flush()
         finally:
-            for extension, table in tables.items():
-                _put(store, path + extension, table)
-
-
-def _put(store: Store, path: str, table: Path) -> None:
-    try:
-        places.put(store, path, table.read_bytes())
-    except OSError as error:
-        reason = error.strerror or places.first_line(error)
-        where = printable(store.shown(path))
-        raise MHNetError(f"{where} cannot be written ({reason}): name another with --report.") from error
+            for end, table in tables.items():
+                place = path.with_name(path.name + end)
+                try:
+                    stores.put(store, place, table.read_bytes())
+                except OSError as error:
+                    reason, shown = error.strerror or stores.first_line(error), printable(store.shown(place))
+                    raise MHNetError(f"{shown} cannot be written ({reason}): name another report.") from error

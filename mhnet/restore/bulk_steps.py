@@ -4,17 +4,16 @@ Each step runs in processes of its own. Between them an item travels as a row of
 leaves its reason in the item, and the steps behind it pass it on.
 """
 
-import errno
 import os
 import pickle
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow
@@ -24,8 +23,10 @@ from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
 from mhnet.images.read import ImageData
 from mhnet.images.write import losses
-from mhnet.restore import places
-from mhnet.restore.places import Store
+from mhnet.restore import stores
+from mhnet.restore.outcomes import Outcome, failed, hardly_changed
+from mhnet.restore.plan import Job
+from mhnet.restore.stores import Store
 from mhnet.restore.video_kinds import is_film
 
 if TYPE_CHECKING:
@@ -34,42 +35,16 @@ if TYPE_CHECKING:
 
     from mhnet.restore.restorer import Restorer
 
-TOGETHER = 1 << 21  # pixels of small images that are computed at once, at most
-_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+BATCH_PIXELS = 1 << 21  # of small images that are computed at once, at most
 
 
-@dataclass(frozen=True)
-class Item:
-    """A file on its way, and what has become of it.
-
-    Args:
-        number: its place in the plan.
-        source: the file's path in its store.
-        target: where its result goes, in the results' store.
-        picture: between the steps, what is in the file, then its restored form.
-        status: "restored" unless it is one of the others.
-        reason: why it failed, '' otherwise.
-        size: of the file, bytes.
-        height, width: of the picture.
-        seconds: it was computed for; of images computed at once, each one's share.
-        tile: height and width of the tiles; None for an image computed whole.
-        notes: what was not done as asked, as sentences.
-        no_place: it failed because the disk is full or read-only.
-    """
+class Item(NamedTuple):
+    """A file on its way: its place in the plan, its outcome so far, and between the steps what is in it, then the
+    restored form of that."""
 
     number: int
-    source: str
-    target: str
+    outcome: Outcome
     picture: ImageData | None = None
-    status: Literal["restored", "skipped", "failed"] = "restored"
-    reason: str = ""
-    size: int = 0
-    height: int = 0
-    width: int = 0
-    seconds: float = 0.0
-    tile: tuple[int, int] | None = None
-    notes: tuple[str, ...] = ()
-    no_place: bool = False
 
 
 def version() -> str:
@@ -89,27 +64,32 @@ def unpacked(table: pyarrow.Table) -> Iterator[Item]:
         yield pickle.loads(row.as_buffer())
 
 
-def read(table: pyarrow.Table, *, inputs: Store, results: Store, check: bool) -> Iterator[pyarrow.Table]:
-    """Reads the file of each row of a plan (`bulk.planned`), except, with `check`, where a whole result is there."""
+def read(
+    table: pyarrow.Table, *, inputs: Store, results: Store, check: bool, max_pixels: int
+) -> Iterator[pyarrow.Table]:
+    """Reads the file of each row of a plan, except, with `check`, where a whole result is there."""
     for row in table.to_pylist():
-        item = Item(row["number"], os.fsdecode(row["source"]), os.fsdecode(row["target"]))
-        yield packed([_guarded(_read, item, inputs, results, check)])
+        source, target = (Path(os.fsdecode(row[side])) for side in ("source", "target"))
+        item = Item(row["number"], Outcome(Job(source, target, source.parent)))
+        yield packed([_attempt(_read, item, inputs, results, check, max_pixels)])
 
 
-def _read(item: Item, inputs: Store, results: Store, check: bool) -> Item:
-    if is_film(Path(item.source)):
-        raise MHNetError(f"{inputs.shown(item.source)} is a video: restore it without --engine ray.")
-    picture, size = places.read(inputs, item.source)
+def _read(item: Item, inputs: Store, results: Store, check: bool, max_pixels: int) -> Item:
+    job = item.outcome.job
+    if is_film(job.source):
+        raise MHNetError(f"{inputs.shown(job.source)} is a film: restore it without --engine ray.")
+    picture, size = stores.read_picture(inputs, job.source, max_pixels)
     height, width = picture.pixels.shape[:2]
-    found = replace(item, picture=picture, size=size, height=height, width=width)
-    whole = check and _size_of(results, item.target) == (height, width)
-    return replace(found, picture=None, status="skipped") if whole else found
+    outcome = replace(item.outcome, bytes=size, height=height, width=width)
+    if check and _size_of(results, job.target, max_pixels) == (height, width):
+        return Item(item.number, replace(outcome, status="skipped"))
+    return Item(item.number, outcome, picture)
 
 
-def _size_of(store: Store, path: str) -> tuple[int, ...]:
+def _size_of(store: Store, path: Path, max_pixels: int) -> tuple[int, ...]:
     """Height and width of an image that can be read to its end, or nothing."""
     try:
-        return places.read(store, path)[0].pixels.shape[:2]
+        return stores.read_picture(store, path, max_pixels)[0].pixels.shape[:2]
     except MHNetError:
         return ()
 
@@ -156,14 +136,15 @@ class Restoring:
 
     def _alike(self, items: list[Item]) -> Iterator[pyarrow.Table]:
         """Restores pictures of one kind and size."""
-        count = max(min(self.batch, TOGETHER // (items[0].height * items[0].width)), 1)
+        size = items[0].outcome
+        count = max(min(self.batch, BATCH_PIXELS // (size.height * size.width)), 1)
         for start in range(0, len(items), count):
             some = items[start : start + count]
             if len(some) > 1 and (restored := self._all_or_none(some)):
                 yield packed(restored)
             else:
                 for item in some:
-                    yield packed([_guarded(self._alone, item)])
+                    yield packed([_attempt(self._alone, item)])
 
     def _all_or_none(self, items: list[Item]) -> list[Item] | None:
         """Items restored at once; None where they are to be taken one by one, so that none suffers from another."""
@@ -178,7 +159,8 @@ class Restoring:
 
     def _alone(self, item: Item) -> Item:
         if not self._begin([item], 1):
-            raise MHNetError(f"{item.source} ended its process twice: it may need more memory than there is.")
+            source = item.outcome.job.source
+            raise MHNetError(f"{source} ended its process twice: it may need more memory than there is.")
         try:
             return self._at_once([item])[0]
         finally:
@@ -195,12 +177,13 @@ class Restoring:
         found = [item.picture for item in items if item.picture is not None]
         pixels = [picture.pixels for picture in found]
         restored = [self.restorer(pixels[0])] if len(pixels) == 1 else self._stacked(np.stack(pixels))
-        about: dict[str, Any] = {"seconds": (time.perf_counter() - start) / len(items),
-                                 "tile": self.restorer.last.tile, "notes": tuple(self.restorer.last.notes)}  # fmt: skip
-        return [
-            replace(item, picture=replace(picture, pixels=one), **about)
-            for item, picture, one in zip(items, found, restored, strict=True)
-        ]
+        last, seconds, done = self.restorer.last, (time.perf_counter() - start) / len(items), []
+        changes = last.changes or (None,) * len(items)
+        for item, picture, one, change in zip(items, found, restored, changes, strict=True):
+            notes = (*last.notes, *hardly_changed(change, self.restorer.task))
+            outcome = replace(item.outcome, seconds=seconds, tile=last.tile, change=change, notes=notes)
+            done.append(Item(item.number, outcome, replace(picture, pixels=one)))
+        return done
 
     def _stacked(self, pixels: np.ndarray) -> np.ndarray:
         """N×H×W×C, uint8 or uint16 → the same, restored at once."""
@@ -219,27 +202,21 @@ def _kind(item: Item) -> tuple[Any, ...] | None:
 def write(table: pyarrow.Table, *, results: Store) -> Iterator[pyarrow.Table]:
     """Writes each item's restored picture, whole or not at all."""
     for item in unpacked(table):
-        yield packed([_guarded(_write, item, results)])
+        yield packed([_attempt(_write, item, results)])
 
 
 def _write(item: Item, results: Store) -> Item:
     if item.picture is None:
         return item
-    places.write(results, item.target, item.picture)
-    lost = losses(item.target, item.picture)
-    return replace(item, picture=None, notes=(*item.notes, *lost))
+    target = item.outcome.job.target
+    stores.write_picture(results, target, item.picture)
+    notes = (*item.outcome.notes, *losses(target, item.picture))
+    return Item(item.number, replace(item.outcome, notes=notes))
 
 
-def _guarded(step: Callable[..., Item], item: Item, *more: Any) -> Item:
+def _attempt(step: Callable[..., Item], item: Item, *more: Any) -> Item:
     """The item after a step; where the step fails, with the reason and without the picture."""
-    no_place = False
     try:
         return step(item, *more)
-    except MHNetError as error:
-        reason, cause = str(error), error.__cause__
-        no_place = isinstance(cause, OSError) and cause.errno in _NO_PLACE
-    except MemoryError:
-        reason = f"{item.source} does not fit in memory: use fewer --workers."
     except Exception as error:  # one file's trouble is not the others'
-        reason = f"{item.source} failed ({type(error).__name__}: {places.first_line(error)})."
-    return replace(item, picture=None, status="failed", reason=reason, no_place=no_place)
+        return Item(item.number, failed(item.outcome, error))

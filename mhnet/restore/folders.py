@@ -1,47 +1,29 @@
-"""Many images through a network, from files to files."""
+"""Many files through a network, one after the other."""
 
-import errno
-import os
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from statistics import fmean
+from typing import Any
 
 from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError
-from mhnet.images.read import ImageData, image_size, read_image, read_rgb
-from mhnet.images.write import losses, write_image, write_rgb
+from mhnet.images.header import MAX_PIXELS
+from mhnet.images.read import ImageData, image_size, read_image
+from mhnet.images.write import losses, write_image
+from mhnet.restore.outcomes import Outcome, failed, hardly_changed, not_tried
 from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
+from mhnet.restore.stores import HERE, results_there
 
-_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f} of {total} [{elapsed}, {remaining} left]"
 
-
-@dataclass
-class Outcome:
-    """What became of a file.
-
-    Attributes:
-        status: "restored", "skipped" because a whole result was there, or "failed".
-        seconds: it was computed for.
-        tile: height and width of the tiles; None for an image computed whole.
-        reason: why it failed, '' otherwise.
-        notes: what was not done as asked, as sentences.
-        no_place: it failed because the disk is full or read-only.
-    """
-
-    job: Job
-    status: Literal["restored", "skipped", "failed"]
-    seconds: float = 0.0
-    tile: tuple[int, int] | None = None
-    reason: str = ""
-    notes: list[str] = field(default_factory=list)
-    no_place: bool = False
+Reader = Callable[[Path, int], ImageData]
 
 
 def restore_all(
@@ -50,10 +32,12 @@ def restore_all(
     *,
     overwrite: bool = False,
     progress: bool = True,
+    title: str = "restoring",
     each: Callable[[Outcome], None] = lambda outcome: None,
-    video: Callable[[Job], list[str] | None] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    read: Reader = read_image,
 ) -> list[Outcome]:
-    """Restores files to files, each result whole or not at all; one that fails does not stop the rest.
+    """Restores files to files, each result whole or not at all; whatever one file does, the rest is restored.
 
     The next image is read and the last one written while one is computed. A result that is there and whole is kept, so
     that a run that was stopped goes on where it was.
@@ -62,74 +46,70 @@ def restore_all(
         jobs: from `plan`.
         overwrite: restore also what has a result.
         progress: show a bar, on a terminal.
+        title: what stands before the bar.
         each: is called with every outcome, in order.
-        video: restores a video and returns its notes, or None where its result is there.
+        max_pixels: larger images are refused.
+        read: reads an image of at most so many pixels.
 
     Returns:
-        The outcomes in order. Once the results' place is full or read-only, the rest is failed without being tried.
+        The outcomes in order. Once the results' disk is full or read-only, the rest is not tried.
     """
     outcomes: list[Outcome] = []
-    bar = tqdm(total=len(jobs), desc="restoring", bar_format=_BAR, leave=False, disable=None if progress else True)
+    results_there(HERE, [job.target for job in jobs])  # removes what killed runs left
+    bar = tqdm(total=len(jobs), desc=title, bar_format=_BAR, leave=False, disable=None if progress else True)
     with bar, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         writing: Future[Outcome] | None = None
 
-        def tell() -> None:
+        def note_written() -> None:
             if writing is not None:
                 outcomes.append(writing.result())
                 each(outcomes[-1])
 
+        def read_source(job: Job) -> ImageData | None:
+            skipped = job.film or (not overwrite and is_whole(job, max_pixels))
+            return None if skipped else read(job.source, max_pixels)
+
         try:
-            for job, reading in _ahead(reader, jobs, overwrite):
-                computed = _computed(job, reading, restorer, bar, video)
-                tell()
-                writing = writer.submit(_written, *computed)
-                if outcomes and outcomes[-1].no_place:
+            for job, reading in _read_ahead(reader, jobs, read_source):
+                restored = _restore(job, reading, restorer, bar, overwrite)
+                note_written()
+                writing = writer.submit(_write, *restored)
+                if outcomes and outcomes[-1].disk_full:
                     break
         finally:
-            tell()
-    for job in jobs[len(outcomes) :]:
-        outcomes.append(Outcome(job, "failed", reason=f"not tried, since {outcomes[-1].job.target} had no place"))
-        each(outcomes[-1])
+            note_written()
+    for outcome in not_tried(jobs[len(outcomes) :], outcomes[-1]) if outcomes else ():
+        outcomes.append(outcome)
+        each(outcome)
     return outcomes
 
 
-def _ahead(
-    reader: ThreadPoolExecutor, jobs: Sequence[Job], overwrite: bool
-) -> Iterator[tuple[Job, "Future[ImageData | None]"]]:
+def _read_ahead(
+    reader: ThreadPoolExecutor, jobs: Sequence[Job], read: Callable[[Job], ImageData | None]
+) -> "Iterator[tuple[Job, Future[ImageData | None]]]":
     """Every job with what is read of it, while the next one is read."""
-    reading = [reader.submit(_read, job, overwrite) for job in jobs[:1]]
+    reading = [reader.submit(read, job) for job in jobs[:1]]
     for i, job in enumerate(jobs):
-        reading += [reader.submit(_read, following, overwrite) for following in jobs[i + 1 : i + 2]]
+        reading += [reader.submit(read, following) for following in jobs[i + 1 : i + 2]]
         yield job, reading.pop(0)
 
 
-def _read(job: Job, overwrite: bool) -> ImageData | None:
-    """The picture to restore; None where a whole result is there, and of videos."""
-    if job.video or (not overwrite and is_whole(job)):
-        return None
-    return read_image(job.source)
-
-
-def is_whole(job: Job) -> bool:
+def is_whole(job: Job, max_pixels: int = MAX_PIXELS) -> bool:
     """Whether a job's result is there, can be read to its end, and has the size of its source."""
     if not job.target.is_file():
         return False
-    if job.video:
+    if job.film:
         return True
     try:
-        return read_image(job.target).pixels.shape[:2] == image_size(job.source)
+        return read_image(job.target, max_pixels).pixels.shape[:2] == image_size(job.source, max_pixels)
     except MHNetError:
         return False
 
 
-def _computed(
-    job: Job,
-    reading: "Future[ImageData | None]",
-    restorer: Restorer,
-    bar: "tqdm[Any]",
-    video: Callable[[Job], list[str] | None] | None,
+def _restore(
+    job: Job, reading: "Future[ImageData | None]", restorer: Restorer, bar: "tqdm[Any]", overwrite: bool
 ) -> tuple[Outcome, ImageData | None]:
-    """What became of a job so far, and the picture that is to be written."""
+    """The outcome so far, and the restored picture that is to be written."""
     start, share = time.perf_counter(), 0.0
 
     def tick(done: int, count: int) -> None:
@@ -137,74 +117,43 @@ def _computed(
         bar.update(done / count - share)
         share = done / count
 
+    outcome = Outcome(job)
     try:
         picture = reading.result()
         if picture is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RestoreWarning)  # told with the outcome
-                restored = replace(picture, pixels=restorer(picture.pixels, tick))
-            seconds = time.perf_counter() - start
-            return Outcome(job, "restored", seconds, restorer.last.tile, notes=restorer.last.notes), restored
-        if job.video and video is not None and (notes := video(job)) is not None:
+                picture = replace(picture, pixels=restorer(picture.pixels, tick))
+            last, change = restorer.last, fmean(restorer.last.changes) if restorer.last.changes else None
+            notes = [*last.notes, *hardly_changed(change, restorer.task)]
+            outcome = replace(outcome, tile=last.tile, change=change, notes=notes)
+        elif job.film and (overwrite or not is_whole(job)):
+            outcome = replace(outcome, notes=_restore_video(job, restorer, overwrite, not bar.disable))
             tick(1, 1)
-            return Outcome(job, "restored", time.perf_counter() - start, notes=notes), None
-        bar.total -= 1  # so that what costs no time does not count in the time left
-        return Outcome(job, "skipped"), None
-    except MHNetError as error:
-        bar.total -= share == 0
-        return Outcome(job, "failed", reason=str(error)), None
-    except MemoryError:
-        return Outcome(job, "failed", reason=f"{job.source} does not fit in memory: close other programs."), None
+        else:
+            outcome = replace(outcome, status="skipped")
+    except Exception as error:
+        return failed(outcome, error), None
+    finally:
+        bar.total -= share == 0  # so that what costs no time does not count in the time left
+    return replace(outcome, seconds=time.perf_counter() - start if share else 0.0), picture
 
 
-def _written(outcome: Outcome, picture: ImageData | None) -> Outcome:
+def _restore_video(job: Job, restorer: Restorer, overwrite: bool, progress: bool) -> list[str]:
+    """Restores a video; what was not done as asked."""
+    from mhnet.restore.video import restore_video
+
+    identity = json.dumps([restorer.identity, restorer.local_statistics, restorer.precision, restorer.strength])
+    return restore_video(restorer, job.source, job.target, overwrite=overwrite, progress=progress,
+                         identity=identity, deep=True).notes  # fmt: skip
+
+
+def _write(outcome: Outcome, picture: ImageData | None) -> Outcome:
     """The outcome once the picture, if there is one, lies on disk."""
     if picture is None:
         return outcome
     try:
         write_image(outcome.job.target, picture)
-    except MHNetError as error:
-        cause = error.__cause__
-        full = isinstance(cause, OSError) and cause.errno in _NO_PLACE
-        return replace(outcome, status="failed", reason=str(error), no_place=full)
-    return replace(outcome, notes=[*outcome.notes, *losses(outcome.job.target, picture)])
-
-
-def check_targets(targets: Sequence[Path], originals: Sequence[Path]) -> None:
-    """Makes the folders that results go to, before any work is done.
-
-    Raises:
-        MHNetError: a result would replace an original, or a folder cannot be written to.
-    """
-    kept = {os.path.realpath(path) for path in originals}
-    for target in targets:
-        if os.path.realpath(target) in kept:
-            raise MHNetError(f"{target} would be replaced by its own restored image: name another --result_dir")
-    for folder in {target.parent for target in targets}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MHNetError(f"{folder} cannot be made ({error.strerror}): name another --result_dir") from error
-        if not os.access(folder, os.W_OK):
-            raise MHNetError(f"{folder} cannot be written to: name another --result_dir")
-
-
-def restore_files(restorer: Restorer, files: Sequence[tuple[Path, Path]], title: str = "") -> list[tuple[Path, str]]:
-    """Restores images to other files, each written whole or not at all; one that fails does not stop the rest.
-
-    Args:
-        restorer: the network.
-        files: (image, where its restored one goes).
-        title: what stands before the progress bar.
-
-    Returns:
-        The images that failed, each with the reason.
-    """
-    failures: list[tuple[Path, str]] = []
-    for source, target in tqdm(files, f"restoring {title}".strip(), unit="image", delay=1, leave=False, disable=None):
-        try:
-            write_rgb(target, restorer(read_rgb(source)))
-        except MHNetError as error:  # noqa: PERF203
-            target.unlink(missing_ok=True)  # what an earlier run left there is not this run's result
-            failures.append((source, str(error)))
-    return failures
+        return replace(outcome, notes=[*outcome.notes, *losses(outcome.job.target, picture)])
+    except Exception as error:
+        return failed(outcome, error)

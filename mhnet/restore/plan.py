@@ -3,17 +3,17 @@
 import glob
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from natsort import natsorted, ns
 
-from mhnet.core.errors import MHNetError, printable
-from mhnet.images.listing import has_image_extension, walk_folder
-from mhnet.restore.video_kinds import EXTENSIONS, is_film, result_extension
-
-_OTHERS = ".png"  # what an image of a kind that is read but not written becomes
+from mhnet.core.errors import MHNetError, printable, shortened
+from mhnet.restore.kinds import is_result_name, result_extension
+from mhnet.restore.stores import HERE, Store, find_store
+from mhnet.restore.video_kinds import is_film
 
 
 class Job(NamedTuple):
@@ -23,143 +23,177 @@ class Job(NamedTuple):
         source: the file.
         target: where its result goes.
         root: the folder that was searched for it, or the one it lies in.
+        film: whether it is one, by its content.
     """
 
     source: Path
     target: Path
     root: Path
-
-    @property
-    def video(self) -> bool:
-        return is_film(self.source)
+    film: bool = False
 
 
-def plan(inputs: Sequence[str], out: Path, *, suffix: str = "", extension: str | None = None) -> list[Job]:
-    """What to restore, in the order of the inputs and in natural order within a folder.
+class Plan(NamedTuple):
+    """What to restore.
 
     Args:
-        inputs: files, folders, and patterns such as `photos/**/*.jpg`. Of folders and patterns, images and videos are
-            taken, known by extension; hidden ones are not. Folders below them are mirrored; of several folders, each
-            gets one of its own name.
-        out: a folder, or, for a single file, the result's name.
+        jobs: in the order of the inputs, and in natural order within a folder.
+        folder: what the results lie in.
+        inputs: the store of the sources.
+        results: the store of the results.
+        renamed: those of the jobs whose results would have had the name of another's, and got one of their own.
+        colliding: files whose results cannot have names of their own, each with the reason.
+        others: how many files were found that are neither images nor films.
+    """
+
+    jobs: list[Job]
+    folder: Path
+    inputs: Store = HERE
+    results: Store = HERE
+    renamed: Sequence[Job] = ()
+    colliding: Sequence[tuple[Job, str]] = ()
+    others: int = 0
+
+
+def plan(
+    inputs: Sequence[str],
+    out: Path | str,
+    *,
+    suffix: str = "",
+    extension: str | None = None,
+    within: tuple[Store, Store] | None = None,
+) -> Plan:
+    """Plans what becomes of files, here or in stores.
+
+    Args:
+        inputs: files, folders, and patterns such as `photos/**/*.jpg`, or addresses of files and folders in a store.
+            Of folders and patterns, what is an image or a film or claims to be one is taken; hidden files are not.
+            Folders below them are mirrored; of several folders, each gets one of its own name.
+        out: a folder, or, for a single file, the result's name; or the address of either.
         suffix: what is put behind the results' names, before the extension.
         extension: of images' results, such as ".png"; by default the source's.
+        within: the stores of the inputs and of the results, where these are paths in them.
 
     Raises:
-        MHNetError: an input is not there or holds nothing, a result would replace an original, or two results would
-            have one name.
+        MHNetError: an input is not there or holds nothing, inputs lie in several stores, a result would replace an
+            original, or cannot be written where it is to go.
     """
-    folders = sum(Path(name).is_dir() for name in inputs)
-    to_file = len(inputs) == 1 and folders == 0 and Path(inputs[0]).exists() and is_file_name(out)
+    found = [(within[0], Path(name)) if within else find_store(name) for name in inputs]
+    results, top = (within[1], Path(out)) if within else find_store(str(out))
+    store, paths = found[0][0], [path for _, path in found]
+    if other := next((name for name, (one, _) in zip(inputs, found, strict=True) if not one.equals(store)), None):
+        both = f"{printable(other)} lies in another store than {printable(inputs[0])}"
+        raise MHNetError(f"{both}: restore them one after the other.")
+    same = store.equals(results)
+    is_pattern = [store.local and glob.has_magic(name) and not os.path.lexists(name) for name in inputs]
+    is_folder = [not pattern and store.is_folder(path) for path, pattern in zip(paths, is_pattern, strict=True)]
+    to_file = len(inputs) == 1 and not any(is_folder + is_pattern) and _names_a_file(results, top)
     jobs: dict[Path, Job] = {}
-    for name in inputs:
-        found = list(_below(Path(name), out, suffix) if Path(name).is_dir() else _named(name))
-        if not found:
-            raise MHNetError(f"There are no images or videos in {printable(name)}: name another.")
-        for root, source in found:
-            place = source.relative_to(root)
-            if folders > 1 and Path(name).is_dir():
-                place = Path(Path(name).resolve().name) / place
-            name_of_result = f"{source.stem}{suffix}{ending(source, extension)}"
-            target = out if to_file else (out / place).with_name(name_of_result)
-            jobs.setdefault(source.absolute(), Job(source, target, root))
-    _check(list(jobs.values()))
-    return list(jobs.values())
+    others = 0
+    for path, folder, pattern in zip(paths, is_folder, is_pattern, strict=True):
+        candidates = [path]
+        if folder:
+            candidates = _below(store, path, top if same else None, suffix)
+        elif pattern:
+            candidates = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207  (absolute ones too)
+            candidates = [one for one in candidates if one.is_file()]
+        sources = [one for one in candidates if store.is_restorable(one)] if folder or pattern else candidates
+        others += len(candidates) - len(sources)
+        if not sources:
+            raise MHNetError(f"There are no images or videos in {printable(store.shown(path))}: name another.")
+        root = path if folder else _plain_part(path) if pattern else path.parent
+        own = Path(path.resolve().name if store.local else path.name) if folder and sum(is_folder) > 1 else Path()
+        for source in natsorted(sources, key=lambda one: one.as_posix(), alg=ns.PATH | ns.IGNORECASE):
+            name = f"{source.stem}{suffix}{result_extension(source, extension)}"
+            target = top if to_file else top / (own / source.relative_to(root)).with_name(name)
+            jobs.setdefault(store.absolute(source), Job(source, target, root, is_film(source)))
+    apart, renamed, colliding = _kept_apart(list(jobs.values()), results, suffix)
+    check_targets(apart, [job.source for job in jobs.values()] if same else [], results)
+    return Plan(apart, top.parent if to_file else top, store, results, renamed, colliding, others)
 
 
-def is_file_name(out: Path) -> bool:
-    """Whether OUT names a result rather than a folder."""
-    return not out.is_dir() and (has_image_extension(out.name) or is_film(out))
+def _kept_apart(jobs: list[Job], results: Store, suffix: str) -> tuple[list[Job], list[Job], list[tuple[Job, str]]]:
+    """The jobs, of which those that would have had one target got targets of their own; these; and those that cannot.
 
-
-def ending(source: Path, extension: str | None) -> str:
-    """The extension of a file's result; `extension` is that of images' results, where it is not as the source's."""
-    if is_film(source):
-        return result_extension(source)
-    return extension or (source.suffix if has_image_extension(source.name) else _OTHERS)
-
-
-def check_place(folder: Path) -> None:
-    """Raises MHNetError unless results can be written to a folder, or to one that can be made there."""
-    existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
-    if not existing.is_dir():
-        raise MHNetError(f"{printable(existing)} is a file, not a folder: name another place with -o.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise MHNetError(f"{printable(existing)} cannot be written to: name another place with -o.")
-
-
-def _named(name: str) -> Iterator[tuple[Path, Path]]:
-    """The file of that name, or the files that a pattern stands for, each with the folder it is mirrored from."""
-    path = Path(name)
-    if os.path.lexists(path) or not glob.has_magic(name):
-        if not path.exists():
-            raise MHNetError(f"There is no file or folder {printable(name)}: check the path.")
-        yield path.parent, path
-        return
-    root = Path(*_before_pattern(path))
-    found = [Path(one) for one in glob.glob(name, recursive=True)]  # noqa: PTH207  (takes absolute patterns)
-    for one in natsorted(found, key=lambda path: path.as_posix(), alg=ns.PATH | ns.IGNORECASE):
-        if one.is_file() and wanted(one.name):
-            yield root, one
-
-
-def _before_pattern(path: Path) -> Iterator[str]:
-    """The parts of a pattern that are plain names."""
-    for part in path.parts[:-1]:
-        if glob.has_magic(part):
-            return
-        yield part
-
-
-def _below(folder: Path, out: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
-    """The images and videos below a folder, without what an earlier run has put there."""
-    results = os.path.realpath(out)  # Path.resolve fails on a link that leads to itself
-    within = results != os.path.realpath(folder)
-    found = []
-    for here, subfolders, names in walk_folder(folder):
-        if within:
-            subfolders[:] = [name for name in subfolders if os.path.realpath(here / name) != results]
-        stems = {Path(name).stem for name in names}
-        for name in names:
-            ours = suffix and not within and Path(name).stem.removesuffix(suffix) in stems - {Path(name).stem}
-            if wanted(name) and not ours:
-                found.append(here / name)
-    for path in natsorted(found, key=lambda path: path.relative_to(folder).as_posix(), alg=ns.PATH | ns.IGNORECASE):
-        yield folder, path
-
-
-def wanted(name: str) -> bool:
-    """Whether a file name ends like an image's or a video's."""
-    return has_image_extension(name) or Path(name).suffix.lower() in EXTENSIONS
-
-
-def _check(jobs: list[Job]) -> None:
-    """Raises MHNetError where a result would replace an original or another result."""
-    originals = {_identity(job.source) for job in jobs}
-    paths = {os.path.realpath(job.source) for job in jobs}
-    taken: dict[str, Job] = {}
+    `a.jpg` and `a.tif` that would both become `a.png` become `a.jpg.png` and `a.tif.png`.
+    """
+    counts = Counter(_compared(results, job.target) for job in jobs)
+    named = []
     for job in jobs:
-        identity = _identity(job.target)
-        if (identity and identity in originals) or os.path.realpath(job.target) in paths:
-            raise MHNetError(f"{printable(job.target)} is an original and would be replaced by a result: name another "
-                             "folder with -o, or add --suffix _restored.")  # fmt: skip
-        other = taken.setdefault(_compared(job.target), job)
-        if other is not job:
-            both = f"{printable(other.source)} and {printable(job.source)}"
-            raise MHNetError(f"{both} would both become {printable(job.target)}: restore them one after the other, "
-                             "into two folders.")  # fmt: skip
+        if counts[_compared(results, job.target)] > 1:
+            own = job.target.with_name(f"{job.source.name}{suffix}{job.target.suffix}")
+            named.append(job._replace(target=own))
+        else:
+            named.append(job)
+    users: dict[str, list[Job]] = {}
+    for job in named:
+        users.setdefault(_compared(results, job.target), []).append(job)
+    colliding = []
+    for same in users.values():
+        names = shortened([printable(job.source) for job in same], 2)
+        target = printable(same[0].target)
+        why = f"{names} would become one file, {target}: restore them one after the other, into two folders."
+        colliding += [(job, why) for job in same] if len(same) > 1 else []
+    lost = {job for job, _ in colliding}
+    renamed = [job for job, before in zip(named, jobs, strict=True) if job != before and job not in lost]
+    return [job for job in named if job not in lost], renamed, colliding
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What two names of one file, such as hard links, have in common; None for a file that is not there."""
-    try:
-        about = path.stat()
-    except (OSError, ValueError):
-        return None
-    return about.st_dev, about.st_ino
+def check_targets(jobs: Iterable[Job], originals: Collection[Path], results: Store = HERE) -> None:
+    """Checks that results can go where they are to go, before any work is done.
+
+    Raises:
+        MHNetError: a result would replace an original, or a folder cannot be written to.
+    """
+    kept = {identity for path in originals for identity in _identities(results, path)}
+    folders = set()
+    for job in jobs:
+        if not kept.isdisjoint(_identities(results, job.target)):
+            target = printable(results.shown(job.target))
+            raise MHNetError(f"{target} is an original and would be replaced by a result: choose another folder for "
+                             "the results, or a suffix such as _restored.")  # fmt: skip
+        folders.add(job.target.parent)
+    for folder in folders if results.local else ():
+        existing = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
+        if not existing.is_dir():
+            raise MHNetError(f"{printable(existing)} is a file, not a folder: choose another one for the results.")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise MHNetError(f"{printable(existing)} cannot be written to: choose another folder for the results.")
 
 
-def _compared(path: Path) -> str:
-    """A path as this system's file systems usually compare it."""
-    real = os.path.realpath(path)
-    return real.casefold() if sys.platform in ("win32", "darwin") else real
+def _names_a_file(store: Store, out: Path) -> bool:
+    """Whether OUT names a result rather than a folder."""
+    return is_result_name(out) and not (store.local and out.is_dir())
+
+
+def _below(store: Store, folder: Path, out: Path | None, suffix: str) -> list[Path]:
+    """The files below a folder, without what an earlier run has put there; `out` is None elsewhere."""
+    among = out is not None and store.real(out) == store.real(folder)  # results among their originals
+    found = list(store.files_below(folder, None if among else out))
+    if suffix and among:
+        stems = {path.parent / path.stem for path in found}
+        found = [path for path in found if not path.stem.endswith(suffix)
+                 or path.parent / path.stem.removesuffix(suffix) not in stems]  # fmt: skip
+    return found
+
+
+def _plain_part(pattern: Path) -> Path:
+    """The folders of a pattern that are plain names: what its files are mirrored from."""
+    plain = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
+    return Path(*pattern.parts[: min(plain, len(pattern.parts) - 1)])
+
+
+def _identities(store: Store, path: Path) -> Iterator[object]:
+    """What all names of one file, such as links and hard links, have in common."""
+    yield store.real(path)
+    if store.local:
+        try:
+            about = path.stat()
+        except (OSError, ValueError):  # it is not there
+            return
+        yield about.st_dev, about.st_ino
+
+
+def _compared(store: Store, path: Path) -> str:
+    """A path as its file system usually compares it."""
+    real = store.real(path)
+    return real.casefold() if store.local and sys.platform in ("win32", "darwin") else real

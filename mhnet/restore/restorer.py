@@ -38,17 +38,20 @@ class RestoreWarning(UserWarning):
 
 
 @dataclass
-class Report:
+class Computation:
     """How an image was computed.
 
     Attributes:
         tile: height and width of a tile; None for an image computed whole.
         count: of tiles.
+        changes: how much the network changed each image, the mean absolute difference in levels of 255, whatever
+            share of it was wanted; empty where the network was not asked.
         notes: what was done in another way than was asked for, as sentences.
     """
 
     tile: tuple[int, int] | None = None
     count: int = 1
+    changes: tuple[float, ...] = ()
     notes: list[str] = field(default_factory=list)
 
 
@@ -78,6 +81,7 @@ class Restorer:
             (`mhnet.inference.fuse`).
         tile: "auto" computes an image in tiles where it would not fit in the memory that is free, "off" never, and a
             number in tiles of at most so many pixels a side.
+        strength: percent of the network's change that results get: 0 gives the original's values, 100 the network's.
         room: bytes that an image may take on a CPU; half of what is free where that is less.
 
     Attributes:
@@ -97,18 +101,22 @@ class Restorer:
         precision: Precision = "auto",
         tile: Tile = "auto",
         fuse: bool = True,
+        strength: float = 100,
         room: int = ROOM_ON_CPU,
     ):
+        if not 0 <= strength <= 100:
+            raise MHNetError(f"The strength is in percent, from 0 to 100, not {strength}.")
         self.task: str | None = None
         self.identity = ""
         self.device = choose_device(device) if isinstance(device, str) else device
         self.precision: Precision = choose_precision(precision, self.device)
         self.tile: Tile = tile
+        self.strength = strength
         self.room = room
         self.local_statistics = local_statistics
         fused = fuse and self.precision == "fp32" and self.device.type == "cpu"
         self.network, self.as_written = prepared(network, self.device, local_statistics, fused)
-        self.last = Report()
+        self.last = Computation()
         self._per_pixel: float | None = None
         self._most: int | None = None  # pixels at once, once memory has run out
         self._held = 0  # pixels at once for which the memory is at hand, kept from an earlier image
@@ -151,7 +159,7 @@ class Restorer:
             ValueError: the image has another type or shape.
             MHNetError: memory does not suffice for the smallest tile, or the network's result is not finite.
         """
-        self.last = Report()
+        self.last = Computation()
         if isinstance(image, Tensor):
             return self._tensor(image, tick)
         if isinstance(image, Image.Image):
@@ -164,22 +172,9 @@ class Restorer:
         pixels = image[..., None] if image.ndim == 2 else image
         if image.dtype not in LEVELS or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
             raise ValueError(f"an image is uint8 or uint16, H×W×3 or grey H×W, not {image.dtype} {image.shape}")
-        most, result = LEVELS[image.dtype], np.empty_like(pixels)
-
-        def floats(box: tiles.Box) -> Tensor:
-            top, bottom, left, right = box
-            part = np.require(pixels[top:bottom, left:right], requirements=["C", "W"])
-            wide = torch.from_numpy(part if most == 255 else part.astype(np.float32)).to(self.device)
-            return wide.permute(2, 0, 1)[None].float() / most
-
-        def finished(top: int, rows: Tensor) -> None:
-            levels = (
-                (rows[0].clamp(0, 1) * most).round().permute(1, 2, 0).to(torch.int32 if most > 255 else torch.uint8)
-            )
-            result[top : top + rows.shape[-2]] = levels.cpu().numpy()
-
-        self._restore(pixels.shape[0], pixels.shape[1], 1, floats, finished, tick)
-        return result.reshape(image.shape)
+        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
+        restored = self._restore(batch, LEVELS[image.dtype], tick)
+        return restored[0].permute(1, 2, 0).numpy().reshape(image.shape)
 
     def _pil(self, image: Image.Image, tick: Callable[[int, int], None] | None) -> Image.Image:
         if image.mode in ("I", "F"):
@@ -198,33 +193,20 @@ class Restorer:
     def _tensor(self, image: Tensor, tick: Callable[[int, int], None] | None) -> Tensor:
         if image.ndim != 4 or image.shape[1] not in (1, 3) or 0 in image.shape or not image.is_floating_point():
             raise ValueError(f"a batch of images is N×3×H×W or N×1×H×W floats, not {image.dtype} {tuple(image.shape)}")
-        result = torch.empty_like(image)
-
-        def floats(box: tiles.Box) -> Tensor:
-            top, bottom, left, right = box
-            part = image[:, :, top:bottom, left:right].to(self.device, torch.float32)
-            return part.contiguous(memory_format=torch.channels_last)
-
-        def finished(top: int, rows: Tensor) -> None:
-            result[:, :, top : top + rows.shape[-2]] = rows.clamp(0, 1)
-
-        self._restore(image.shape[2], image.shape[3], image.shape[0], floats, finished, tick)
-        return result
+        return self._restore(image, 1, tick)
 
     @torch.inference_mode()
-    def _restore(
-        self,
-        height: int,
-        width: int,
-        images: int,
-        floats: Callable[[tiles.Box], Tensor],
-        finished: Callable[[int, Tensor], None],
-        tick: Callable[[int, int], None] | None,
-    ) -> None:
-        """Computes a batch of images of one size, with smaller tiles where memory runs out."""
+    def _restore(self, image: Tensor, most: int, tick: Callable[[int, int], None] | None) -> Tensor:
+        """N×C×H×W of any type, white being `most`, to the same; with smaller tiles where memory runs out."""
+        images, _, height, width = image.shape
+        if self.strength == 0:
+            if tick is not None:
+                tick(0, 1)
+                tick(1, 1)
+            return image.clone()
         allocator.keep_large(not isinstance(self.network, FusedNetwork))
-        grid = self._grid(height, width, images)
-        while not self._fits(grid, floats, finished, tick):
+        grid, result = self._grid(height, width, images), torch.empty_like(image)
+        while not self._fits(grid, image, most, result, tick):
             memory.let_go(self.device)
             smaller = tiles.by_pixels(height, width, grid.pixels // 2)
             if self.tile == "off":
@@ -237,31 +219,45 @@ class Restorer:
         self._keep_memory(grid.pixels * images)
         self.last.tile = (grid.rows.side, grid.columns.side) if grid.tiles > 1 else None
         self.last.count = grid.tiles
+        return result
 
     def _fits(
-        self,
-        grid: tiles.Grid,
-        floats: Callable[[tiles.Box], Tensor],
-        finished: Callable[[int, Tensor], None],
-        tick: Callable[[int, int], None] | None,
+        self, grid: tiles.Grid, image: Tensor, most: int, result: Tensor, tick: Callable[[int, int], None] | None
     ) -> bool:
         """Computes an image in these tiles, unless memory runs out."""
-        done = 0
-        if tick is not None:
-            tick(done, grid.tiles)
+        done, changed = -1, torch.zeros(image.shape[0], dtype=torch.float64)
 
-        def one_done() -> None:
+        def count() -> None:
             nonlocal done
             done += 1
             if tick is not None:
                 tick(done, grid.tiles)
 
+        def compute(box: tiles.Box) -> Tensor:
+            top, bottom, left, right = box
+            part = image[:, :, top:bottom, left:right].to(self.device).float()
+            part = part / most if most > 1 else part
+            return self._computed(part.contiguous(memory_format=torch.channels_last), whole=grid.tiles == 1)
+
+        def finish(top: int, rows: Tensor) -> None:
+            rows = rows.clamp(0, 1)
+            before = image[:, :, top : top + rows.shape[-2]].to(rows.device).float()
+            scaled = rows * most if most > 1 else rows
+            changed.add_((scaled - before).abs().double().sum((1, 2, 3)).cpu())
+            if self.strength < 100:
+                scaled = torch.lerp(before, scaled, self.strength / 100)
+            if most > 1:
+                scaled = scaled.round().to(torch.uint8 if most == 255 else torch.int32)
+            result[:, :, top : top + rows.shape[-2]] = scaled
+
+        count()
         try:
-            tiles.run(grid, lambda box: self._computed(floats(box), whole=grid.tiles == 1), finished, one_done)
+            tiles.run(grid, compute, finish, count)
         except (RuntimeError, MemoryError) as error:
             if not memory.ran_out(error):
                 raise
             return False
+        self.last.changes = tuple((changed * 255 / most / image[0].numel()).tolist())
         return True
 
     def _computed(self, image: Tensor, whole: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is made of results once they lie on disk: scores against clean images, sheets of before and after, a page."""
+"""What is made of results once they lie on disk: scores against clean images, and sheets of before and after."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -12,9 +12,9 @@ from mhnet.evaluation import sheets
 from mhnet.evaluation.protocols import Score
 from mhnet.evaluation.scoring import DEGRADED, MHNET, Evaluation, evaluate_pairs
 from mhnet.images.read import read_rgb
-from mhnet.restore.folders import Outcome
-from mhnet.restore.page import Entry, Scores, write_page
+from mhnet.restore.outcomes import Outcome
 from mhnet.restore.plan import Job
+from mhnet.restore.report import Entry, Scores
 
 SHEETS = "compare"  # the folder of the sheets, in that of the results
 
@@ -35,7 +35,7 @@ def find_targets(jobs: Sequence[Job], targets: Path) -> dict[Path, Path]:
         return {jobs[0].source: targets}
     wanted = {job.source for job in jobs}
     found = {}
-    for root in dict.fromkeys(job.root for job in jobs if not job.video):
+    for root in dict.fromkeys(job.root for job in jobs if not job.film):
         pairs = match_folders(root, clean_side(targets)).pairs
         found |= {pair.degraded: pair.target for pair in pairs if pair.degraded in wanted}
     if not found:
@@ -45,7 +45,7 @@ def find_targets(jobs: Sequence[Job], targets: Path) -> dict[Path, Path]:
 
 def score(outcomes: Iterable[Outcome], targets: dict[Path, Path], protocol: str, name: str) -> list[Evaluation]:
     """The scores of the images before and after, where there are clean ones and results."""
-    there = [one.job for one in outcomes if one.status != "failed" and one.job.source in targets]
+    there = [one.job for one in outcomes if one.has_result and one.job.source in targets]
     evaluations = []
     for method in (DEGRADED, MHNET):
         sides = [(job, job.source if method == DEGRADED else job.target) for job in there]
@@ -71,7 +71,7 @@ def sheet_paths(jobs: Sequence[Job], folder: Path) -> dict[Path, Path]:
     kept = {os.path.realpath(path) for job in jobs for path in (job.source, job.target)}
     paths: dict[Path, Path] = {}
     for job in jobs:
-        if job.video:
+        if job.film:
             continue
         place = job.target.relative_to(folder)
         path = folder / SHEETS / place.with_name(f"{place.name}.jpg")
@@ -89,7 +89,7 @@ def write_sheets(
     reasons = []
     for one in tqdm(wanted, "comparing", unit="image", delay=2, leave=False, disable=None if progress else True):
         job = one.job
-        if one.status == "failed" or job.source not in paths:
+        if not one.has_result or job.source not in paths:
             continue
         stages = {"before": job.source, "after": job.target}
         if job.source in targets:
@@ -108,7 +108,7 @@ def entries(outcomes: Sequence[Outcome], targets: dict[Path, Path], evaluations:
     found = []
     for one in outcomes:
         source, scores = one.job.source, None
-        if one.status == "failed":
+        if not one.has_result:
             continue
         if rows and all(str(source) in of_method for of_method in rows):
             before, after = (Score(row.psnr, row.ssim) for row in (of_method[str(source)] for of_method in rows))
@@ -116,20 +116,3 @@ def entries(outcomes: Sequence[Outcome], targets: dict[Path, Path], evaluations:
         name = source.relative_to(one.job.root).as_posix()
         found.append(Entry(name, source, one.job.target, targets.get(source), scores, "; ".join(one.notes)))
     return found
-
-
-def write_report(
-    path: Path,
-    outcomes: Sequence[Outcome],
-    targets: dict[Path, Path],
-    evaluations: Sequence[Evaluation],
-    about: dict[str, str],
-) -> None:
-    """Writes the page of what was restored (`mhnet.restore.page`).
-
-    Raises:
-        MHNetError: it cannot be written.
-    """
-    failures = [(one.job.source, one.reason) for one in outcomes if one.status == "failed"]
-    shown = entries(outcomes, targets, evaluations)
-    write_page(path, shown, "Restored by MHNet", failures=failures, about=about)

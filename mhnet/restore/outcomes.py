@@ -1,0 +1,76 @@
+"""What became of a file, and what an error says of it."""
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from mhnet.core.errors import MHNetError
+from mhnet.restore.plan import Job
+from mhnet.restore.stores import first_line
+
+HARDLY_CHANGED = 0.5
+"""Levels of 255: a picture whose mean absolute difference is less was hardly changed. Nobody sees so little."""
+
+_DEGRADATIONS = {"deraining": "rain", "deblurring": "blur"}
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file.
+
+    Attributes:
+        status: "restored", "skipped" because a whole result was there, "failed", or "not tried" once the disk was full.
+        seconds: it was computed for; of images computed at once, each one's share.
+        tile: height and width of the tiles; None for an image computed whole.
+        change: how much of it was changed, the mean absolute difference in levels of 255, before `strength`; None
+            where that is not known.
+        reason: why there is no result, '' otherwise.
+        notes: what was not done as asked, as sentences.
+        disk_full: it failed because the disk is full or read-only.
+        bytes, height, width: of the file and its picture, where they are noted.
+    """
+
+    job: Job
+    status: Literal["restored", "skipped", "failed", "not tried"] = "restored"
+    seconds: float = 0.0
+    tile: tuple[int, int] | None = None
+    change: float | None = None
+    reason: str = ""
+    notes: Sequence[str] = ()
+    disk_full: bool = False
+    bytes: int = 0
+    height: int = 0
+    width: int = 0
+
+    @property
+    def has_result(self) -> bool:
+        return self.status in ("restored", "skipped")
+
+
+def failed(outcome: Outcome, error: Exception) -> Outcome:
+    """The outcome of a file that an error ended; whatever it is, it is that file's alone."""
+    source, cause = outcome.job.source, error.__cause__ or error
+    if isinstance(error, MHNetError):
+        reason = str(error)
+    elif isinstance(error, MemoryError):
+        reason = f"{source} does not fit in memory: close other programs, or compute with fewer workers."
+    else:
+        reason = f"{source} cannot be restored ({type(error).__name__}: {first_line(error)})."
+    disk_full = isinstance(cause, OSError) and cause.errno in _DISK_FULL
+    return replace(outcome, status="failed", reason=reason, disk_full=disk_full)
+
+
+def not_tried(jobs: Sequence[Job], last: Outcome) -> list[Outcome]:
+    """The outcomes of what comes after a file that found the disk full."""
+    reason = f"not tried, since there was no place for {last.job.target}"
+    return [Outcome(job, "not tried", reason=reason) for job in jobs]
+
+
+def hardly_changed(change: float | None, task: str | None) -> list[str]:
+    """A sentence where an image was changed by less than HARDLY_CHANGED; `task` is what the weights are for."""
+    if change is None or change >= HARDLY_CHANGED:
+        return []
+    found = f"no {_DEGRADATIONS.get(task or '', 'damage')} found"
+    return [f"{found}: hardly changed, by {change:.2f} of 255 levels on average."]

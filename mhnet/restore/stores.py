@@ -1,0 +1,254 @@
+"""Where files lie, and how they are read and written there: this machine's folders, or an object store.
+
+Stores are pyarrow's file systems: `s3://bucket/photos`, `gs://…`, `abfs://…`, `hdfs://…`, or any that a program passes.
+"""
+
+import contextlib
+import os
+import re
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from mhnet.core.errors import MHNetError, printable
+from mhnet.core.files import replacing
+from mhnet.images.header import MAX_PIXELS, ImageError
+from mhnet.images.listing import walk_folder
+from mhnet.images.read import ImageData, read_image, read_image_stream
+from mhnet.images.write import encode_image, write_image
+from mhnet.restore.kinds import claims_to_be_restorable, is_restorable
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+_PUT_WHOLE = ("s3", "gcs", "abfs")  # where a file appears when it is complete, and folders need not be made
+_UNFINISHED = re.compile(r"\.(\d+)-(.+)", re.DOTALL)  # what `files.replacing` and `put` call a file until it is whole
+
+
+class Store(NamedTuple):
+    """What holds files.
+
+    Args:
+        system: pyarrow's file system; None for this machine's own folders.
+        prefix: what stands before its paths where they are shown, such as "s3://".
+    """
+
+    system: "FileSystem | None" = None
+    prefix: str = ""
+
+    @property
+    def local(self) -> bool:
+        return self.system is None
+
+    def shown(self, path: Path) -> str:
+        return self.prefix + self.key(path)
+
+    def key(self, path: Path) -> str:
+        """What the file system calls a path."""
+        if self.system is None:
+            return str(path)
+        return "" if path == Path() else path.as_posix()
+
+    def real(self, path: Path) -> str:
+        """What all paths of a file have in common, whatever links they lead through."""
+        return os.path.realpath(path) if self.local else self.key(path)  # Path.resolve fails on a link to itself
+
+    def absolute(self, path: Path) -> Path:
+        return path.absolute() if self.system is None else path
+
+    def equals(self, other: "Store") -> bool:
+        if self.system is None or other.system is None:
+            return self.system is other.system
+        return self.system.equals(other.system)
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether a path is a folder's.
+
+        Raises:
+            MHNetError: there is nothing of that name, or the store is not reached.
+        """
+        if self.system is None:
+            there, folder = path.exists(), path.is_dir()
+        else:
+            from pyarrow.fs import FileType
+
+            try:
+                kind = self.system.get_file_info(self.key(path)).type
+            except OSError as error:
+                reason = first_line(error)
+                raise MHNetError(
+                    f"{printable(self.shown(path))} cannot be reached ({reason}): check the access."
+                ) from error
+            there, folder = kind != FileType.NotFound, kind == FileType.Directory
+        if not there:
+            raise MHNetError(f"There is no file or folder {printable(self.shown(path))}: check the path.")
+        return folder
+
+    def is_restorable(self, path: Path) -> bool:
+        """Whether a file is an image or a film or claims to be one; in a store, its name alone is looked at."""
+        return is_restorable(path) if self.local else claims_to_be_restorable(path)
+
+    def files_below(self, folder: Path, apart: Path | None = None) -> Iterator[Path]:
+        """The files in a folder and its subfolders, without hidden ones and what lies in the folder `apart`."""
+        if self.system is None:
+            left_out = apart and self.real(apart)
+            for here, subfolders, names in walk_folder(folder):
+                subfolders[:] = [name for name in subfolders if self.real(here / name) != left_out]
+                yield from (here / name for name in names)
+            return
+        from pyarrow.fs import FileSelector
+
+        for info in self.system.get_file_info(FileSelector(self.key(folder), recursive=True)):
+            path = Path(info.path)
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if info.is_file and not hidden and not (apart and path.is_relative_to(apart)):
+                yield path
+
+
+HERE = Store()
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is the address of a store rather than a path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
+
+
+def find_store(text: str) -> tuple[Store, Path]:
+    """The store that a path or an address names, and the path in it; `file://…` is this machine's own.
+
+    Raises:
+        MHNetError: pyarrow is missing, does not know such an address, or does not reach it.
+    """
+    if not is_address(text):
+        return HERE, Path(text)
+    try:
+        from pyarrow.fs import FileSystem, LocalFileSystem
+    except ImportError as error:
+        raise MHNetError(f"{printable(text)} lies in a store, which needs pyarrow: pip install 'mhnet[ray]'") from error
+    try:
+        system, path = FileSystem.from_uri(text)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise MHNetError(
+            f"{printable(text)} cannot be reached ({first_line(error)}): check the address and access."
+        ) from error
+    if isinstance(system, LocalFileSystem):
+        return HERE, Path(path)
+    return Store(system, f"{urlsplit(text).scheme}://"), Path(path)
+
+
+def read_picture(store: Store, path: Path, max_pixels: int = MAX_PIXELS) -> tuple[ImageData, int]:
+    """The picture in a file of at most so many pixels, and the file's bytes.
+
+    Raises:
+        ImageError: as `read_image` does, and where the store does not give the file.
+    """
+    if store.system is None:
+        return read_image(path, max_pixels), path.stat().st_size
+    try:
+        with store.system.open_input_file(store.key(path)) as stream:
+            length = stream.size()
+            return read_image_stream(path, stream, length, max_pixels), length
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no file {store.shown(path)}; check the path.") from error
+    except OSError as error:
+        raise ImageError(f"{store.shown(path)} cannot be read ({first_line(error)}); check the store.") from error
+
+
+def write_picture(store: Store, path: Path, picture: ImageData) -> None:
+    """Write a picture, whole or not at all, in the format of the path's extension.
+
+    Raises:
+        ImageError: as `write_image` does, and where the store does not take the file.
+    """
+    if store.system is None:
+        write_image(path, picture)
+        return
+    try:
+        put(store, path, encode_image(path, picture))
+    except OSError as error:
+        reason = first_line(error)
+        raise ImageError(f"{store.shown(path)} cannot be written ({reason}); choose another place.") from error
+
+
+def put(store: Store, path: Path, data: bytes) -> None:
+    """Puts bytes into a file, whole or not at all; raises OSError."""
+    system, key = store.system, store.key(path)
+    if system is None:
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+        return
+    if system.type_name in _PUT_WHOLE:
+        with system.open_output_stream(key) as stream:
+            stream.write(data)
+        return
+    part = store.key(path.with_name(f".{os.getpid()}-{path.name}"))
+    if folder := store.key(path.parent):
+        system.create_dir(folder)
+    try:
+        with system.open_output_stream(part) as stream:
+            stream.write(data)
+        system.move(part, key)
+    except OSError:
+        with contextlib.suppress(OSError):
+            system.delete_file(part)
+        raise
+
+
+def results_there(store: Store, targets: Collection[Path]) -> set[Path]:
+    """Which of the results are there and not empty; what killed writers have left beside them is removed.
+
+    Results are put whole, so that those that are there need not be read.
+    """
+    wanted, there = set(targets), set()
+    unfinished = {(target.parent, name) for target in wanted for name in _unfinished_names(target)}
+    for folder in {target.parent for target in wanted}:
+        for name, length in _files(store, folder):
+            path, left = folder / name, _UNFINISHED.fullmatch(name)
+            if path in wanted and length > 0:
+                there.add(path)
+            elif left and (folder, left[2]) in unfinished and not (store.local and _is_running(int(left[1]))):
+                with contextlib.suppress(OSError):
+                    store.system.delete_file(store.key(path)) if store.system else path.unlink()
+    return there
+
+
+def _unfinished_names(target: Path) -> Iterator[str]:
+    """What `files.replacing` and `put` may call a file behind the number of their process, until it is whole."""
+    yield target.name
+    if len(os.fsencode(target.name)) > 200:
+        yield f"{zlib.crc32(os.fsencode(target.name)):08x}{target.suffix}"
+
+
+def _is_running(process: int) -> bool:
+    """Whether another process of that number runs on this machine."""
+    if os.name != "posix" or process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError) as error:
+        return isinstance(error, PermissionError)
+    return True
+
+
+def _files(store: Store, folder: Path) -> Iterator[tuple[str, int]]:
+    """The names and bytes of the files in a folder; none where there is no such folder."""
+    if store.system is None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file():
+                    yield entry.name, entry.stat().st_size
+        return
+    from pyarrow.fs import FileSelector
+
+    for info in store.system.get_file_info(FileSelector(store.key(folder), allow_not_found=True)):
+        if info.is_file:
+            yield info.base_name, info.size or 0
+
+
+def first_line(error: BaseException) -> str:
+    """As much of an error's words as a sentence bears."""
+    return (str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__)[:200]
