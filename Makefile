@@ -6,13 +6,13 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: help demo demo-train test lint bench figures docs clean
+.PHONY: help demo demo-train test lint copies bench figures docs clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/ready  ## set up, restore the sample photos with the weights that ship, show before, after and scores
+demo: .venv/ready  ## set up, restore the sample photos with the bundled weights, show before, after and scores
 	$(BIN)/python demo/demo.py
 
 demo-train: .venv/ready  ## train a small MHNet on synthetic rain for a few minutes, restore photos with it
@@ -26,7 +26,10 @@ lint: .venv/ready-test .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
 
-bench: .venv/ready  ## print how fast network, training, loading and scoring are beside the published ways
+copies: .venv/ready  ## write mhnet/models/mhnet.py into both rooms
+	$(BIN)/python tests/copies.py
+
+bench: .venv/ready  ## time network, training, loading and scoring against the published ways
 	$(BIN)/python benchmarks/inference.py --quick
 	$(BIN)/python benchmarks/training.py --quick
 	$(BIN)/python benchmarks/data.py

@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-from mhnet.cli.rooms import evaluate_command
-from mhnet.core.tasks import DERAINING
+from dataset import TASK
+
+from mhnet.cli.room_evaluate import evaluate_command
 
 if __name__ == "__main__":
-    sys.exit(evaluate_command(DERAINING, Path(__file__).resolve().parent))
+    sys.exit(evaluate_command(TASK, Path(__file__).resolve().parent))

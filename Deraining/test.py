@@ -1,10 +1,20 @@
-"""Restore test images of deraining and score them: `python test.py`."""
+"""Restore test images of deraining with this room's network and score them: `python test.py`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from mhnet.cli.rooms import test_command
-from mhnet.core.tasks import DERAINING
+from dataset import TASK
+from train import NETWORKS
+
+from mhnet.cli.room_test import test_command
+
+ROOM = Path(__file__).resolve().parent
+
+
+def main(words: Sequence[str] | None = None, prog: str = "python test.py") -> int:
+    return test_command(TASK, ROOM, NETWORKS, words, prog)
+
 
 if __name__ == "__main__":
-    sys.exit(test_command(DERAINING, Path(__file__).resolve().parent))
+    sys.exit(main())

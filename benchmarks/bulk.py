@@ -18,17 +18,15 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import psutil
-from inference import cpu_name
+from machine import cpu_name
+from marks import write_between
+from photos import enlarged
 
-from mhnet.images.listing import find_images
-from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, PHOTOS = ROOT / "docs" / "bulk.md", ROOT / "demo" / "photos"
-BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
+PAGE = ROOT / "docs" / "bulk.md"
 KINDS = {"without --engine": [], "1 worker": ["--engine", "ray", "--workers", "1"],
          "2 workers": ["--engine", "ray", "--workers", "2"]}  # fmt: skip
 
@@ -40,18 +38,6 @@ class Run(NamedTuple):
     start: float
     whole: float
     peak: int
-
-
-def make_images(folder: Path, size: tuple[int, int], count: int) -> None:
-    """Parts of the demo's photographs, enlarged where they are smaller."""
-    photos = [read_rgb(path) for path in find_images(PHOTOS, recursive=True)]
-    for i in range(count):
-        photo = photos[i % len(photos)]
-        scale = max(size[0] / photo.shape[1], size[1] / photo.shape[0])
-        if scale > 1:
-            photo = cv2.resize(photo, None, fx=scale + 1e-3, fy=scale + 1e-3, interpolation=cv2.INTER_CUBIC)
-        left = 16 * (i // len(photos)) % (photo.shape[1] - size[0] + 1)
-        write_rgb(folder / f"{i}.jpg", photo[: size[1], left : left + size[0]].copy())
 
 
 def measure(source: Path, target: Path, weights: str, words: list[str]) -> Run:
@@ -99,14 +85,7 @@ def table(measured: dict[str, list[Run]], args: argparse.Namespace) -> str:
                      f"| {statistics.median(run.start for run in runs):.0f} s "
                      f"| {statistics.median(run.whole for run in runs):.0f} s "
                      f"| {max(run.peak for run in runs) / 1e9:.1f} GB |")  # fmt: skip
-    return "\n".join(lines) + "\n"
-
-
-def write(text: str) -> None:
-    """Puts the table between its marks in the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}{text}{END}{after}", encoding="utf-8")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -120,7 +99,8 @@ def main() -> None:
     measured: dict[str, list[Run]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_images(folder / "in", tuple(args.size), args.images)
+        for i, photo in enumerate(enlarged(args.images, args.size[1], args.size[0])):
+            write_rgb(folder / "in" / f"{i}.jpg", photo)
         for i in range(args.rounds):
             for j, (kind, words) in enumerate(KINDS.items()):
                 measured[kind].append(measure(folder / "in", folder / f"{i}-{j}", args.weights, words))
@@ -128,7 +108,7 @@ def main() -> None:
     text = table(measured, args)
     print(text)
     if args.write:
-        write(text)
+        write_between(PAGE, "table", text)
 
 
 if __name__ == "__main__":

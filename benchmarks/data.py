@@ -8,6 +8,7 @@ the system's cache after the first round, as far as memory reaches.
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,18 +18,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from photos import PHOTOS, enlarged
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mhnet.data.datasets import EpochSampler, PairSource, SharpSource, TrainingCrops, start_worker
 from mhnet.data.degrade import DEGRADATIONS, rain
 from mhnet.data.pack import write_pack
 from mhnet.data.pairs import Pair, find_pairs
+from mhnet.data.sampling import EpochSampler, start_worker
+from mhnet.data.sources import PairSource, SharpSource
 from mhnet.images.listing import find_images
-from mhnet.images.read import image_size, read_rgb
+from mhnet.images.read import image_size
 from mhnet.images.write import write_rgb
 
-PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "Deraining"))
+from dataset import TrainingCrops  # noqa: E402  # pyright: ignore[reportMissingImports]  (the room's own)
+
 PATCH, SEED = 256, 1
 CROPS = 28  # of each loader in a run
 SLICES, SECONDS = 3, 2.0  # of a run through workers
@@ -47,14 +53,10 @@ class WholeImages:
 
 
 def make_pairs(folder: Path, count: int = 12) -> Path:
-    """Photographs of the demo enlarged to 1280×720, and in the rain."""
-    for i, path in enumerate(find_images(PHOTOS, recursive=True)[:count]):
-        photo = read_rgb(path)
-        scale = max(1280 / photo.shape[1], 720 / photo.shape[0])
-        large = cv2.resize(photo, None, fx=scale + 1e-3, fy=scale + 1e-3, interpolation=cv2.INTER_CUBIC)[:720, :1280]
-        sharp = np.ascontiguousarray(large)
-        write_rgb(folder / "input" / f"{path.stem}.png", rain(sharp, np.random.default_rng(i)))
-        write_rgb(folder / "target" / f"{path.stem}.png", sharp)
+    """Photographs of the demo at 1280×720, and in the rain."""
+    for i, photo in enumerate(enlarged(count, 720, 1280)):
+        write_rgb(folder / "input" / f"{i}.png", rain(photo, np.random.default_rng(i)))
+        write_rgb(folder / "target" / f"{i}.png", photo)
     return folder
 
 

@@ -23,15 +23,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import cpu_name, resident
+from marks import write_between
 from published import as_published
 from torch import Tensor, nn
 
 from mhnet.core import allocator
-from mhnet.inference.fuse import fuse
 from mhnet.models import MHNet
 from mhnet.models.cost import gmacs
-from mhnet.restore import restorer
 from mhnet.restore.precision import computing_in
+from mhnet.restore.restorer import Restorer
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PLOT = ROOT / "docs" / "performance.md", ROOT / "fig" / "performance.png"
@@ -63,7 +64,7 @@ def build(form: str, size: tuple[int, int], device: str) -> Run:
     if form == "published":
         return as_published(net)
     if form == "ours":
-        return fuse(net) if device == "cpu" else net.to(memory_format=torch.channels_last)
+        return Restorer(net, device, precision="fp32", tile="off")
     image = torch.zeros(1, 3, *size)
     if form == "compile":
         return torch.compile(net.to(memory_format=torch.channels_last))
@@ -84,11 +85,8 @@ def serve(form: str, kept: str, height: int, width: int, device: str) -> None:
     """A worker: one run and its seconds for every line of input; at the end its peak memory."""
     if kept == "kept":
         allocator.keep_pages()
-        allocator.keep_large(form != "ours")  # as the `Restorer` does
     run, image = build(form, (height, width), device), torch.rand(1, 3, height, width, device=device)
-    if device == "cpu" and form == "ours":
-        image = image.contiguous(memory_format=torch.channels_last)
-    loaded = memory("VmRSS", reset=True) if device == "cpu" else torch.cuda.memory_allocated()
+    loaded = resident("VmRSS", reset=True) if device == "cpu" else torch.cuda.memory_allocated()
     print("ready", flush=True)
     with torch.inference_mode(), computing_in("fp32", torch.device(device)):
         for _ in sys.stdin:
@@ -96,20 +94,8 @@ def serve(form: str, kept: str, height: int, width: int, device: str) -> None:
             run(image)
             if device == "cuda":
                 torch.cuda.synchronize()
-            if form == "ours" and height * width > restorer.LARGE:
-                allocator.give_back()
-            peak = memory("VmHWM") if device == "cpu" else torch.cuda.max_memory_allocated()
+            peak = resident("VmHWM") if device == "cpu" else torch.cuda.max_memory_allocated()
             print(time.perf_counter() - start, peak - loaded, flush=True)
-
-
-def memory(what: str, reset: bool = False) -> int:
-    """Bytes: VmRSS, what the process holds, or VmHWM, the most it held; 0 where the system does not say."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return 0
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith(what + ":"))
 
 
 class Worker:
@@ -184,8 +170,8 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
     lines = [f"MHNet deblurring, fp32, {where}; PyTorch {torch.__version__}; medians (range) of "
              f"{runs} runs, at most {LARGE_RUNS} from {LARGE / 1e6} megapixels on; a large "
              f"matrix product reaches {rate / 1e9:.0f} GFLOP/s.", ""]  # fmt: skip
-    lines += ["| image | form | freed memory | seconds | against it as published | share of the product's rate | "
-              "peak memory |", "|---|---|---|---:|---:|---:|---:|"]  # fmt: skip
+    lines += ["| image | form | freed memory | seconds | speed-up | at the same setting | "
+              "share of peak rate | peak memory |", "|---|---|---|---:|---:|---:|---:|---:|"]  # fmt: skip
     everything: Measured = {}
     for size in sizes:
         measured = everything[size] = alternately(columns, size, turns(size, runs), device)
@@ -194,9 +180,7 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
             median = statistics.median(times)
             same = measured.get(("published", kept), measured[PUBLISHED])[0]
             ratios = [statistics.median(measured[PUBLISHED][0]) / median, statistics.median(same) / median]
-            faster = "1" if form == "published" and kept == "system" else f"{ratios[0]:.2f} ×"
-            if form == "ours":
-                faster += f" ({ratios[1]:.2f} × at the same setting)"
+            faster = " | ".join(f"{ratio:.2f} ×" for ratio in ratios)
             spread = f"{median:.{digits}f} ({min(times):.{digits}f} to {max(times):.{digits}f})"
             lines.append(f"| {size[1]}×{size[0]} | {form} | {kept} | {spread} | {faster} | {work / median / rate:.0%} "
                          f"| {peak / 1e9:.2f} GB |")  # fmt: skip
@@ -204,16 +188,10 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
     return "\n".join(lines), everything
 
 
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(": ")[1].strip() for line in lines if "model name" in line), "an unknown CPU")
-
-
 def scaling(runs: int) -> str:
     """Time for each pixel through the `Restorer`, which computes large images in tiles."""
     allocator.keep_pages()
-    restore = restorer.Restorer(network(), "cpu")
+    restore = Restorer(network(), "cpu")
     lines = ["| megapixels | size | tiles | seconds | microseconds for each pixel |", "|---:|---|---:|---:|---:|"]
     for height, width in SCALING:
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -226,14 +204,6 @@ def scaling(runs: int) -> str:
                      f"| {min(times) / pixels * 1e6:.2f} |")  # fmt: skip
         print(lines[-1], flush=True)
     return "\n".join(lines)
-
-
-def write(name: str, text: str) -> None:
-    """Puts text between its markers in the page."""
-    page = PAGE.read_text()
-    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-    before, after = page.partition(start)[0], page.partition(end)[2]
-    PAGE.write_text(f"{before}{start}{text}\n{end}{after}")
 
 
 def plot(measured: Measured) -> None:
@@ -273,7 +243,7 @@ def main() -> None:
         return serve(form, kept, int(height), int(width), device)
     if args.scaling:
         text = scaling(args.runs)
-        return write("scaling", text) if args.write else None
+        return write_between(PAGE, "scaling", text) if args.write else None
     sizes = SIZES[: 1 if args.quick else 3]
     if args.sizes:
         sizes = [(int(height), int(width)) for height, _, width in (size.partition("x") for size in args.sizes)]
@@ -283,7 +253,7 @@ def main() -> None:
         text += "\n\n" + table(sizes, runs, (), "cuda")[0]
     print(text.splitlines()[0])
     if args.write:
-        write("table", text)
+        write_between(PAGE, "table", text)
         plot(measured)
     return None
 

@@ -1,5 +1,5 @@
 """Scores of 20 pairs of 1280×720: straightforward scikit-image and SciPy code, one image after the other in one
-process, against `mhnet.evaluate` over processes. From files to means, starting the processes included.
+process, against `evaluate_pairs` over processes. From files to means, starting the processes included.
 
 Both run alternately; what counts is the fastest run of each, because whatever else the machine does only slows them,
 and their ratio. The last column is the largest difference between the two of any image, in dB and in SSIM.
@@ -19,17 +19,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from photos import enlarged
 
 from mhnet.core.errors import exits_cleanly
 from mhnet.data.pairs import Pair, find_pairs
 from mhnet.evaluation import protocols
 from mhnet.evaluation.scoring import evaluate_pairs
-from mhnet.images.listing import find_images
 from mhnet.images.read import image_size, read_rgb
 from mhnet.images.write import write_rgb
 
-PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
-COUNT, HEIGHT, WIDTH = 20, 720, 1280
+COUNT = 20
 EQUAL = 1e-6
 Pictures = tuple[np.ndarray, np.ndarray]
 
@@ -79,17 +78,11 @@ def plainly(score: Callable[[np.ndarray, np.ndarray], tuple[float, float]], pair
 
 
 def make_pairs(folder: Path) -> list[Pair]:
-    """The sample photographs, enlarged and cut to 1280×720, and each a little blurred, as a network leaves it."""
-    photos = find_images(PHOTOS, recursive=True)
+    """The sample photographs at 1280×720, and each a little blurred, as a network leaves it."""
     pairs = []
-    for i in range(COUNT):
-        photo = read_rgb(photos[i % len(photos)])
-        scale = (1 + i // len(photos)) * max(HEIGHT / photo.shape[0], WIDTH / photo.shape[1])
-        photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        photo = cv2.resize(photo, (max(photo.shape[1], WIDTH), max(photo.shape[0], HEIGHT)))[:HEIGHT, :WIDTH]
-        worse = cv2.GaussianBlur(photo, (0, 0), 1 + i / 10)
+    for i, photo in enumerate(enlarged(COUNT, 720, 1280)):
         pair = Pair(folder / "results" / f"{i}.png", folder / "target" / f"{i}.png", str(i))
-        write_rgb(pair.degraded, worse)
+        write_rgb(pair.degraded, cv2.GaussianBlur(photo, (0, 0), 1 + i / 10))
         write_rgb(pair.target, photo)
         pairs.append(pair)
     return pairs

@@ -1,4 +1,4 @@
-"""The scores of the small networks that ship, and pictures of where they fail, computed again.
+"""Compute the scores of the bundled small networks again, and draw where they fail.
 
     python benchmarks/small_models.py                 on the photographs of demo/photos, which everybody has (--demo)
     python benchmarks/small_models.py --photos DIR    on sharp photographs of your own
@@ -13,20 +13,19 @@ other weights.
 """
 
 import argparse
-import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from marks import between, write_between
 from tqdm import tqdm
 
 from mhnet.checkpoints import bundled
 from mhnet.checkpoints.files import read_checkpoint, sha256
 from mhnet.cli.weights import describe
 from mhnet.core.errors import MHNetError, exits_cleanly
-from mhnet.core.files import write_text
 from mhnet.core.tasks import DEBLURRING, DERAINING
 from mhnet.data.make import degrade_folder
 from mhnet.data.pairs import Pair, find_pairs
@@ -56,7 +55,7 @@ class Result(NamedTuple):
     after: protocols.Score
 
 
-class Row(NamedTuple):
+class MeanScores(NamedTuple):
     """The means over a set, ready for a table."""
 
     label: str
@@ -75,15 +74,15 @@ def restored(pairs: Iterable[Pair], restorer: Restorer, protocol: str) -> list[R
     return results
 
 
-def row(label: str, option: str, results: list[Result]) -> Row:
+def row(label: str, option: str, results: list[Result]) -> MeanScores:
     """The means of a set; where the degraded images are the clean ones, they have no PSNR, and nothing is gained."""
     before, after = ([getattr(one, side) for one in results] for side in ("before", "after"))
     psnr = [mean_of([score.psnr for score in scores]) for scores in (before, after)]
     cells = [f"{mean:.2f} / {mean_of([score.ssim for score in scores]):.4f}"
              for mean, scores in zip(psnr, (before, after), strict=True)]  # fmt: skip
     if np.isinf(psnr[0]):
-        return Row(label, option, (str(len(results)), "the clean ones", cells[1], ""))
-    return Row(label, option, (str(len(results)), *cells, f"{psnr[1] - psnr[0]:+.2f}"))
+        return MeanScores(label, option, (str(len(results)), "the clean ones", cells[1], ""))
+    return MeanScores(label, option, (str(len(results)), *cells, f"{psnr[1] - psnr[0]:+.2f}"))
 
 
 def on_photographs(name: str, photos: Path, restorer: Restorer, protocol: str) -> dict[str, list[Result]]:
@@ -106,7 +105,7 @@ def held_back(gopro: Path) -> list[Pair]:
     return [pairs[i] for i in kept]
 
 
-def measure(name: str, args: argparse.Namespace) -> list[Row]:
+def measure(name: str, args: argparse.Namespace) -> list[MeanScores]:
     """The rows of a network's table; with --write, its failures are drawn as well."""
     task, restorer, rows = bundled.NAMES[name], Restorer.from_weights(name), []
     if args.photos:
@@ -152,7 +151,7 @@ def furthest(restored: np.ndarray, clean: np.ndarray) -> tuple[slice, slice]:
     return slice(int(top), int(top) + height), slice(int(left), int(left) + width)
 
 
-def table(name: str, rows: list[Row], earlier: str) -> str:
+def table(name: str, rows: list[MeanScores], earlier: str) -> str:
     """The scores as Markdown, with those rows of an earlier table of the same weights that are not measured anew."""
     mark = f"Weights of sha256 {sha256(bundled.named(name))[:12]}"
     lines = {}
@@ -193,32 +192,12 @@ def facts(name: str) -> str:
 def picture(name: str) -> str:
     """The picture of failures, for the card."""
     return (
-        f'<img src="../../fig/{name}-failures.jpg" width="800" alt="Pieces of photographs before, after and clean">\n\n'
-        "*The pieces that are furthest from clean after restoring, of the worst of the photographs in demo/photos.*"
+        f'<img src="../../../fig/{name}-failures.jpg" width="800" alt="Photographs before, after and clean">\n\n'
+        "*Pieces of the worst photographs of demo/photos, where the result is furthest from clean.*"
     )
 
 
-def between(path: Path, mark: str) -> str:
-    """What stands between a pair of marks in a page.
-
-    Raises:
-        MHNetError: the page has no such marks.
-    """
-    found = re.search(rf"<!-- {mark} -->\n(.*?)<!-- end of {mark} -->", path.read_text(encoding="utf-8"), re.DOTALL)
-    if found is None:
-        raise MHNetError(f"{path} has no place for {mark}: put '<!-- {mark} -->' and '<!-- end of {mark} -->' there")
-    return found[1]
-
-
-def write_between(path: Path, mark: str, text: str) -> None:
-    """Puts text between a pair of marks in a page."""
-    old = between(path, mark)
-    start, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
-    page = path.read_text(encoding="utf-8")
-    write_text(path, page.replace(f"{start}{old}{end}", f"{start}{text}\n{end}"))
-
-
-def write(name: str, rows: list[Row]) -> None:
+def write_card(name: str, rows: list[MeanScores]) -> None:
     """Writes the table, the facts and the picture into the network's card, and the table into docs/small-models.md."""
     card = bundled.FOLDER / f"{name}.md"
     text = table(name, rows, between(card, "scores"))
@@ -231,7 +210,7 @@ def write(name: str, rows: list[Row]) -> None:
 @exits_cleanly
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which networks (default: all that ship)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which networks (default: all that are bundled)")
     parser.add_argument("--demo", action="store_true", help="the photographs of demo/photos (default without sets)")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="sharp photographs, to be degraded here")
     parser.add_argument("--gopro", type=Path, metavar="DIR", help="pairs of one sequence of GoPro's training set")
@@ -240,11 +219,11 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.names or bundled.shipping():
         if name not in bundled.NAMES:
-            raise MHNetError(f"Nothing ships under the name {name}: use one of {', '.join(bundled.NAMES)}")
+            raise MHNetError(f"There are no bundled weights called {name}: use one of {', '.join(bundled.NAMES)}")
         rows = measure(name, args)
         print(f"{name}\n\n{table(name, rows, '')}\n")
         if args.write:
-            write(name, rows)
+            write_card(name, rows)
 
 
 if __name__ == "__main__":

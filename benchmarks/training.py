@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from machine import resident
+from marks import write_between
 from published import as_published
 from torch import Tensor, nn
 
@@ -23,8 +25,6 @@ from mhnet.core.allocator import keep_pages
 from mhnet.models import MHNet, use_checkpointing
 from mhnet.restore.precision import computing_in
 from mhnet.train.losses import psnr_loss
-
-BEGIN, END = "<!-- training step: begin -->", "<!-- training step: end -->"
 
 
 class Kind(NamedTuple):
@@ -40,7 +40,7 @@ KINDS = {
     "published": Kind("as published, the system's allocator", False, False),
     "published_kept": Kind("as published, pages kept", False, True),
     "ours": Kind("ours, the system's allocator", True, False),
-    "ours_kept": Kind("**ours as shipped**: pages kept", True, True),
+    "ours_kept": Kind("**ours, by default**: pages kept", True, True),
     "recomputed": Kind("ours, checkpointing, the system's allocator", True, False, True),
     "recomputed_kept": Kind("ours, checkpointing, pages kept", True, True, True),
 }
@@ -86,12 +86,6 @@ def serve(kind: Kind, batch: int, size: int, device: str) -> None:
         print(time.perf_counter() - start, flush=True)
 
 
-def megabytes(key: str) -> float:
-    """This process's resident memory now (VmRSS) or at most (VmHWM), in MB; Linux only."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024 / 1e6
-
-
 def measure_memory(kind: Kind, batch: int, size: int, device: str) -> None:
     """A worker: prints the peak of two steps above the loaded program."""
     if kind.keeps_pages:
@@ -103,10 +97,10 @@ def measure_memory(kind: Kind, batch: int, size: int, device: str) -> None:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated() / 1e6
     else:
-        before = megabytes("VmRSS")
+        before = resident("VmRSS", reset=True) / 1e6
     step()
     step()
-    peak = torch.cuda.max_memory_allocated() / 1e6 if device != "cpu" else megabytes("VmHWM")
+    peak = torch.cuda.max_memory_allocated() / 1e6 if device != "cpu" else resident("VmHWM") / 1e6
     print(peak - before)
 
 
@@ -175,15 +169,6 @@ def table(seconds: dict[str, list[float]], memory: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def write_table(page: Path, text: str) -> None:
-    """Puts the table between its marks in a Markdown page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{page} has no lines {BEGIN} and {END} to put the table between")
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def report(args: argparse.Namespace, common: tuple[Any, ...]) -> None:
     names = QUICK if args.quick else tuple(KINDS)
     if args.device != "cpu":  # a GPU's memory is kept by PyTorch itself
@@ -202,7 +187,7 @@ def report(args: argparse.Namespace, common: tuple[Any, ...]) -> None:
     print(f"\nA step as shipped is {speed:.2f} times as fast as the published operations", end="")
     print(f" in {memory[shipped] / memory['published']:.2f} times their memory." if memory else ".")
     if args.write:
-        write_table(args.write, text)
+        write_between(args.write, "training step", text)
 
 
 def main() -> None:

@@ -8,33 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from mhnet.core.errors import MHNetError, exits_cleanly
-from mhnet.data.degrade import rain
+from mhnet.data.make import degrade_folder
 from mhnet.data.pairs import Pair
 from mhnet.evaluation import sheets
 from mhnet.evaluation.scoring import Evaluation, evaluate_pairs
 from mhnet.images.listing import find_images
 from mhnet.images.read import read_rgb
-from mhnet.images.write import write_rgb
 
 DEMO = Path(__file__).resolve().parent
 ROOM = DEMO.parent / "Deraining"
 OUT = DEMO / "out" / "training"
 PROTOCOL = "rain_y_matlab"
-SEVERITIES = (0.3, 0.45, 0.6, 0.75)
-
-
-def make_test_set(folder: Path) -> list[Path]:
-    """Writes the test photographs, and the same in the rain, as a set with `input` and `target`."""
-    photos = find_images(DEMO / "photos" / "test")
-    for seed, (photo, severity) in enumerate(zip(photos, SEVERITIES, strict=True)):
-        clean = read_rgb(photo)
-        rainy = rain(clean, np.random.default_rng(seed), severity=(severity, severity))
-        write_rgb(folder / "target" / f"{photo.stem}.png", clean)
-        write_rgb(folder / "input" / f"{photo.stem}.png", rainy)
-    return photos
 
 
 def run(script: str, *words: object) -> None:
@@ -59,7 +44,8 @@ def show(degraded: Evaluation, restored: Evaluation) -> str:
 @exits_cleanly
 def main() -> int:
     rainy = OUT / "rainy"
-    names = [photo.stem for photo in make_test_set(rainy)]
+    degrade_folder(DEMO / "photos" / "test", rainy, "rain", severity=(0.3, 0.75))
+    names = [path.stem for path in find_images(rainy / "target")]
     print("training a small MHNet for about three minutes, four at most", flush=True)
     run("train.py", "--config", DEMO / "training.yml")
     weights = OUT / "run" / "model_best.safetensors"

@@ -1,4 +1,4 @@
-"""Photograph the page of `mhnet app` for docs/app.md: app.jpg, app_dark.jpg and app_phone.jpg.
+"""Photograph the page of `mhnet app` for docs/app.md, at 1280 and at 390 pixels, light and dark.
 
 python fig/app.py            (or the names of some, as in: python fig/app.py app_phone)
 
@@ -16,12 +16,14 @@ from mhnet.app.server import Options, serving
 from mhnet.core.errors import MHNetError, exits_cleanly
 
 HERE = Path(__file__).resolve().parent
-EXAMPLE = "button[data-name=oakland-zoo-otters]"
+EXAMPLE = "button[data-name='oakland-zoo-otters.jpg']"
 RESTORED = "#viewer .stage.restored"
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 1240}, "is_mobile": True, "has_touch": True}
 SHOTS: dict[str, dict[str, Any]] = {
     "app": {"viewport": {"width": 1280, "height": 830}},
-    "app_dark": {"viewport": {"width": 1280, "height": 830}, "color_scheme": "dark"},
-    "app_phone": {"viewport": {"width": 390, "height": 1010}, "is_mobile": True, "has_touch": True},
+    "app_dark": {"viewport": {"width": 1280, "height": 1080}, "color_scheme": "dark"},
+    "app_phone": PHONE,
+    "app_phone_dark": {**PHONE, "color_scheme": "dark"},
 }
 
 

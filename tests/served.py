@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from small import PHOTOS
 
+from mhnet.app.restoring import Limits
 from mhnet.app.server import Options, serving
-from mhnet.app.work import Limits
 from mhnet.cli.main import main
 from mhnet.images.listing import find_images
 from mhnet.images.read import read_rgb
@@ -55,10 +55,10 @@ class Page:
 
 
 @contextmanager
-def served() -> Iterator[Page]:
+def served(limits: Limits = LIMITS) -> Iterator[Page]:
     """The page at a free port, with small limits."""
     before = set(_folders())
-    with serving(Options(port=0, device="cpu", limits=LIMITS, grace=0.5)) as address:
+    with serving(Options(port=0, device="cpu", limits=limits, grace=0.5)) as address:
         (folder,) = set(_folders()) - before
         yield Page(address, folder)
     assert not folder.exists()

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zlib
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from small import PHOTOS, ROOT
 
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
+from mhnet.data.degrade import DEGRADATIONS
 from mhnet.evaluation import protocols
 from mhnet.images.listing import find_images
 from mhnet.images.read import ImageData, read_rgb
@@ -95,7 +97,7 @@ def test_a_clean_photo_gives_scores_with_their_protocol(client, tmp_path):
     assert fact["scores"]["after"] == {"psnr": round(wanted.psnr, 2), "ssim": round(wanted.ssim, 4)}
     assert fact["scores"]["before"]["psnr"] < wanted.psnr
     _, (fact,), _ = restored(client, source, clean=[handle_file(photo(tmp_path / "small.png", 32, 32))])
-    assert fact["scores"] is None and "Not scored" in fact["notes"][0]
+    assert fact["scores"] is None and "Not scored" in fact["notes"][-1]
 
 
 def test_hostile_files_are_told_in_a_sentence_and_stop_no_other(client, page, tmp_path):
@@ -146,9 +148,9 @@ def test_no_file_of_another_folder_can_be_read(page, secret):
     assert page.ask(f"/gradio_api/file={inner}") == (200, b"mine")
     up = "../" * 12
     places = [f"{secret}", f"{up}{secret}", f"{page.folder}/{up}{secret}", f"{inner}/../../../../{secret.name}",
-              f"{page.folder}/inbox/../../{secret.parent.name}/secret.png", "/etc/passwd", "//etc/passwd",
+              f"{page.folder}/x/../../{secret.parent.name}/secret.png", "/etc/passwd", "//etc/passwd",
               f"file://{secret}", f"/proc/self/root{secret}", "/proc/self/environ", f"{secret}%00.png", ".",
-              str(page.folder), f"{page.folder}/inbox", str(ROOT / "pyproject.toml"), "pyproject.toml",
+              str(page.folder), f"{inner}/..", str(ROOT / "pyproject.toml"), "pyproject.toml",
               "http://127.0.0.1:1/", "C:\\Windows\\win.ini"]  # fmt: skip
     escapes = [lambda text: text, lambda text: text.replace("/", "%2f"), lambda text: text.replace("..", "%2e%2e"),
                lambda text: text.replace("/", "%252f"), lambda text: text.replace("..", "%252e%252e"),
@@ -183,7 +185,7 @@ def test_names_of_uploads_are_no_paths(page):
     ):
         status, answer = upload(page, b"mine", name)
         place = Path(json.loads(answer)[0])
-        assert status == 200 and place.parent.parent == page.folder / "inbox" and place.is_file()
+        assert status == 200 and place.parent.parent == page.folder and place.is_file()
         assert len(place.name) <= 100 and place.name.isprintable()
 
 
@@ -200,14 +202,82 @@ def test_calls_name_no_files_but_their_own(page, secret, tmp_path):
     for path in (secret, f"{inner}/../../../../{secret.name}", "/etc/passwd", "secret.png", f"file://{secret}", ""):
         for data in ([[file(path)]], [[file(inner)], "", "auto", "auto", "auto", [file(path)]]):
             assert call(page, {"data": data})[0] == 404
-    assert len(answer(page, [file(inner)], "mine")[0]) == 1  # moved into this session
-    (moved,) = [path for path in page.files() if path.name == "mine.png"]
-    assert answer(page, [file(moved)], "theirs")[2] == ["mine.png is not here any more: choose it again."]
+    assert len(answer(page, [file(inner)], "mine")[0]) == 1  # the session's from now on
+    assert answer(page, [file(inner)], "theirs")[2] == ["mine.png is not here any more: choose it again."]
+
+
+def test_calls_that_make_no_sense_get_a_sentence_and_no_traceback(page, capfd):
+    inner = json.loads(upload(page, b"no pixels")[1])[0]
+    deep = b'{"data":' + b"[" * 900 + b"]" * 900 + b"}"
+    event = b'{"session_hash":"a","event_data":' + b"[" * 300 + b"]" * 300 + b"}"
+    broken = [b"", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"\0", b"\xff\xfe", b"{'data': []}", b'{"data":[[]],}']
+    values = [b'{"data":[NaN]}', b'{"data":[1e999]}', b'{"data":["\\ud800"]}', b'{"data":["a\\u0000b"]}', deep]
+    shapes = [b"null", b"[]", b'{"data":[]}', b'{"data":null}', b'{"data":[[1]]}', b'{"data":[[{"path":1}]]}']
+    names = [b'{"data":[[]],"session_hash":"../x"}', event]
+    for body in broken + values + shapes + names:
+        for door in ("call/restore", "queue/join", "run/predict", "cancel"):
+            status, told = page.ask(f"/gradio_api/{door}", "POST", body, content_type="application/json")
+            assert 400 <= status < 500 and json.loads(told)["detail"].endswith("."), (door, body[:50])
+    for arguments in ([[file(inner)]], [5], [[file(inner)], []], [[], "x", {}], [[file(inner)], "", "1" * 400],
+                      [[file(inner)], "derain", None], [[file(inner)], "derain", "auto", "auto", "auto", 7, "x"],
+                      [[file(inner)], "derain", "auto", "auto", "auto", None, 101]):  # fmt: skip
+        status, told = call(page, {"data": arguments})
+        if status == 200:
+            assert page.ask(f"/gradio_api/call/restore/{json.loads(told)['event_id']}")[0] == 200
+        else:
+            assert status == 400
+    long = "x" * 5000
+    for path in ("heartbeat/%00", "queue/data?session_hash=%00", "call/restore/x", "file=%00", f"file={inner}%00",
+                 f"file={long}", f"../assets/{long}"):  # fmt: skip
+        assert page.ask(f"/gradio_api/{path}")[0] == 404
+    for kind, body in (
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=x", b"\0" * 99),
+        ("text/plain", b"x"),
+    ):
+        assert page.ask("/gradio_api/upload", "POST", body, content_type=kind)[0] == 400
+    log = "".join(capfd.readouterr())
+    assert "Traceback" not in log and "Error" not in log
+
+
+def test_posts_leave_no_folders_and_uploads_have_a_total_limit(tmp_path):
+    limits = replace(LIMITS, total=5_000_000)
+    with served(limits) as page:
+        for number in range(200):
+            assert call(page, {"data": [[]], "session_hash": f"s{number}"})[0] == 200
+        assert not list(page.folder.iterdir())
+        statuses = [upload(page, b"small")[0] for _ in range(6)]
+        assert statuses == [200] * 5 + [507]  # each counts for a megabyte
+    with served() as page:
+        statuses = [upload(page, b"small")[0] for _ in range(10 * LIMITS.files + 1)]
+        assert statuses == [200] * 10 * LIMITS.files + [503] and len(list(page.folder.iterdir())) == 10 * LIMITS.files
+
+
+def test_strength_blends_with_the_original(client, tmp_path):
+    source = photo(tmp_path / "a.png")
+    pixels, blended = read_rgb(source).astype(float), {}
+    for strength in (0, 50, 100):
+        (file,), (fact,), _ = restored(client, source, strength=strength)
+        blended[strength] = read_rgb(file).astype(float)
+        assert fact["made"] == "Rain removed by derain-small" + (f", strength {strength}%" if strength < 100 else "")
+    assert np.array_equal(blended[0], pixels) and np.abs(blended[100] - pixels).max() > 20
+    assert np.abs(blended[50] - (pixels + blended[100]) / 2).max() <= 0.5
+    with pytest.raises(Exception, match="A strength is a number from 0 to 100"):
+        restored(client, source, strength=101)
+
+
+def test_no_rain_found_is_said_of_a_calm_photo_alone(client, tmp_path):
+    calm = tmp_path / "calm.png"
+    write_rgb(calm, np.full((64, 64, 3), 128, np.uint8))
+    clean = read_rgb(find_images(PHOTOS)[0])[:128, :128]
+    write_rgb(tmp_path / "rainy.png", DEGRADATIONS["rain"](clean, np.random.default_rng(0), severity=(0.3, 0.3)))
+    _, facts, _ = restored(client, calm, tmp_path / "rainy.png")
+    assert "ain found" in facts[0]["notes"][0] and not facts[1]["notes"]
 
 
 def answer(page: Page, photos: list[object], session: str) -> list:
     """What the API answers to a call of a session, without Gradio's client, which would send files again."""
-    call_of_all = {"data": [photos, "", "auto", "auto", "auto", None], "session_hash": session}
+    call_of_all = {"data": [photos], "session_hash": session}
     event = json.loads(call(page, call_of_all)[1])["event_id"]
     told = page.ask(f"/gradio_api/call/restore/{event}")[1].decode()
     return json.loads(told.split("event: complete\ndata: ")[1])
@@ -264,41 +334,43 @@ def test_nothing_is_left_of_a_client_that_has_gone(page, tmp_path):
 
 
 def test_sessions_end_and_uploads_that_nobody_asks_for_go(tmp_path):
+    def brought() -> Path:
+        path = sessions.new_folder() / "a.png"
+        path.write_text("")
+        return path
+
     sessions = Sessions(tmp_path, grace=0.1, idle=0.3)
-    (sessions.inbox / "token").mkdir()
-    (sessions.inbox / "token" / "a.png").write_text("")
-    session = sessions.get("one")
-    path = sessions.claim(session, str(sessions.inbox / "token" / "a.png"))
-    assert path.is_file() and path.is_relative_to(session.folder) and not list(sessions.inbox.iterdir())
+    session, path = sessions.get("one"), brought()
     assert sessions.claim(session, str(path)) == path
-    for name in (str(path), str(path.parent / ".." / path.parent.name / "a.png"), "a.png", "", "/"):
+    assert sessions.claim(session, str(path)) == path
+    for name in (str(path), f"{path.parent}/../{path.parent.name}/a.png", "a.png", "", "/", "a\0b", "\ud800", "x" * 99):
         with pytest.raises(MHNetError, match="not here"):
             sessions.claim(sessions.get("two"), name)
     with sessions.working(session):
         sessions.close("one")
         assert path.is_file() and session.cancelled.is_set()
-    assert not session.folder.exists()
-    (sessions.inbox / "orphan").mkdir()
+    assert not path.parent.exists()
+    orphan = brought()
     with sessions.connected("three"), sessions.connected("three"):
+        kept = sessions.claim(sessions.get("three"), str(brought()))
         time.sleep(0.5)
         sessions.sweep()
-        assert not (sessions.inbox / "orphan").exists()
-        assert len(list(tmp_path.iterdir())) == 2  # the inbox and three: two had no connection
+        assert not orphan.parent.exists() and list(sessions._sessions) == ["three"]  # two had no connection
     sessions.sweep()
     with sessions.connected("three"):  # its tab came back in time
         time.sleep(0.2)
         sessions.sweep()
-    assert len(list(tmp_path.iterdir())) == 2
+    assert kept.is_file()
     time.sleep(0.2)
     sessions.sweep()
-    assert list(tmp_path.iterdir()) == [sessions.inbox]
+    assert not list(tmp_path.iterdir()) and not sessions._sessions
 
 
 def test_weights_that_are_given_take_the_place_of_what_ships(tmp_path):
     shipped = {choice.key: choice for choice in choices()}
     assert shipped["derain"].label == "Rain" and shipped["derain"].weights == "derain-small"
     mine = tmp_path / "mine.safetensors"
-    mine.write_bytes((ROOT / "mhnet" / "pretrained" / "derain-small.safetensors").read_bytes())
+    mine.write_bytes((ROOT / "mhnet" / "checkpoints" / "pretrained" / "derain-small.safetensors").read_bytes())
     given = {choice.key: choice for choice in choices([str(mine)])}
     assert given == shipped | {"derain": given["derain"]} and given["derain"].weights == str(mine)
     with pytest.raises(MHNetError, match=r"none\.pth"):

@@ -3,15 +3,16 @@
 import os
 import shutil
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from served import Page, by_command, photo, served, until
+from served import LIMITS, Page, by_command, photo, served, until
 from small import PHOTOS
 
-from mhnet.app import examples, work
+from mhnet.app import examples, progress, restoring
 from mhnet.images.listing import find_images
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
@@ -102,7 +103,7 @@ class Held:
 
 @pytest.fixture
 def held(monkeypatch):
-    held, tell = Held(), work.Steps._tell
+    held, tell = Held(), progress.NetworkProgress._report
 
     def holding(self):
         tell(self)
@@ -110,7 +111,7 @@ def held(monkeypatch):
         while not held.go_on.is_set() and not self._cancelled.is_set():
             held.go_on.wait(0.02)
 
-    monkeypatch.setattr(work.Steps, "_tell", holding)
+    monkeypatch.setattr(progress.NetworkProgress, "_report", holding)
     yield held
     held.go_on.set()
 
@@ -185,10 +186,11 @@ def test_several_photos_and_hostile_ones_among_them(opened, page, tmp_path):
     assert tab.download(tmp_path / "got").read_bytes() == by_command(tmp_path / "b.tif", tmp_path)
 
 
-@pytest.mark.skipif(not examples.names(), reason="the photographs of demo/ are not here")
+@pytest.mark.skipif(not examples.examples(), reason="the photographs of demo/ are not here")
 def test_an_example_by_keyboard_alone_in_dark_mode(opened, monkeypatch, tmp_path):
-    photo(tmp_path / f"{examples.names()[0]}.jpg")
-    monkeypatch.setattr(examples, "FOLDER", tmp_path)  # a smaller one of that name
+    photo(tmp_path / examples.examples()[0]["name"])
+    monkeypatch.setitem(examples._DEGRADED, "derain", tmp_path)  # a smaller one of that name
+    monkeypatch.setattr(examples, "_CLEAN", tmp_path)
     tab = opened(color_scheme="dark")
     ground = tab.tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(int(part) for part in ground[4:-1].split(",")[:3]) < 150
@@ -202,13 +204,81 @@ def test_an_example_by_keyboard_alone_in_dark_mode(opened, monkeypatch, tmp_path
     assert "rain_y_matlab" in scores and "dB" in scores
 
 
+@pytest.mark.skipif(not examples.examples(), reason="the photographs of demo/ are not here")
+def test_an_example_with_nothing_to_remove_is_told(opened, monkeypatch, tmp_path):
+    write_rgb(tmp_path / "calm.png", read_rgb(examples._UNTOUCHED)[:96, :96])
+    monkeypatch.setattr(examples, "_UNTOUCHED", tmp_path / "calm.png")
+    tab = opened()
+    assert "nothing to remove" in tab.tab.locator("#samples button").last.get_attribute("title")
+    tab.tab.locator("#samples button").last.evaluate("e => (e.dataset.name = 'calm.png')")
+    tab.tab.locator("#samples button").last.click()
+    tab.tab.wait_for_selector("#viewer .stage.restored")
+    assert "rain found" in tab.tab.locator("#viewer .about").inner_text()
+
+
+def test_by_keyboard_one_radio_group_and_the_result_has_the_focus(opened, tmp_path):
+    tab = opened()
+    tab.drop(photo(tmp_path / "a.png"))
+    chosen = tab.tab.locator("#task input:checked")
+    chosen.focus()
+    tab.tab.keyboard.press("ArrowRight")
+    assert chosen.get_attribute("value") == "deblur" and chosen.evaluate("e => e.matches(':focus-visible')")
+    outline = chosen.evaluate("e => getComputedStyle(e.closest('label')).outlineStyle")
+    assert outline == "solid" and "deblur-small" in tab.tab.locator("#task .about").inner_text()
+    tab.tab.locator("#restore").press("Enter")
+    tab.tab.wait_for_selector("#viewer .stage.restored")
+    assert tab.tab.evaluate("document.activeElement.closest('#viewer .stage') !== null")
+    assert "Blur removed by deblur-small" in tab.tab.locator("#viewer .about").inner_text()
+    for at in ("100", "0", "100"):  # all before, all after
+        tab.tab.keyboard.press("b")
+        assert tab.tab.locator("#viewer .stage input").input_value() == at
+
+
+def test_several_results_come_as_one_zip_with_the_strength_that_was_chosen(opened, tmp_path):
+    (tmp_path / "more").mkdir()
+    pixels = read_rgb(photo(tmp_path / "same.png"))
+    write_rgb(tmp_path / "more" / "same.png", np.ascontiguousarray(pixels[:, ::-1]))
+    tab = opened()
+    tab.drop(tmp_path / "same.png", tmp_path / "more" / "same.png")
+    tab.tab.locator("#strength input[type=number]").fill("0")
+    tab.tab.keyboard.press("Tab")
+    tab.restore()
+    with tab.tab.expect_download() as coming:
+        tab.tab.click("#viewer .all")
+    coming.value.save_as(tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert archive.namelist() == ["same_restored.png", "same_restored_2.png"]
+        archive.extractall(tmp_path / "all")
+    assert np.array_equal(read_rgb(tmp_path / "all" / "same_restored.png"), pixels)  # nothing of the change is kept
+    assert np.array_equal(read_rgb(tmp_path / "all" / "same_restored_2.png"), pixels[:, ::-1])
+    assert "strength 0%" in tab.tab.locator("#viewer .about").inner_text()
+
+
+def test_a_refused_file_stays_listed_with_its_reason_until_it_is_removed(opened, tmp_path):
+    (tmp_path / "text.png").write_text("no pixels")
+    (tmp_path / "large.png").write_bytes(bytes(LIMITS.bytes + 1))
+    tab = opened()
+    tab.drop(tmp_path / "text.png", photo(tmp_path / "a.png"), tmp_path / "large.png")
+    tab.restore()
+    rows = tab.tab.locator("#photos li")
+    texts = sorted(rows.all_inner_texts())
+    assert len(texts) == 3 and "up to 2.0 MB" in texts[1] and "not an image" in texts[2]
+    tab.tab.get_by_role("button", name="Remove text.png").click()
+    tab.tab.get_by_role("button", name="Remove large.png").click()
+    assert until(lambda: len(rows.all()) == 1 and not tab.problems())
+    words = tab.tab.locator("#controls :is(input, button)").evaluate_all(
+        "all => all.map(e => e.ariaLabel || e.innerText || e.closest('label')?.innerText || e.title || '')"
+    )
+    assert not [word for word in words if "common." in word]
+
+
 def test_a_clean_photo_under_advanced_gives_scores(opened, tmp_path):
     tab = opened()
     tab.drop(photo(tmp_path / "a.png"))
     write_rgb(tmp_path / "clean.png", read_rgb(find_images(PHOTOS)[0])[:48, :64])
     tab.tab.click("#advanced button")
     tab.tab.set_input_files("#clean input[type=file]", str(tmp_path / "clean.png"))
-    tab.tab.wait_for_selector("#clean .file-preview")
+    tab.tab.wait_for_selector("#clean li")
     tab.tab.click("#local input[value=on]")
     tab.restore()
     assert "rain_y_matlab" in tab.tab.locator("#viewer table").inner_text()
@@ -230,6 +300,28 @@ def test_two_users_at_once_wait_for_each_other_and_see_their_own(opened, held, t
         assert got == by_command(source, source.parent)
 
 
+def test_cancel_stops_all_photos_and_shows_those_that_are_done(opened, monkeypatch, capfd, tmp_path):
+    second, restore = threading.Event(), restoring.PhotoRestorer.restore
+
+    def restore_first(self, path, folder, settings, tell, stop):
+        if path.name == "a.png":
+            return restore(self, path, folder, settings, tell, stop)
+        second.set()
+        assert stop.wait(SECONDS)
+        raise progress.Cancelled
+
+    monkeypatch.setattr(restoring.PhotoRestorer, "restore", restore_first)
+    tab = opened()
+    tab.drop(photo(tmp_path / "a.png"), photo(tmp_path / "b.png"), photo(tmp_path / "c.png"))
+    tab.tab.click("#restore")
+    assert second.wait(SECONDS)
+    tab.tab.click("#cancel")
+    tab.tab.wait_for_selector("#viewer .stage.restored")
+    assert "a.png" in tab.tab.locator("#viewer .about").inner_text()
+    tab.tab.wait_for_selector("#restore")
+    assert "output values" not in capfd.readouterr().err
+
+
 def test_cancel_stops_and_the_next_run_works(opened, held, tmp_path):
     tab = opened()
     tab.drop(photo(tmp_path / "a.png"))
@@ -245,16 +337,16 @@ def test_cancel_stops_and_the_next_run_works(opened, held, tmp_path):
 
 def test_closing_the_tab_stops_the_work_and_removes_the_files(opened, page, held, monkeypatch, tmp_path):
     ended = threading.Event()
-    restore = work.Workshop.restore
+    restore = restoring.PhotoRestorer.restore
 
     def watched(*arguments):
         try:
             return restore(*arguments)
-        except work.Cancelled:
+        except progress.Cancelled:
             ended.set()
             raise
 
-    monkeypatch.setattr(work.Workshop, "restore", watched)
+    monkeypatch.setattr(restoring.PhotoRestorer, "restore", watched)
     tab = opened()
     tab.drop(photo(tmp_path / "a.png"))
     tab.tab.click("#restore")

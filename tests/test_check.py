@@ -4,15 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from small import PHOTOS, crops, make_pairs
 
 from mhnet.cli.main import main
 from mhnet.data.blur import GAMMA, average, path_kernel, shake_path, to_light
-from mhnet.data.check import check, format_reports
+from mhnet.data.check import check, format_checked
 from mhnet.data.pack import Pack, write_pack
 from mhnet.data.pairs import find_pairs
-from mhnet.data.survey import survey
+from mhnet.data.sets import find_pair_sets
 from mhnet.images.listing import find_images
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
@@ -47,7 +48,7 @@ def set_of(root: Path, place: str, sides: tuple[str, str] = ("input", "target"),
     ],
 )  # fmt: skip
 def test_layouts_tasks_and_splits_are_told(tmp_path: Path, place: str, sides: tuple[str, str], known: tuple) -> None:
-    (found,) = survey(set_of(tmp_path, place, sides))
+    (found,) = find_pair_sets(set_of(tmp_path, place, sides))
     assert (found.name, found.split, found.task, found.layout) == known
     assert len(found.pairs) == 1
 
@@ -92,6 +93,20 @@ def no_partner(root: Path) -> None:
     (root / "train/target/000002.png").unlink()
 
 
+def no_input(root: Path) -> None:
+    (root / "train/input/000002.png").unlink()
+
+
+def folder_for_an_input(root: Path) -> None:
+    (root / "train/input/000002.png").unlink()
+    (root / "train/input/000002.png").mkdir()
+
+
+def with_fractions(root: Path) -> None:
+    (root / "train/target/000002.png").unlink()
+    tifffile.imwrite(root / "train/target/000002.tif", crops()[2][..., 0] / np.float32(255))
+
+
 def two_of_a_name(root: Path) -> None:
     write_rgb(root / "train/target/000002.bmp", crops()[2])
 
@@ -113,6 +128,9 @@ def other_task(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
+        (no_input, "target/000002.png has no degraded image in "),
+        (folder_for_an_input, "target/000002.png has no degraded image in "),
+        (with_fractions, "target/000002.tif "),
         (wrong_size, "input/000002.png has 40×40 pixels and its clean image "),
         (grey, "input/000002.png is RGB and its clean image "),
         (cut_off, "target/000002.png is damaged"),
@@ -177,7 +195,7 @@ def test_two_folders_and_small_grey_images(tmp_path: Path) -> None:
         Image.fromarray(crops()[side == "mine"]).convert("L").save(tmp_path / side / "1.png")
     reports, faults = check(tmp_path / "mine", tmp_path / "theirs")
     assert not faults + reports[0].faults
-    text = format_reports(reports, faults)
+    text = format_checked(reports, faults)
     assert "1 pairs are smaller than 256×256" in text
     assert f"2 images are grey, not RGB, such as {tmp_path / 'mine' / '1.png'}" in text
 
@@ -189,3 +207,15 @@ def test_no_pairs_at_all(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("error: No pairs at or below")
     assert lines[1] == lines[2] == "error: Name one folder of pairs, or --input and --target both."
+
+
+def test_names_reach_the_terminal_escaped(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    set_of(tmp_path, "a\x1b]0;owned\x07\nall fine", numbers=range(2))
+    bad = next(tmp_path.glob("a*")) / "input" / "wrong: none\n\x1b[2J.png"
+    bad.write_bytes(b"<html>404</html>")
+    (bad.parent.parent / "target" / bad.name).write_bytes(b"<html>404</html>")
+    assert main(["data", "check", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.replace("\n", "").isprintable() and not err
+    assert sum(line.startswith("wrong: ") for line in out.splitlines()) == 2
+    assert r"a\x1b]0;owned\x07\nall fine" in out and r"wrong: none\n\x1b[2J.png is not an image" in out

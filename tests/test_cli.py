@@ -13,16 +13,18 @@ from pathlib import Path
 import pytest
 import torch
 from packaging.requirements import Requirement
-from small import ROOT, make_pairs, settings
+from safetensors.torch import save_file
+from small import ROOT, crops, make_pairs, settings
 
 from mhnet.checkpoints import bundled
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import sha256, write_checkpoint
-from mhnet.cli import checkup
+from mhnet.cli import doctor
 from mhnet.cli.main import main, parser
 from mhnet.cli.train_test import room_of
 from mhnet.core import terminal
 from mhnet.core.tasks import DEBLURRING, DERAINING
+from mhnet.images.write import write_rgb
 from mhnet.models import MHNet, MHNetArgs, MHNetV4, MHNetV4Args
 from mhnet.models.cost import gmacs
 
@@ -178,6 +180,30 @@ def test_info_says_what_a_file_holds(weights, capsys):
     assert about["arguments"]["encoder_blocks"] == [1, 1, 1, 1] and about["provenance"]["psnr"] == 31.5
 
 
+def test_what_a_file_of_weights_says_reaches_the_terminal_escaped(tmp_path, capsys):
+    network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
+    title = "\x1b]0;owned\x07\nnot shown"
+    path = tmp_path / f"w{title}.safetensors"
+    about = {f"by{title}": {f"name{title}": f"value{title}"}, "note": title}
+    write_checkpoint(path, Checkpoint(network.args, network.state_dict(), f"deraining{title}", about))
+    write_rgb(tmp_path / "a.png", crops()[0])
+    for command in (
+        ["info", path],
+        ["convert", path, tmp_path / f"w{title}.pth"],
+        ["restore", tmp_path / "a.png", "-o", tmp_path / "b.png", "--weights", path, "--task", "derain"],
+        ["info", tmp_path / f"absent{title}"],
+    ):
+        main([str(word) for word in command])
+        out, err = capsys.readouterr()
+        assert (out + err).replace("\n", "").isprintable(), command
+        assert r"\x1b]0;owned\x07\nnot shown" in out + err, command
+    odd = network.state_dict() | {f"more{title}": torch.zeros(1)}
+    save_file(odd, tmp_path / "odd.safetensors")
+    assert main(["info", str(tmp_path / "odd.safetensors")]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and r"more\x1b]0;owned\x07\nnot shown" in err
+
+
 @pytest.mark.parametrize(
     ("network", "published"),
     [(lambda: MHNet(), 46.99), (lambda: MHNet(n_feat=40), 30.80), (lambda: MHNetV4(args=MHNetV4Args()), 125.88)],
@@ -202,7 +228,7 @@ def test_doctor_finds_everything_here(capsys):
     assert report["ok"]
     assert found["packages", "torch"]["detail"] == metadata.version("torch")
     assert found["system", "Python"]["detail"].startswith(sys.version.split()[0])
-    assert "memory free" in found["devices", "cpu"]["detail"] and "ran in" in found["devices", "cpu"]["detail"]
+    assert "memory free" in found["devices", "cpu"]["detail"] and "network ran" in found["devices", "cpu"]["detail"]
     assert {name for group, name in found if group == "files"} >= {".png", ".jpg", ".tif", ".webp", "libx264"}
     assert found["extras", "av for video"]["state"] == "ok"
     assert all(one["remedy"] for one in report["findings"] if one["state"] != "ok")
@@ -213,29 +239,43 @@ def test_doctor_finds_everything_here(capsys):
 def test_doctor_fails_where_something_needed_is_broken(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "yacs", None)
     monkeypatch.setitem(sys.modules, "lpips", None)
-    monkeypatch.setattr(checkup, "write_rgb", lambda path, image: Path(path).write_bytes(b""))
+    monkeypatch.setattr("mhnet.images.write.write_rgb", lambda path, image: Path(path).write_bytes(b""))
     assert main(["doctor", "--json"]) == 1
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert found["yacs"]["state"] == "broken" and "pip install --upgrade 'yacs" in found["yacs"]["remedy"]
     assert found[".png"]["state"] == "broken" and found["torch"]["state"] == "ok"
-    assert found["lpips for lpips"]["state"] != "ok" and "mhnet[lpips]" in found["lpips for lpips"]["remedy"]
+    assert found["lpips for lpips"]["state"] == "missing"
+    assert "mhnet[lpips]" in found["lpips for lpips"]["remedy"]
+
+
+def test_doctor_names_extras_that_exist():
+    extras = metadata.metadata("mhnet").get_all("Provides-Extra")
+    assert extras and set(doctor.FOR_DEVELOPERS) < set(extras)
 
 
 def test_doctor_knows_old_and_absent_packages():
-    state, detail = checkup._package(Requirement("numpy>=1000"))
-    assert state == checkup.BROKEN and ">=1000 is needed" in detail
-    assert checkup._package(Requirement("no-such-package-here"))[0] == checkup.MISSING
+    with pytest.raises(ImportError, match=">=1000 is needed"):
+        doctor.package_version(Requirement("numpy>=1000"), {"numpy": ["numpy"]})
+    with pytest.raises(ImportError, match="not installed"):
+        doctor.package_version(Requirement("no-such-package-here"), metadata.packages_distributions())
 
 
-def test_doctor_tells_a_device_that_computes_wrongly(monkeypatch):
-    network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1).eval()
-    image = torch.rand(1, 3, 32, 32)
-    with torch.inference_mode():
-        right = network(image)
-    assert checkup._device(torch.device("cpu"), network, image, right).state == checkup.OK
-    for wrong in (right + 0.1, right * float("nan")):
-        assert checkup._device(torch.device("cpu"), network, image, wrong).state == checkup.BROKEN
-    assert checkup._device(torch.device("cuda:99"), network, image, right).state == checkup.BROKEN
+@pytest.mark.parametrize("factor", [2, float("nan")])
+def test_doctor_tells_a_device_that_computes_wrongly(factor, monkeypatch):
+    def moved(network: MHNet, _device: torch.device) -> MHNet:
+        with torch.no_grad():
+            network.tail.weight *= factor
+        return network
+
+    assert "a small network ran" in doctor.run_network(torch.device("cpu"))
+    monkeypatch.setattr(MHNet, "to", moved)
+    with pytest.raises(RuntimeError, match="away from the CPU's"):
+        doctor.run_network(torch.device("cpu"))
+
+
+def test_doctor_tells_a_device_that_is_not_there():
+    with pytest.raises((RuntimeError, AssertionError)):
+        doctor.run_network(torch.device("cuda:99"))
 
 
 def test_the_room_is_the_one_here_or_below_or_the_clones(tmp_path):

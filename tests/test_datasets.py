@@ -5,24 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rooms import TrainingCrops, ValidationImages
 from small import PHOTOS, crops, make_pairs
 from torch.utils.data import DataLoader
 
-from mhnet.data.datasets import (
-    EpochBatches,
-    EpochSampler,
-    ImageFiles,
-    MixedSource,
-    PairSource,
-    SharpSource,
-    TrainingCrops,
-    ValidationImages,
-    detail,
-    pad_to,
-    start_worker,
-)
+from mhnet.data.crops import detail, pad_to
 from mhnet.data.degrade import rain
 from mhnet.data.pairs import PairError, find_pairs
+from mhnet.data.sampling import EpochBatches, EpochSampler, start_worker
+from mhnet.data.sources import ImageFiles, MixedSource, PairSource, SharpSource
 from mhnet.data.split import hold_out
 from mhnet.images.listing import find_images
 from mhnet.images.write import write_rgb

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from rooms import BLUR
 from small import DEVICES, PHOTOS, make_pairs, settings
 from test_tiles import small_network
 
@@ -75,12 +76,12 @@ def test_a_run_goes_on_as_if_never_stopped(tmp_path, device, precision, capsys):
         OPTIM={"EPOCHS": 6, "EMA": 0.9, "GRAD_CLIP": 1.0, "OPTIMIZER": "adamw", "LR_INITIAL": 2e-3},
         TRAINING=run,
     )
-    dry_run(load_config(DEBLURRING, path), DEBLURRING)
+    dry_run(load_config(DEBLURRING, path), BLUR)
     assert "peak memory" in capsys.readouterr().out
-    whole = train(load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "whole")]), DEBLURRING)
+    whole = train(load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "whole")]), BLUR)
     parts, one_epoch = whole, ["TRAINING.SAVE_DIR", str(tmp_path / "parts"), "TRAINING.MAX_MINUTES", "1e-4"]
     for _ in range(6):
-        parts = train(load_config(DEBLURRING, path, one_epoch), DEBLURRING)
+        parts = train(load_config(DEBLURRING, path, one_epoch), BLUR)
     scores = []
     for best in (whole, parts):
         rows = list(csv.DictReader((best.parent / "metrics.csv").open()))

@@ -15,7 +15,7 @@ import pytest
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError, exits_cleanly
 from mhnet.evaluation import protocols, scoring
-from mhnet.evaluation.scoring import Evaluation, Row, evaluate_folder
+from mhnet.evaluation.scoring import Evaluation, ImageScore, evaluate_folder
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
 
@@ -74,9 +74,9 @@ def test_what_is_broken_is_named_and_the_rest_scored(
 
 
 def test_identical_images_do_not_poison_the_mean() -> None:
-    evaluation = Evaluation("Test100", "y_float", [Row("a", math.inf, 1.0), Row("b", 30.0, 0.5)])
+    evaluation = Evaluation("Test100", "y_float", [ImageScore("a", math.inf, 1.0), ImageScore("b", 30.0, 0.5)])
     assert evaluation.mean == (30.0, 0.75) and evaluation.identical == ["a"]
-    assert Evaluation("x", "y_float", [Row("a", math.inf, 1.0)]).mean == (math.inf, 1.0)
+    assert Evaluation("x", "y_float", [ImageScore("a", math.inf, 1.0)]).mean == (math.inf, 1.0)
     assert all(math.isnan(value) for value in Evaluation("x", "y_float").mean)
 
 
@@ -143,7 +143,7 @@ def test_doors_answer_mistakes_in_a_sentence(capsys: pytest.CaptureFixture[str])
 def test_a_reader_that_leaves_is_no_error() -> None:
     code = """
 import sys
-from mhnet.errors import exits_cleanly
+from mhnet.core.errors import exits_cleanly
 @exits_cleanly
 def main():
     for _ in range(100_000):
@@ -167,3 +167,19 @@ def test_the_folder_of_a_set_stands_for_its_clean_side(folders: tuple[Path, Path
     assert evaluate_folder(results, tmp_path / "set", "y_float", processes=1).rows == direct.rows
     with pytest.raises(MHNetError, match="compared with itself"):
         evaluate_folder(results, tmp_path / "set" / ".." / "results", "y_float")
+
+
+def test_names_reach_the_terminal_escaped(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    results, clean = folders
+    name = "rain-2\n\x1b]0;owned\x07.png"
+    (results / "rain-2.png").rename(results / name)
+    (clean / "norain-2.png").rename(clean / f"no{name}")
+    (results / name).write_bytes(b"<html>404</html>")
+    command = ["evaluate", str(results), str(clean), "--protocol", "y_float"]
+    assert main([*command, "--set", "a|b\n\x1b[2J"]) == 1
+    out, err = capsys.readouterr()
+    assert (out + err).replace("\n", "").isprintable()
+    assert r"| a\|b\n\x1b[2J |" in out
+    assert err.startswith(r"not scored: rain-2\n\x1b]0;owned\x07: ") and err.count("\n") == 2
+    assert main([*command[:2], str(results / "x\n\x1b[2J"), *command[3:]]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

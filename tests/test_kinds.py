@@ -324,3 +324,22 @@ def test_a_result_that_cannot_be_read_takes_no_place(tmp_path: Path, monkeypatch
     with pytest.raises(ImageError, match="can be read again"):
         write_image(tmp_path / "a.png", picture())
     assert (tmp_path / "a.png").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_large_heics_are_written_in_tiles_that_can_be_read(tmp_path: Path) -> None:
+    """HEVC's levels end at 35 megapixels, and phones write tiles."""
+    pixels = np.zeros((600, 4200, 3), np.uint8)
+    pixels[:, 2000:] = 200
+    write_image(tmp_path / "a.heic", picture())
+    write_image(tmp_path / "b.heic", type(picture())(pixels))
+    assert difference(read_image(tmp_path / "b.heic").pixels, pixels) < 1
+    assert b"grid" in (tmp_path / "b.heic").read_bytes() and b"grid" not in (tmp_path / "a.heic").read_bytes()
+
+
+@pytest.mark.parametrize("extension", [".heic", ".avif", ".jxl"])
+def test_kinds_whose_libraries_take_much_memory_have_a_lower_limit(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"a{extension}"
+    write_image(path, picture())
+    assert image_size(path, 3 * HEIGHT * WIDTH) == (HEIGHT, WIDTH)
+    with pytest.raises(ImageError, match="--max-megapixels"):
+        image_size(path, 3 * HEIGHT * WIDTH - 3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from small import crops
 
-from mhnet.train.losses import LOSSES, charbonnier_loss, combined, edge_loss, l1_loss, psnr_loss
+from mhnet.train.losses import LOSSES, charbonnier_loss, edge_loss, l1_loss, psnr_loss, with_edges
 
 
 def test_psnr_loss_is_minus_the_mean_psnr():
@@ -60,11 +60,11 @@ def test_the_edge_loss_is_that_of_the_pyramids_of_both_images():
 
 def test_losses_are_combined_and_refuse_other_shapes():
     restored, target = photographs()
-    both = combined("charbonnier", 0.05)(restored, target)
+    both = with_edges(LOSSES["charbonnier"], 0.05)(restored, target)
     assert both.item() == pytest.approx(
         (charbonnier_loss(restored, target) + 0.05 * edge_loss(restored, target)).item()
     )
-    assert combined("psnr") is psnr_loss
+    assert with_edges(LOSSES["psnr"], 0) is psnr_loss
     for loss in (*LOSSES.values(), edge_loss):
         assert loss(restored.half(), target.half()).dtype == torch.float32
         with pytest.raises(ValueError, match=r"\(2, 3, 72, 72\)"):

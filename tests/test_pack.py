@@ -1,23 +1,27 @@
 """Packs: the same crops as from the files, the same bytes every time, whole or refused."""
 
+import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rooms import TrainingCrops, ValidationImages, data
 from small import crops, make_pairs, settings
 from torch.utils.data import DataLoader
 
+from mhnet.cli.main import main
 from mhnet.core.files import StrPath
 from mhnet.core.tasks import DERAINING
-from mhnet.data.datasets import EpochSampler, PairSource, TrainingCrops, ValidationImages, start_worker
 from mhnet.data.pack import INDEX, Pack, PackError, is_pack, open_pairs, write_pack
 from mhnet.data.pairs import PairError, find_pairs
+from mhnet.data.sampling import EpochSampler, start_worker
+from mhnet.data.sources import PairSource
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
 from mhnet.train.config import load_config
-from mhnet.train.setup import build_data
 
 
 @pytest.fixture
@@ -62,14 +66,14 @@ def test_training_reads_packed_and_plain_alike(root: Path, tmp_path: Path) -> No
     path = settings(tmp_path / "training.yml", DATA={"TRAIN_DIR": "plain", "VAL_TARGET_DIR": ""})
     found = []
     for overrides in ([], ["DATA.TRAIN_DIR", str(tmp_path / "pack")]):
-        training, validation = build_data(load_config(DERAINING, path, overrides))
+        training, validation = data.build_data(load_config(DERAINING, path, overrides))
         found.append([training[2, i] for i in range(len(training))] + [validation[i] for i in range(len(validation))])
     assert all(torch.equal(plain, packed) for plain, packed in zip(*found, strict=True))
     two = ["DATA.TRAIN_DIR", str(root / "input"), "DATA.TRAIN_TARGET_DIR", str(root / "target")]
-    training, _ = build_data(load_config(DERAINING, path, two))
+    training, _ = data.build_data(load_config(DERAINING, path, two))
     assert torch.equal(training[2, 0], found[0][0])
     sharp = ["DATA.TRAIN_DIR", str(tmp_path / "pack"), "DATA.DEGRADE", "rain"]
-    training, validation = build_data(load_config(DERAINING, path, sharp))
+    training, validation = data.build_data(load_config(DERAINING, path, sharp))
     assert len(training) // 2 + len(validation) == 4  # a clean image counts once; one of a held-out scene is left
 
 
@@ -142,3 +146,79 @@ def test_open_pairs(root: Path, tmp_path: Path) -> None:
     packed, _ = open_pairs(tmp_path / "pack", "train")
     by_hand, _ = open_pairs(root / "input", None, root / "target")
     assert [p.name for p in plain] == [p.name for p in packed] == [p.name for p in by_hand]
+
+
+def altered(content: Any, random: np.random.Generator) -> Any:
+    """JSON with one value, or key, exchanged for one that nobody expects there."""
+    strange = [None, True, -1, 0, 1e99, 10**30, "", "..", "../../x.png", "/etc/passwd", "a\0b", "\ud800",
+               "\x1b]0;t\x07\n", [], {}, [[]], [1, 2], {"a": 1}, "00000.safetensors", "input/wide0.png"]  # fmt: skip
+    if not isinstance(content, dict | list) or not content or random.random() < 0.15:
+        return strange[random.integers(len(strange))]
+    if isinstance(content, list):
+        at = int(random.integers(len(content)))
+        return [*content[:at], *[altered(content[at], random)] * (random.random() < 0.9), *content[at + 1 :]]
+    key = list(content)[random.integers(len(content))]
+    if random.random() < 0.2:
+        rest = {name: value for name, value in content.items() if name != key}
+        return rest if random.random() < 0.5 else rest | {str(strange[random.integers(len(strange))]): content[key]}
+    return content | {key: altered(content[key], random)}
+
+
+def check_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The exit status of `mhnet data check` and all its words, of which none can steer a terminal."""
+    capsys.readouterr()
+    status = main(["data", "check", str(folder)])
+    out, err = capsys.readouterr()
+    assert (out + err).replace("\n", "").isprintable()
+    assert "Traceback" not in err and err.count("\n") == (1 if err else 0)
+    return status, out + err
+
+
+def names_what_is_there(index: Any, honest: Any) -> bool:
+    """Whether an index names no image that the honest one does not, and all images of its pairs."""
+    claimed, there = ({key: size for one in content["shards"] for key, size in one["images"].items()}
+                      for content in (index, honest))  # fmt: skip
+    named = {key for pair in index["pairs"] for key in pair[:2]}
+    return named <= claimed.keys() and all(there.get(key) == size for key, size in claimed.items())
+
+
+def test_a_lying_index_is_a_sentence(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack = write_pack(find_pairs(root), tmp_path / "pack")
+    index, honest = pack.folder / INDEX, json.loads((pack.folder / INDEX).read_text())
+    for seed in range(80):
+        random = np.random.default_rng(seed)
+        lie = altered(altered(honest, random), random)
+        index.write_text(json.dumps(lie))
+        status, said = check_alone(pack.folder, capsys)
+        assert status == 1 or names_what_is_there(lie, honest), (seed, said)
+
+
+def test_a_lying_file_of_pixels_is_a_sentence(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack = write_pack(find_pairs(root), tmp_path / "pack")
+    path = pack.folder / pack.shards[0].file
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        data = bytearray(whole)
+        for place in random.integers(header, size=3):
+            data[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(data)
+        assert check_alone(pack.folder, capsys)[0] == 1, seed
+
+
+@pytest.mark.parametrize("key", ["input/absent.png", "../outside.png"])
+def test_images_that_are_not_there_are_faults(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    pack = write_pack(find_pairs(root), tmp_path / "pack")
+    content = json.loads((pack.folder / INDEX).read_text())
+    images, there = content["shards"][0]["images"], content["pairs"][0][0]
+    content["pairs"][0][0] = key
+    outside = f"{key} lies outside of its folder"
+    for said in (f"{key} is in no file of the pack", f"does not hold {key} as"):
+        (pack.folder / INDEX).write_text(json.dumps(content))
+        status, words = check_alone(pack.folder, capsys)
+        assert status == 1 and (outside if ".." in key else said) in words
+        images[key] = images.pop(there)
+        there = key

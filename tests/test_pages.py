@@ -5,9 +5,11 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -17,17 +19,12 @@ from pages import PAGES, Block, blocks, commands, inline_commands
 from sandbox import Outcome, lay_out, python, run
 from small import ROOT
 
-from mhnet.cli import rooms
 from mhnet.cli.main import parser
 from mhnet.core.tasks import TASKS
 from mhnet.train.config import load_config
 
 ROOMS = {task.folder: task for task in TASKS.values()}
-SCRIPTS = {
-    "train.py": rooms.train_command,
-    "test.py": rooms.test_command,
-    "evaluate_PSNR_SSIM.py": rooms.evaluate_command,
-}
+SCRIPTS = {"train.py", "test.py", "evaluate_PSNR_SSIM.py"}
 OTHERS = {"octave-cli", "tensorboard", "ray"}  # programs whose arguments are not ours to know
 
 
@@ -53,9 +50,8 @@ def is_mention(words: list[str]) -> bool:
 @cache
 def options_of(script: str) -> set[str]:
     """The options that a room's script knows, by its help."""
-    with redirect_stdout(io.StringIO()) as said, suppress(SystemExit):
-        SCRIPTS[script](ROOMS["Deraining"], ROOT / "Deraining", ["--help"])
-    return set(re.findall(r"--[\w-]+", said.getvalue()))
+    shown = subprocess.run([sys.executable, ROOT / "Deraining" / script, "--help"], capture_output=True, text=True)
+    return set(re.findall(r"--[\w-]+", shown.stdout))
 
 
 def check_room(script: str, words: list[str], room: Path) -> None:

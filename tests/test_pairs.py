@@ -8,7 +8,7 @@ from PIL import Image
 from small import crops
 
 from mhnet.core.errors import MHNetError
-from mhnet.data.pairs import PairError, check_pairs, find_pairs, find_sides, pair_folders, target_images
+from mhnet.data.pairs import PairError, check_pairs, find_pairs, find_sides, match_folders, pair_folders
 from mhnet.images.write import write_rgb
 
 PICTURE = crops(12)[0][:2, :3]  # of a photograph
@@ -176,7 +176,9 @@ def test_layouts(tmp_path: Path, names: list[str], split: str | None, pairs: lis
 )
 def test_names_that_belong_together(tmp_path: Path, degraded: str, target: str) -> None:
     root = tree(tmp_path, f"input/{degraded}", f"target/{target}", "target/0.png", "target/rainbow.png")
-    assert [(pair.degraded.name, pair.target.name) for pair in find_pairs(root)] == [(degraded, target)]
+    pairs, _, unused = match_folders(root / "input", root / "target")
+    assert [(pair.degraded.name, pair.target.name) for pair in pairs] == [(degraded, target)]
+    assert {path.name for path in unused} == (set() if "norain" in target else {"0.png", "rainbow.png"})
 
 
 @pytest.mark.parametrize(
@@ -226,6 +228,13 @@ def test_missing_clean_images_are_named_and_counted(tmp_path: Path) -> None:
         find_pairs(root)
 
 
+def test_missing_degraded_images_are_named(tmp_path: Path) -> None:
+    root = tree(tmp_path, "input/1.png", "target/{1,2}.png")
+    (root / "input" / "2.png").mkdir()
+    with pytest.raises(PairError, match=r"No image in .*input has the name of .*target/2\.png; add it there"):
+        find_pairs(root)
+
+
 def test_splits(tmp_path: Path) -> None:
     both = tree(tmp_path / "both", "{train,test}/{input,target}/1.png")
     with pytest.raises(PairError, match="holds test and train; name the split"):
@@ -239,7 +248,7 @@ def test_splits(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    with pytest.raises(PairError, match=r"no folder .*nowhere"):
+    with pytest.raises(MHNetError, match=r"no folder .*nowhere"):
         find_pairs(tmp_path / "nowhere")
     with pytest.raises(PairError, match=r"No pairs at or below .* input, blur, .* beside one of target, sharp"):
         find_pairs(tree(tmp_path / "one side", "input/1.png", "blur_gamma/1.png"))
@@ -249,14 +258,14 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         find_pairs(tmp_path / "empty")
     with pytest.raises(PairError, match=r"several sides holds blur and input for one side"):
         find_pairs(tree(tmp_path / "several sides", "{blur,input,sharp}/1.png"))
-    with pytest.raises(PairError, match=r"no folder .*results"):
+    with pytest.raises(MHNetError, match=r"no folder .*results"):
         pair_folders(tmp_path / "results", tmp_path / "empty")
 
 
 def test_results_are_paired_with_prenets_clean_images(tmp_path: Path) -> None:
     root = tree(tmp_path, "Rain100H/{rainy/rain,rain,norain}-1.png", "results/rain-1.png")
     assert [pair.target.name for pair in pair_folders(root / "results", root / "Rain100H")] == ["norain-1.png"]
-    assert [path.name for path in target_images(root / "Rain100H")] == ["norain-1.png"]
+    assert match_folders(root / "results", root / "Rain100H").without_input == []
 
 
 def test_a_folder_pairs_with_itself(tmp_path: Path) -> None:
@@ -284,6 +293,14 @@ def test_grey_beside_colour_names_both_files(tmp_path: Path) -> None:
     root = tree(tmp_path, "{input,target}/1.png")
     Image.new("L", (3, 2)).save(root / "target" / "1.png")
     with pytest.raises(PairError, match=r"input/1\.png is RGB and its clean image .*target/1\.png grey"):
+        check_pairs(find_pairs(root))
+
+
+def test_numbers_with_a_fraction_are_told_as_that(tmp_path: Path) -> None:
+    root = tree(tmp_path, "{input,target}/1.png")
+    (root / "target" / "1.png").unlink()
+    Image.new("F", (3, 2)).save(root / "target" / "1.tif")
+    with pytest.raises(PairError, match=r"target/1\.tif holds numbers with a fraction; export it again"):
         check_pairs(find_pairs(root))
 
 

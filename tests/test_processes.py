@@ -22,11 +22,13 @@ from mhnet.train.state import BEST, LATEST
 
 VALIDATE = """
 import sys, torch
-from mhnet.tasks import DEBLURRING
+sys.path.insert(0, "Deblurring")
+from train import RECIPE
+from mhnet.core.tasks import DEBLURRING
 from mhnet.train.config import load_config
 from mhnet.train.job import prepare
 from mhnet.train.validation import validate
-job = prepare(load_config(DEBLURRING, sys.argv[1]), DEBLURRING, fresh=True)
+job = prepare(load_config(DEBLURRING, sys.argv[1]), RECIPE)
 found = validate(job.run.result, job.validation, job.accelerator)
 job.accelerator.print("found", job.accelerator.num_processes, found.psnr.hex(), found.input_psnr.hex())
 job.accelerator.end_training()

@@ -19,8 +19,9 @@ from test_metrics import DATA, EXPECTED
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import TASKS, known_set
-from mhnet.evaluation import lpips, sheets, tables
-from mhnet.evaluation.scoring import Evaluation, Failure, Row, evaluate_folder
+from mhnet.evaluation import sheets, tables
+from mhnet.evaluation.lpips import load_lpips
+from mhnet.evaluation.scoring import Evaluation, Failure, ImageScore, evaluate_folder
 from mhnet.images.listing import find_images
 from mhnet.images.read import image_size, read_rgb
 from mhnet.images.write import write_rgb
@@ -30,8 +31,8 @@ INPUT, TARGET = str(DATA / "input"), str(DATA / "target")
 
 def rain_sets() -> list[Evaluation]:
     return [
-        Evaluation("Test100", "rain_y_matlab", [Row("1", 30.0, 0.9), Row("2", 32.0, 0.94)]),
-        Evaluation("Rain100L", "rain_y_matlab", [Row("1", 35.004, 0.97)], [Failure("2", "gone")]),
+        Evaluation("Test100", "rain_y_matlab", [ImageScore("1", 30.0, 0.9), ImageScore("2", 32.0, 0.94)]),
+        Evaluation("Rain100L", "rain_y_matlab", [ImageScore("1", 35.004, 0.97)], [Failure("2", "gone")]),
     ]
 
 
@@ -51,11 +52,11 @@ def test_table_of_several_sets() -> None:
 
 
 def test_identical_images_are_listed() -> None:
-    evaluation = Evaluation("Test100", "y_float", [Row("a", math.inf, 1.0), Row("b", 30.0, 0.5)])
+    evaluation = Evaluation("Test100", "y_float", [ImageScore("a", math.inf, 1.0), ImageScore("b", 30.0, 0.5)])
     note = "Test100: left out of the mean PSNR because they equal the clean: a"
     assert tables.format_table([evaluation]).endswith(note)
     assert "equal to the clean, not in the mean PSNR: a" in tables.latex([evaluation])
-    alone = Evaluation("x", "y_float", [Row("a", math.inf, 1.0)])
+    alone = Evaluation("x", "y_float", [ImageScore("a", math.inf, 1.0)])
     assert json.loads(tables.to_json([alone]))["sets"][0]["psnr"] is None
 
 
@@ -71,7 +72,7 @@ def test_the_papers_figures_stand_beside_ours_and_are_said_to_be_quoted() -> Non
     quoted = json.loads(tables.to_json(sets))["sets"][0]["published"]
     assert quoted == {"psnr": 31.19, "ssim": 0.903, "quoted_from": "arXiv 2302.09554v1"}
     # Without an SSIM in the paper; by another protocol; for the degraded images.
-    gopro = Evaluation("GoPro", "gopro_rgb_matlab", [Row("1", 33.0, 0.96)], known=known_set("GoPro"))
+    gopro = Evaluation("GoPro", "gopro_rgb_matlab", [ImageScore("1", 33.0, 0.96)], known=known_set("GoPro"))
     assert tables.format_table([gopro]).endswith("|              33.19 / – |  -0.19 / – |")
     gopro.protocol = "rgb_channel_mean"
     assert "quoted" not in tables.format_table([gopro])
@@ -105,7 +106,7 @@ def test_a_latex_row_says_what_it_is_and_what_speaks_against_it() -> None:
         "the mean of Rain100L is not of the whole set, not scored: 2",
     ]
     assert row == r"Our\_net \& 50\% & 31.00 & 0.920 & 35.00 & 0.970 & 33.00 & 0.945 \\"
-    whole = Evaluation("mine", "y_float", [Row("1", 30.0, 0.9)])
+    whole = Evaluation("mine", "y_float", [ImageScore("1", 30.0, 0.9)])
     assert len(tables.latex([whole]).splitlines()) == 3
 
 
@@ -191,10 +192,10 @@ def test_without_lpips_or_its_weights_there_is_a_sentence(monkeypatch: pytest.Mo
 
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(MHNetError, match=r"pip install 'mhnet\[lpips\]'"):
-        lpips.load_lpips()
+        load_lpips()
     monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=offline))
     with pytest.raises(MHNetError, match=r"not known.*alexnet-owt-7be5be79\.pth into .*checkpoints"):
-        lpips.load_lpips()
+        load_lpips()
 
 
 def test_lpips_stands_in_tables_and_files(
@@ -204,7 +205,7 @@ def test_lpips_stands_in_tables_and_files(
     lpips = pytest.importorskip("lpips")
     real = lpips.LPIPS
     monkeypatch.setattr(lpips, "LPIPS", lambda **options: real(pnet_rand=True, **options))
-    distance = lpips.load_lpips()
+    distance = load_lpips()
     photo = read_rgb(DATA / "target" / "chelsea-blur.png")
     assert distance(photo, photo) == 0 < distance(photo, photo[::-1].copy())
     with pytest.raises(MHNetError, match="30×40"):

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from launch import command, finish, kill, start
-from small import make_pairs, settings
+from rooms import BLUR
+from small import ROOT, make_pairs, settings
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, checksum, read_checkpoint
@@ -113,28 +114,73 @@ def test_a_stopped_run_goes_on_within_its_epoch(tmp_path, monkeypatch):
     """Stopped after every single step, it still ends as one that never was."""
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", DATA={"REPEAT": 4}, OPTIM={"EPOCHS": 3})
-    whole = read_checkpoint(train(load_config(DEBLURRING, path), DEBLURRING).parent / LATEST)
+    whole = read_checkpoint(train(load_config(DEBLURRING, path), BLUR).parent / LATEST)
     parts = load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "parts")])
     monkeypatch.setattr("mhnet.train.trainer.StopRequest.__enter__", lambda self: setattr(self, "number", 15) or self)
     for step in range(1, 13):
         with pytest.raises(Stopped, match=f"SIGTERM and saved after step {step}:"):
-            train(parts, DEBLURRING)
+            train(parts, BLUR)
     monkeypatch.undo()
-    same(whole, read_checkpoint(train(parts, DEBLURRING).parent / LATEST))
+    same(whole, read_checkpoint(train(parts, BLUR).parent / LATEST))
+
+
+def test_other_images_than_before_are_told_and_refused_within_an_epoch(tmp_path, monkeypatch, capsys):
+    make_pairs(tmp_path / "pairs")
+    make_pairs(tmp_path / "fewer", count=5)
+    path = settings(tmp_path / "training.yml")
+    fewer = load_config(DEBLURRING, path, ["DATA.TRAIN_DIR", str(tmp_path / "fewer")])
+    train(load_config(DEBLURRING, path, ["TRAINING.MAX_MINUTES", "1e-4"]), BLUR)
+    capsys.readouterr()
+    monkeypatch.setattr("mhnet.train.trainer.StopRequest.__enter__", lambda self: setattr(self, "number", 15) or self)
+    with pytest.raises(Stopped):
+        train(load_config(DEBLURRING, path), BLUR)
+    with pytest.raises(WeightsError, match="trained on 8 crops an epoch, and the images that are there give 6"):
+        train(fewer, BLUR)
+    monkeypatch.undo()
+    train(load_config(DEBLURRING, path, ["TRAINING.MAX_MINUTES", "1e-4"]), BLUR)
+    train(fewer, BLUR)
+    assert "warning: " in (told := capsys.readouterr().out)
+    assert "was trained on 8 crops an epoch, and the images that are there give 6" in told
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 400})
+    first = start(command(path, tmp_path / "run"))
+    while not (tmp_path / "run" / LATEST).exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    before = (tmp_path / "run" / "config.yml").read_bytes()
+    config = load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "run"), "TRAINING.MAX_MINUTES", "1e-4"])
+    with pytest.raises(MHNetError, match="is being written by another run"):
+        train(config, BLUR)
+    assert (tmp_path / "run" / "config.yml").read_bytes() == before
+    kill(first)
+    train(config, BLUR)  # what was killed leaves no lock behind
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    best = train(load_config(DEBLURRING, settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2})), BLUR)
+    data = bytearray(best.read_bytes())
+    data[-1000] ^= 1
+    best.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"model_best\.safetensors is damaged"):
+        read_checkpoint(best)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml")
     config = load_config(DEBLURRING, path)
-    folder = train(config, DEBLURRING).parent
+    folder = train(config, BLUR).parent
     whole, data = read_checkpoint(folder / LATEST), (folder / LATEST).read_bytes()
     flipped = bytearray(data)
     flipped[-1000] ^= 1
     for damaged in (data[: len(data) // 2], bytes(flipped), b""):
         (folder / LATEST).write_bytes(damaged)
         shutil.copy(folder / PREVIOUS, tmp_path / PREVIOUS)
-        train(config, DEBLURRING)
+        train(config, BLUR)
         out = capsys.readouterr().out
         assert f"warning: {folder / LATEST}" in out
         assert f"going on from {PREVIOUS}" in out
@@ -142,12 +188,12 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
         shutil.copy(tmp_path / PREVIOUS, folder / PREVIOUS)
         whole = read_checkpoint(folder / LATEST)
     (folder / LATEST).unlink()  # killed between the two renamings of a save
-    train(config, DEBLURRING)
+    train(config, BLUR)
     same(whole, read_checkpoint(folder / LATEST))
     (folder / LATEST).write_bytes(b"")
     (folder / PREVIOUS).write_bytes(data[:100])
     with pytest.raises(WeightsError, match=r"latest.*previous.*remove it to start afresh"):
-        train(config, DEBLURRING)
+        train(config, BLUR)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs a small tmpfs: Linux and root")
@@ -162,7 +208,7 @@ def test_a_full_disk_leaves_the_checkpoints_before_whole(tmp_path):
     try:
         config = load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(disk / "run"), "TRAINING.VAL_EVERY", "1"])
         with pytest.raises(MHNetError, match=r"cannot be written: .*[Nn]o space left"):
-            train(config, DEBLURRING)
+            train(config, BLUR)
         found = read_latest(disk / "run")
         assert found
         checkpoint, _, warning = found
@@ -173,16 +219,18 @@ def test_a_full_disk_leaves_the_checkpoints_before_whole(tmp_path):
     finally:
         subprocess.run(["umount", disk], check=True)
     moved = load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "elsewhere"), "TRAINING.VAL_EVERY", "1"])
-    again = read_checkpoint(train(moved, DEBLURRING).parent / LATEST)
+    again = read_checkpoint(train(moved, BLUR).parent / LATEST)
     same(
         again,
-        read_checkpoint(train(load_config(DEBLURRING, path, ["TRAINING.VAL_EVERY", "1"]), DEBLURRING).parent / LATEST),
+        read_checkpoint(train(load_config(DEBLURRING, path, ["TRAINING.VAL_EVERY", "1"]), BLUR).parent / LATEST),
     )
 
 
 CRASHING = """
 import sys
-from mhnet.tasks import DEBLURRING
+sys.path.insert(0, "Deblurring")
+from train import RECIPE
+from mhnet.core.tasks import DEBLURRING
 from mhnet.train import trainer
 from mhnet.train.config import load_config
 
@@ -190,13 +238,13 @@ def out_of_memory(job, step):
     raise RuntimeError("CUDA out of memory")
 
 trainer.take_step = out_of_memory
-trainer.train(load_config(DEBLURRING, sys.argv[1]), DEBLURRING)
+trainer.train(load_config(DEBLURRING, sys.argv[1]), RECIPE)
 """
 
 
 def test_an_error_ends_the_program_and_its_loaders(tmp_path):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", DATA={"WORKERS": 2})
-    done = subprocess.run([sys.executable, "-c", CRASHING, path], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", CRASHING, path], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith("RuntimeError: CUDA out of memory")

@@ -87,9 +87,24 @@ def test_every_page_of_docs_is_reached_from_the_navigation(site):
 
 def test_the_api_pages_show_the_docstrings(site):
     text = (SITE / "api" / "models.html").read_text(encoding="utf-8")
-    assert {"mhnet.models.MHNet", "mhnet.checkpoints.files.load"} <= site[SITE / "api" / "models.html"].places
+    assert {"mhnet.models.MHNet", "mhnet.checkpoints.networks.load"} <= site[SITE / "api" / "models.html"].places
     assert "channels w of the context stage at full size" in text and ":::" not in text
     assert "usage: mhnet data pack" in (SITE / "api" / "commands.html").read_text(encoding="utf-8")
+
+
+def test_the_tree_in_design_names_every_file():
+    tree = re.search(r"<!-- tree -->\n```\n(.*?)```", (DOCS / "design.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert tree
+    named, folders = set(), list[str]()
+    for indent, name, what in re.findall(r"^( *)(\S+)(.*)$", tree[1], re.MULTILINE):
+        folders[len(indent) // 2 :] = [name]
+        assert what.strip() or name == "pytorch-gradual-warmup-lr/", f"say what {name} is"
+        named.add("".join(folders))
+    places = {name.split("/")[0] for name in named}
+    files = [path.relative_to(ROOT) for place in places for path in (ROOT / place).rglob("*.py")]
+    there = {path.as_posix() for path in files if path.name[0] != "_" and "tests" not in path.parts}
+    there |= {f"{folder.as_posix()}/" for path in files for folder in path.parents[:-1] if "tests" not in path.parts}
+    assert named == there, "write the tree in docs/design.md anew"
 
 
 def test_links_are_moved_with_their_pages():

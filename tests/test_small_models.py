@@ -72,8 +72,8 @@ def test_one_command_writes_cards_page_and_pictures(place, monkeypatch, capsys):
 
 def test_rows_stay_until_the_weights_change(place):
     cells = ("2", "20.00 / 0.5", "21.00 / 0.6", "+1.00")
-    real = small_models.Row("GT-Rain, real rain", "--gt-rain DIR", cells)
-    made = small_models.Row("demo/photos, rain", "--demo", cells)
+    real = small_models.MeanScores("GT-Rain, real rain", "--gt-rain DIR", cells)
+    made = small_models.MeanScores("demo/photos, rain", "--demo", cells)
     first = small_models.table("derain-small", [real], "")
     assert labels(small_models.table("derain-small", [made], first)) == [real.label, made.label]
     network = MHNet(width=8, n_feat=8, encoder_blocks=(1, 1, 1, 1), group_blocks=1)
@@ -93,7 +93,7 @@ def test_the_piece_that_is_shown_is_the_one_furthest_from_clean():
 
 def test_a_name_that_nothing_has_is_a_sentence(monkeypatch, capsys):
     assert run(monkeypatch, "derain-large") == 1
-    assert "Nothing ships under the name derain-large" in capsys.readouterr().err
+    assert "There are no bundled weights called derain-large" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -92,7 +92,7 @@ def test_other_networks_are_left_alone(loader):
 
 
 def test_installing_reaches_every_loader():
-    code = "import spandrel, mhnet.checkpoints.spandrel; mhnet.checkpoints.spandrel.install(); print('MHNet' in spandrel.ModelLoader().registry)"
+    code = "import spandrel, mhnet; mhnet.spandrel.install(); print('MHNet' in spandrel.ModelLoader().registry)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "True"
 
 

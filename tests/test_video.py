@@ -578,6 +578,24 @@ def test_a_damaged_video_is_told_in_a_sentence_and_leaves_nothing(tmp_path, dama
     assert before <= set(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["late_stream.flv", "hdr10.mp4", "alpha.webm", "start5.mkv", "delayed_video.mp4"])
+def test_damage_anywhere_is_a_sentence_or_a_result(tmp_path, name):
+    random, data = np.random.default_rng(0), (CASES / name).read_bytes()
+    for number in range(9):
+        source, spoilt = tmp_path / f"{number}{Path(name).suffix}", bytearray(data)
+        for at in random.integers(0, len(data), number):  # of the first copy, nothing
+            spoilt[at] = random.integers(256)
+        source.write_bytes(spoilt)
+        target = tmp_path / "out" / f"{number}.mkv"
+        try:
+            restore(source, target, deep=True)
+        except MHNetError as error:
+            assert str(source) in str(error) and "\n" not in str(error)
+            assert not target.exists()
+        else:
+            assert shown(target)
+
+
 def test_a_video_that_was_cut_off_is_restored_as_far_as_it_goes_with_a_note(tmp_path):
     source = film(tmp_path / "a.mkv", 5 * LENGTH)
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])

@@ -1,5 +1,6 @@
 """What the page offers to remove, and with which weights."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,9 @@ from pathlib import Path
 from mhnet.checkpoints import bundled
 from mhnet.checkpoints.files import read_checkpoint
 from mhnet.core.errors import MHNetError
-from mhnet.core.tasks import DEBLURRING, DERAINING
+from mhnet.core.tasks import DEBLURRING, DERAINING, TASKS
 
-LABELS = {DERAINING.name: "Rain", DEBLURRING.name: "Blur"}
-KEYS = {DERAINING.name: "derain", DEBLURRING.name: "deblur"}
-DEGRADATIONS = {"derain": "rain", "deblur": "blur"}
+_KEYS = {DERAINING.name: ("derain", "Rain"), DEBLURRING.name: ("deblur", "Blur")}
 
 
 @dataclass(frozen=True)
@@ -21,28 +20,52 @@ class Choice:
     Args:
         key: what the command calls it, derain or deblur, or the file's name where the weights do not say.
         label: what the page calls it.
-        weights: a file, or the name of one that ships.
+        weights: a file, or the name of bundled weights.
+        protocol: by which papers score it.
+        facts: which weights, how large, what they were trained on.
+        limits: what they cannot do.
     """
 
     key: str
     label: str
     weights: str
+    protocol: str
+    facts: str
+    limits: list[str]
 
 
 def choices(given: Sequence[str] = ()) -> list[Choice]:
-    """What there is to choose from: what ships, and files of weights in their place or besides.
+    """What there is to choose from: the bundled weights, and files of weights in their place or besides.
 
     Raises:
         MHNetError: a file cannot be read, or there is nothing at all.
     """
+    weights = [(name, task.name) for name, task in bundled.shipping().items()]
+    weights += [(str(path), read_checkpoint(path).task or "") for path in given]
     found: dict[str, Choice] = {}
-    for name, task in bundled.shipping().items():
-        found[KEYS[task.name]] = Choice(KEYS[task.name], LABELS[task.name], name)
-    for path in given:
-        task = read_checkpoint(path).task
-        stem = Path(path).stem
-        key = KEYS.get(task or "", stem)
-        found[key] = Choice(key, LABELS.get(task or "", stem), str(path))
+    for name, task in weights:
+        key, label = _KEYS.get(task, (Path(name).stem, Path(name).stem))
+        protocol = TASKS[task].protocol if task in TASKS else "rgb_channel_mean"
+        found[key] = Choice(key, label, name, protocol, *_described(name))
     if not found:
-        raise MHNetError("No weights ship with this version: name a file with --weights.")
+        raise MHNetError("No weights come with this version: name a file with --weights.")
     return list(found.values())
+
+
+def _described(weights: str) -> tuple[str, list[str]]:
+    """What the card of bundled weights says of them, shortly: facts, and limits."""
+    card = bundled.FOLDER / f"{weights}.md"
+    if not card.is_file():
+        path = Path(weights)
+        return f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, weights of your own.", []
+    text = card.read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (size|data) \| (.+) \|$", text, re.MULTILINE))
+    size, data = rows["size"].partition(";")[0], re.sub(r" \([^)]*\)", "", rows["data"])
+    limits = re.findall(r"^\* (.+(?:\n  .+)*)", text.partition("## Limits")[2], re.MULTILINE)
+    return f"{weights}: {size}. Trained on {data}.", [_plain(limit) for limit in limits]
+
+
+def _plain(markdown: str) -> str:
+    """The words of a paragraph, without links in brackets."""
+    words = re.sub(r" ?\(\[[^\]]*\]\([^)]*\)\)|[*`]", "", " ".join(markdown.split()))
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", words)

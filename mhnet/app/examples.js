@@ -1,7 +1,6 @@
 "use strict";
 
-for (const { name, preview } of props.value) {
-  const words = name.replaceAll("-", " ");
+for (const { name, words, preview } of props.value) {
   const button = document.createElement("button");
   button.type = "button";
   button.title = words;
@@ -10,6 +9,6 @@ for (const { name, preview } of props.value) {
   image.src = preview;
   image.alt = words;
   button.append(image);
-  button.addEventListener("click", () => trigger("select", { name }));
+  button.addEventListener("click", () => trigger("select", { name: button.dataset.name }));
   element.querySelector(".samples").append(button);
 }

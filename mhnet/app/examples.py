@@ -2,63 +2,57 @@
 
 import base64
 import io
+import shutil
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from mhnet.app.choices import DEGRADATIONS
 from mhnet.core.errors import MHNetError
-from mhnet.data.degrade import DEGRADATIONS as MAKE
 from mhnet.images.listing import find_images
-from mhnet.images.read import read_rgb
-from mhnet.images.write import write_rgb
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "demo" / "photos" / "test"
+DEMO = Path(__file__).resolve().parent.parent.parent / "demo"
+_CLEAN = DEMO / "photos" / "test"
+_DEGRADED = {"derain": DEMO / "rainy", "deblur": DEMO / "shaken"}  # synthetic, by what takes it away
+_UNTOUCHED = DEMO / "photos" / "train" / "coffee.jpg"  # with nothing to remove
 _SIDE = 160  # of a preview, pixels
-_CLEAN = ".clean.png"  # no upload is called so
-_SEVERITY = {"rain": (0.45, 0.45), "blur": (0.2, 0.2)}
+_CLEAN_NAME = ".clean"  # no upload is called so
 
 
-def names() -> list[str]:
-    """Of the photos that there are, without extensions."""
-    return [path.stem for path in find_images(FOLDER)] if FOLDER.is_dir() else []
+def examples() -> list[dict[str, str]]:
+    """What there is: names of files, words for them, previews."""
+    if not _CLEAN.is_dir():
+        return []
+    found = [(path, path.stem.replace("-", " ")) for path in find_images(_CLEAN)]
+    found.append((_UNTOUCHED, f"{_UNTOUCHED.stem}, with nothing to remove"))
+    return [{"name": path.name, "words": words, "preview": _preview(path)} for path, words in found]
 
 
-def preview(name: str) -> str:
+def copy(name: str, key: str, folder: Path) -> Path:
+    """Copies an example: in rain or blur, as the choice of that key takes it away, and beside it the clean one.
+
+    Raises:
+        MHNetError: there is no such example.
+    """
+    if name == _UNTOUCHED.name:
+        return Path(shutil.copy(_UNTOUCHED, folder))
+    if name not in [path.name for path in find_images(_CLEAN)]:
+        raise MHNetError("There is no such example.")
+    shutil.copy(_CLEAN / name, folder / _CLEAN_NAME)
+    return Path(shutil.copy(_DEGRADED.get(key, _DEGRADED["derain"]) / name, folder))
+
+
+def clean_of(photo: Path) -> Path | None:
+    """The clean photo of an example; None of anything else."""
+    path = photo.with_name(_CLEAN_NAME)
+    return path if path.is_file() else None
+
+
+def _preview(path: Path) -> str:
     """A square cut from a photo's middle, small, as a data URL."""
-    with Image.open(_clean(name)) as photo:
+    with Image.open(path) as photo:
         side = min(photo.size)
         left, top = (photo.width - side) // 2, (photo.height - side) // 2
         small = photo.convert("RGB").resize((_SIDE, _SIDE), box=(left, top, left + side, top + side))
     encoded = io.BytesIO()
     small.save(encoded, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getbuffer()).decode()
-
-
-def make(name: str, key: str, folder: Path) -> Path:
-    """Writes a photo in rain or blur, as the choice of that key takes it away, and beside it the clean one.
-
-    Raises:
-        MHNetError: there is no such photo.
-    """
-    kind = DEGRADATIONS.get(key, "rain")
-    clean = read_rgb(_clean(name))
-    degraded = MAKE[kind](clean, np.random.default_rng(names().index(name)), severity=_SEVERITY[kind])
-    photo = folder / f"{name}-in-{kind}.png"
-    write_rgb(photo, degraded)
-    write_rgb(folder / _CLEAN, clean)
-    return photo
-
-
-def clean_of(photo: Path) -> Path | None:
-    """The clean photo of an example; None of anything else."""
-    path = photo.with_name(_CLEAN)
-    return path if path.is_file() and path != photo else None
-
-
-def _clean(name: str) -> Path:
-    found = {path.stem: path for path in find_images(FOLDER)} if FOLDER.is_dir() else {}
-    if name not in found:
-        raise MHNetError("There is no such example.")
-    return found[name]

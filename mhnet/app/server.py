@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mhnet.app.work import Limits
+from mhnet.app.restoring import Limits
 from mhnet.core.errors import MHNetError
 
 PORT = 7860
 LOCAL = ("127.0.0.1", "localhost", "::1")  # hosts that only this machine reaches
 _TRIED = 20  # ports, from that one up
 _SWEEP = 1  # seconds
+_REMEMBERED = 100  # sessions of which Gradio keeps what the page looks like
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Options:
     """How to serve.
 
     Args:
-        weights: files that take the place of what ships, or come along.
+        weights: files that take the place of the bundled weights, or come along.
         host: the address to listen on.
         port: None for the first that is free from `PORT` up.
         device: where to compute.
@@ -79,23 +80,25 @@ def serving(options: Options) -> Iterator[str]:
         from fastapi import FastAPI
         from gradio import mount_gradio_app
 
-        from mhnet.app import gate, page
+        from mhnet.app import layout
         from mhnet.app.choices import choices
-        from mhnet.app.desk import Desk
+        from mhnet.app.events import Events
+        from mhnet.app.gate import Gate
+        from mhnet.app.restoring import PhotoRestorer
         from mhnet.app.sessions import Sessions
-        from mhnet.app.work import Workshop
 
-        offered = choices(options.weights)
+        offered, limits = choices(options.weights), options.limits
         sessions = Sessions(folder, options.grace)
-        blocks = page.build(Desk(sessions, Workshop(options.device, options.limits), offered), offered)
+        blocks = layout.build(Events(sessions, PhotoRestorer(options.device, limits), offered), offered, limits)
+        blocks.state_session_capacity = _REMEMBERED
         listening = _listen(options.host, options.port)
         app = mount_gradio_app(
             FastAPI(openapi_url=None, docs_url=None, redoc_url=None), blocks, path="/", root_path=options.address,
-            footer_links=[], run_history=False, max_file_size=options.limits.bytes, ssr_mode=False, pwa=False,
-            enable_monitoring=False, mcp_server=False, show_error=False, **page.look(),
+            footer_links=[], run_history=False, max_file_size=limits.bytes, ssr_mode=False, pwa=False,
+            enable_monitoring=False, mcp_server=False, show_error=False, **layout.appearance(),
         )  # fmt: skip
-        guarded = gate.Gate(app, sessions, options.limits, _hosts(options.address, options.host))
-        config = uvicorn.Config(guarded, log_level="error", access_log=False, server_header=False,
+        gate = Gate(app, blocks, sessions, limits, _hosts(options.address, options.host))
+        config = uvicorn.Config(gate, log_level="error", access_log=False, server_header=False,
                                 timeout_graceful_shutdown=1, proxy_headers=options.address is not None)  # fmt: skip
         server = uvicorn.Server(config)
         over = threading.Event()
@@ -144,21 +147,14 @@ def _hosts(address: str | None, host: str) -> frozenset[str] | None:
 def _listen(host: str, port: int | None) -> socket.socket:
     """A socket that listens there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    wanted = [port] if port is not None else range(PORT, PORT + _TRIED)
+    ports = range(PORT, PORT + _TRIED) if port is None else [port]
     reason = ""
-    for number in wanted:
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for number in ports:
         try:
-            listening.bind((host, number))
-            listening.listen(128)
-        except (OSError, OverflowError) as error:
-            listening.close()
+            return socket.create_server((host, number), family=family, backlog=128)
+        except (OSError, OverflowError) as error:  # noqa: PERF203
             reason = getattr(error, "strerror", None) or str(error)
-            continue
-        return listening
-    tried = f"{host}:{wanted[0]}" if len(wanted) == 1 else f"{host}:{wanted[0]} to {wanted[-1]}"
+    tried = f"{host}:{ports[0]}" if len(ports) == 1 else f"{host}:{ports[0]} to {ports[-1]}"
     raise MHNetError(f"The page cannot be served at {tried} ({reason}): choose another --port or --host.")
 
 

@@ -1,58 +1,52 @@
-"""What the page's users have brought and been given: a folder for each session, which goes when the session ends.
+"""Whose file is whose: the folders of each session, which go when the session ends.
 
-All of it lies in one temporary folder, which goes with the server:
-
-    ROOT/inbox/TOKEN/NAME       an upload that no session has asked for yet
-    ROOT/SESSION/TOKEN/NAME     a session's photos and results
-
-Tokens and the sessions' folders are drawn at random: who does not know a file's path cannot ask for it.
+Every file lies in a folder of its own, ROOT/TOKEN/NAME, with a token drawn at random: who does not know a file's path
+cannot ask for it. An upload belongs to the first session that names it.
 """
 
+import os
 import secrets
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from mhnet.core.errors import MHNetError
+
+_LEAST = 1 << 20  # bytes that a file counts for, so that many small ones reach the limit too
 
 
 class Session:
     """One tab of a browser, or one client.
 
-    Args:
-        folder: its own.
-
     Attributes:
-        clean: photos to score with.
+        folders: what it has brought and been given.
+        results: what the latest run has made, for the viewer.
         cancelled: whether what it computes should stop.
         connections, running: how many there are of either; while there are, it does not end.
         ends: when it ends otherwise, in seconds of `time.monotonic`.
+        closed: whether it has ended.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.clean: list[Path] = []
+    def __init__(self) -> None:
+        self.folders: set[Path] = set()
+        self.results: list[dict[str, Any]] = []
         self.cancelled = threading.Event()
         self.connections = 0
         self.running = 0
         self.ends = 0.0
-        folder.mkdir()
-
-    def new_folder(self) -> Path:
-        """An empty folder in the session's."""
-        folder = self.folder / secrets.token_urlsafe(12)
-        folder.mkdir()
-        return folder
+        self.closed = False
 
     def keep_only(self, files: list[Path]) -> None:
-        """Removes everything but some files' folders."""
-        kept = {file.parent for file in files}
-        for folder in self.folder.iterdir():
-            if folder not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        """Removes everything but some files' folders, and forgets the results."""
+        self.results = []
+        for folder in self.folders - {file.parent for file in files}:
+            self.folders.discard(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Sessions:
@@ -68,34 +62,44 @@ class Sessions:
         self.root = root.resolve()
         self.grace = grace
         self.idle = idle
-        self.inbox = self.root / "inbox"
-        self.inbox.mkdir()
         self._sessions: dict[str, Session] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def get(self, name: str) -> Session:
         """The session that a client calls by this name; it begins with the first call."""
         with self._lock:
-            session = self._sessions.get(name)
-            if session is None:
-                session = self._sessions[name] = Session(self.root / secrets.token_urlsafe(12))
-            session.ends = time.monotonic() + self.idle
+            session = self._sessions.setdefault(name, Session())
+            session.ends = time.monotonic() + (self.idle if session.folders else self.grace)
             return session
 
+    def new_folder(self, session: Session | None = None) -> Path:
+        """An empty folder: the session's, or for an upload that no session has named yet."""
+        folder = self.root / secrets.token_urlsafe(12)
+        folder.mkdir()
+        if session:
+            session.folders.add(folder)
+        return folder
+
+    def holds(self, name: str) -> bool:
+        """Whether a path is that of some session's file, as it is and with nothing in it that leads elsewhere."""
+        path = Path(name)
+        try:
+            return path.parent.parent == self.root and ".." not in path.parts and stat.S_ISREG(path.lstat().st_mode)
+        except (OSError, ValueError):  # too long a name, or none
+            return False
+
     def claim(self, session: Session, name: str) -> Path:
-        """Where a file that a client names by its path lies in its session, once it is moved there from the inbox.
+        """The path of a session's file; an upload becomes the session's.
 
         Raises:
-            MHNetError: it is none of this session, or gone.
+            MHNetError: the file is another session's, or gone.
         """
         path = Path(name)
-        if len(path.parts) >= 2:
-            claimed = session.folder / path.parts[-2] / path.parts[-1]
-            ours = path in (claimed, self.inbox / path.parts[-2] / path.parts[-1]) and ".." not in path.parts
-            if ours and not claimed.exists() and path.is_file():
-                path.parent.replace(claimed.parent)
-            if ours and claimed.is_file():
-                return claimed
+        with self._lock:
+            others = (other for other in self._sessions.values() if other is not session)
+            if self.holds(name) and not any(path.parent in other.folders for other in others):
+                session.folders.add(path.parent)
+                return path
         raise MHNetError(f"{path.name} is not here any more: choose it again.")
 
     @contextmanager
@@ -122,31 +126,47 @@ class Sessions:
         finally:
             with self._lock:
                 session.running -= 1
-                over = session not in self._sessions.values() and not session.running
-            if over:
-                shutil.rmtree(session.folder, ignore_errors=True)
+            if session.closed:
+                self._remove(session)
 
     def close(self, name: str) -> None:
         """Ends a session: what it computes stops, its files go."""
         with self._lock:
-            session = self._sessions.pop(name, None)
-            busy = session and session.running
-        if session:
-            session.cancelled.set()
-        if session and not busy:
-            shutil.rmtree(session.folder, ignore_errors=True)
+            session = self._sessions.pop(name)
+            session.closed = True
+        session.cancelled.set()
+        self._remove(session)
 
     def sweep(self) -> None:
         """Ends the sessions whose time has come, and removes uploads that nobody has asked for."""
         for name, session in list(self._sessions.items()):
             if not session.connections and not session.running and time.monotonic() > session.ends:
                 self.close(name)
-        for folder in self.inbox.iterdir():
-            with suppress(FileNotFoundError):  # claimed just now
+        for folder in self.unclaimed():
+            with suppress(FileNotFoundError):  # removed just now
                 if time.time() - folder.stat().st_mtime > self.idle:
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def unclaimed(self) -> set[Path]:
+        """The folders of uploads that no session has named yet."""
+        with self._lock:
+            owned = {folder for session in self._sessions.values() for folder in session.folders}
+            return set(self.root.iterdir()) - owned
 
     def close_all(self) -> None:
         """Ends all sessions."""
         for name in list(self._sessions):
             self.close(name)
+
+    def taken(self) -> int:
+        """Bytes of all files; small ones count for a megabyte."""
+        total = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                with suppress(FileNotFoundError):  # removed just now
+                    total += max(Path(folder, name).stat().st_size, _LEAST)
+        return total
+
+    def _remove(self, session: Session) -> None:
+        if not session.running:
+            session.keep_only([])

@@ -84,6 +84,7 @@ function describe() {
     }
     about.append(table);
   }
+  if (photo.made) about.append(make("p", photo.made, "faint"));
   for (const note of photo.notes ?? []) about.append(make("p", note, "faint"));
 }
 
@@ -105,6 +106,7 @@ function show(number) {
     download.download = photo.saved;
   }
   slider.value = 50;
+  slider.setAttribute("aria-label", photo.after ? `${photo.name}: from before to after` : `${photo.name}, before`);
   split();
   describe();
   layOut();
@@ -129,8 +131,13 @@ function update() {
       return button;
     }),
   );
+  const { zip } = props.value ?? {};
+  find(".all").hidden = !zip;
+  if (zip) find(".all").href = zip;
   show(0);
-  if (photo?.after) element.scrollIntoView({ block: "nearest" }); // on a phone, the controls are above it
+  if (!photo?.after) return;
+  slider.focus({ preventScroll: true }); // its keys work at once, and screen readers come to it
+  element.scrollIntoView({ block: "nearest" }); // on a phone, the controls are above it
 }
 
 // One finger or the mouse moves the line, or the photo where it is larger than the stage and the line is not near; two
@@ -214,11 +221,18 @@ stage.addEventListener("keydown", (event) => {
     place();
   } else if (event.key === "f") {
     fill();
+  } else if (event.key === "b") {
+    flip();
   } else {
     return;
   }
   event.preventDefault();
 });
+
+function flip() {
+  slider.value = Number(slider.value) === 100 ? 0 : 100; // all of it before, then all of it after
+  split();
+}
 
 function fill() {
   if (document.fullscreenElement) document.exitFullscreen();
@@ -228,6 +242,7 @@ function fill() {
 for (const button of element.querySelectorAll("[data-zoom]")) {
   button.addEventListener("click", () => zooms[button.dataset.zoom]());
 }
+find("[data-flip]").addEventListener("click", flip);
 find("[data-full]").addEventListener("click", fill);
 new ResizeObserver(layOut).observe(stage);
 watch("value", update);

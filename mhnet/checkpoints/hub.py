@@ -5,7 +5,7 @@ On reading, the checkpoint alone counts: it describes itself. Networks offer the
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,39 +16,14 @@ from huggingface_hub.utils import EntryNotFoundError, HfHubHTTPError
 from mhnet.checkpoints import bundled
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, checkpoint_of, write_checkpoint
+from mhnet.checkpoints.source import edited_source
 from mhnet.models import MHNetArgs, RestorationNetwork
 
 N = TypeVar("N", bound=RestorationNetwork)
 USUAL = (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)
 EXTENSIONS = (".safetensors", ".pth", ".pt")
 PAPER = "https://arxiv.org/abs/2302.09554"
-CARD = """\
----
-{{ card_data }}
----
-
-# {{ network }}{{ " for " + task if task }}
-
-[Mixed Hierarchy Network for Image Restoration]({{ paper }}) (Gao & Dang), {{ parameters }} parameters.
-
-```python
-import mhnet
-
-network = mhnet.{{ kind }}.from_pretrained("{{ place }}")
-restored = network(images).clamp(0, 1)  # N×3×H×W floats in [0, 1], any height and width
-```
-
-Without Python: `mhnet restore photo.jpg -o restored.jpg --weights {{ file }}`.
-
-| argument | value |
-|---|---|
-{% for name, value in arguments.items() -%}
-| {{ name }} | {{ value }} |
-{% endfor %}
-## Training
-
-{{ training | default("Not noted: ask whoever trained these weights for data, licence, scores and limits.", true) }}
-"""
+CARD = Path(__file__).with_name("card.md.jinja")
 
 
 def download(name: str | Path, **options: Any) -> Path:
@@ -127,8 +102,10 @@ class _Model(PyTorchModelHubMixin, library_name="mhnet", tags=["mhnet"], pipelin
     def of(cls, network: RestorationNetwork | Checkpoint, task: str | None, place: str) -> "_Model":
         model = cls()
         if isinstance(network, Checkpoint):
-            model.checkpoint = Checkpoint(network.args, network.state, task or network.task, network.provenance)
+            model.checkpoint = replace(network, task=task or network.task, training={}, progress={})
         else:
+            if source := edited_source(network):
+                raise WeightsError(f"a network of {source.names} is not saved as MHNet: write a checkpoint of its own")
             state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
             model.checkpoint = checkpoint_of(state, None, "the network")
             model.checkpoint.task = task
@@ -156,7 +133,7 @@ class _Model(PyTorchModelHubMixin, library_name="mhnet", tags=["mhnet"], pipelin
             "file": SAFETENSORS_SINGLE_FILE,
             "training": _as_text(checkpoint.provenance),
         }
-        return ModelCard.from_template(data, template_str=CARD, **(about | more))
+        return ModelCard.from_template(data, template_path=str(CARD), **(about | more))
 
 
 def _weights_in(folder: Path) -> Path:

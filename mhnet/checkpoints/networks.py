@@ -44,14 +44,14 @@ class Pretrained:
         return network
 
     def save_pretrained(self, folder: str | Path, *, task: str | None = None, **options: Any) -> str | None:
-        """Writes weights, configuration and card into a folder: see `mhnet.hub.save_pretrained`."""
+        """Writes weights, configuration and card into a folder: see `mhnet.checkpoints.hub.save_pretrained`."""
         from mhnet.checkpoints import hub
 
         assert isinstance(self, RestorationNetwork)
         return hub.save_pretrained(self, folder, task=task, **options)
 
     def push_to_hub(self, repo_id: str, *, task: str | None = None, **options: Any) -> str:
-        """Puts the same into a repository of the Hugging Face hub: see `mhnet.hub.push_to_hub`."""
+        """Puts the same into a repository of the Hugging Face hub: see `mhnet.checkpoints.hub.push_to_hub`."""
         from mhnet.checkpoints import hub
 
         assert isinstance(self, RestorationNetwork)

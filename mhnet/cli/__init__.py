@@ -1,0 +1,1 @@
+"""The command `mhnet`: a file for each subcommand."""

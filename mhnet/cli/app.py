@@ -40,8 +40,8 @@ def add_app_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
 def _app(args: argparse.Namespace) -> int:
     if min(args.max_mb, args.max_megapixels) < 1:
         raise MHNetError("--max-mb and --max-megapixels are numbers from 1 up.")
+    from mhnet.app.restoring import Limits
     from mhnet.app.server import Options, serve
-    from mhnet.app.work import Limits
 
     limits = Limits(args.max_mb * 1_000_000, args.max_megapixels * 1_000_000)
     options = Options(args.weights, args.host, args.port, args.device, limits, args.address)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mhnet.cli.usage import add_command
-from mhnet.core.errors import MHNetError
+from mhnet.core.errors import MHNetError, printable
 
 if TYPE_CHECKING:
     from mhnet.data.names import Pair
@@ -54,7 +54,6 @@ def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParse
         """,
     )
     _add_pairs(pack)
-    _add_out(pack)
     pack.set_defaults(run=_pack)
 
     crops = add_command(
@@ -69,7 +68,6 @@ def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParse
         """,
     )
     _add_pairs(crops)
-    _add_out(crops)
     crops.add_argument("--size", type=int, default=512, help="side of the crops, pixels (default: %(default)s)")
     crops.add_argument("--step", type=int, default=256, help="from crop to crop, pixels (default: %(default)s)")
     crops.set_defaults(run=_crops)
@@ -103,6 +101,7 @@ def _add_pairs(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument("--target", type=Path, help="… and the folder of their clean ones")
     if not more:
         parser.add_argument("--split", choices=["train", "val", "test"], help="which, where IN holds several")
+        _add_out(parser)
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
@@ -119,18 +118,17 @@ def _root(args: argparse.Namespace) -> Path:
 def _pairs(args: argparse.Namespace) -> "list[Pair]":
     from mhnet.data.pack import is_pack, open_pairs
 
-    root = _root(args)
-    if is_pack(root):
+    if is_pack(root := _root(args)):
         raise MHNetError(f"{root} is a pack already; name the folder that it was made from.")
     return open_pairs(root, args.split, args.target)[0]
 
 
 def _check(args: argparse.Namespace) -> int:
-    from mhnet.data.check import check, format_reports
+    from mhnet.data.check import check, format_checked
 
-    reports, faults = check(_root(args), args.target)
-    print(format_reports(reports, faults, 10**9 if args.all else 10))
-    return int(bool(faults) or any(report.faults for report in reports))
+    checked, faults = check(_root(args), args.target)
+    print(format_checked(checked, faults, 10**9 if args.all else 10))
+    return int(bool(faults) or any(one.faults for one in checked))
 
 
 def _pack(args: argparse.Namespace) -> int:
@@ -138,23 +136,23 @@ def _pack(args: argparse.Namespace) -> int:
 
     pack = write_pack(_pairs(args), args.out)
     size = sum(shard.bytes for shard in pack.shards) / 1e9
-    print(f"{args.out}: {len(pack.pairs):,} pairs in {len(pack.shards)} files of {size:.2f} GB together, verified")
-    return 0
+    return _done(args.out, f"{len(pack.pairs):,} pairs in {len(pack.shards)} files of {size:.2f} GB together, verified")
 
 
 def _crops(args: argparse.Namespace) -> int:
     from mhnet.data.make import cut_pairs
 
-    count = cut_pairs(_pairs(args), args.out, args.size, args.step)
-    print(f"{args.out}: {count:,} pairs of crops")
-    return 0
+    return _done(args.out, f"{cut_pairs(_pairs(args), args.out, args.size, args.step):,} pairs of crops")
 
 
 def _degrade(args: argparse.Namespace) -> int:
-    from mhnet.data.make import degrade_folder
+    from mhnet.data.make import RECORD, degrade_folder
 
-    count = degrade_folder(
-        args.photos, args.out, args.kind, severity=tuple(args.severity), seed=args.seed, versions=args.versions
-    )
-    print(f"{args.out}: {count:,} pairs, and how they were made in {args.out / 'parameters.json'}")
+    severity = tuple(args.severity)
+    count = degrade_folder(args.photos, args.out, args.kind, severity=severity, seed=args.seed, versions=args.versions)
+    return _done(args.out, f"{count:,} pairs, and how they were made in {args.out / RECORD}")
+
+
+def _done(out: Path, what: str) -> int:
+    print(printable(f"{out}: {what}"))
     return 0

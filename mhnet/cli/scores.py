@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mhnet.core.errors import printable
+
 if TYPE_CHECKING:
     from mhnet.evaluation.scoring import Distance, Evaluation
 
@@ -33,11 +35,8 @@ def distance(args: argparse.Namespace) -> "Distance | None":
     return load_lpips()
 
 
-def finish(evaluations: "Sequence[Evaluation]", args: argparse.Namespace, counts_told: bool = False) -> int:
+def finish(evaluations: "Sequence[Evaluation]", args: argparse.Namespace) -> int:
     """Prints the table and the LaTeX rows, warns of what is missing, and writes the files that were asked for.
-
-    Args:
-        counts_told: the user knows already which sets have other numbers of images than the public ones.
 
     Returns:
         The exit status: 1 if an image could not be scored.
@@ -46,17 +45,14 @@ def finish(evaluations: "Sequence[Evaluation]", args: argparse.Namespace, counts
 
     if not evaluations:
         return 0
-    print(f"{tables.format_table(evaluations)}\n\n{tables.latex(evaluations)}")
-    sys.stdout.flush()
-    for one in evaluations:
-        for failure in one.failures:
-            print(f"not scored: {failure.name}: {failure.reason}", file=sys.stderr)
+    print(f"{tables.format_table(evaluations)}\n\n{tables.latex(evaluations)}", flush=True)
+    for failure in (failure for one in evaluations for failure in one.failures):
+        print(f"not scored: {printable(failure.name)}: {printable(failure.reason)}", file=sys.stderr)
     for doubt in dict.fromkeys(doubt for one in evaluations for doubt in one.doubts):
-        if not (counts_told and doubt in {one.miscounted for one in evaluations}):
-            print(f"warning: {doubt}", file=sys.stderr)
+        print(f"warning: {printable(doubt)}", file=sys.stderr)
     if args.csv:
         tables.to_csv(evaluations, args.csv)
     if args.report:
         tables.write_report(evaluations, args.report)
-        print(f"\nreport: {args.report}")
-    return 1 if any(one.failures for one in evaluations) else 0
+        print(f"\nreport: {printable(args.report)}")
+    return int(any(one.failures for one in evaluations))

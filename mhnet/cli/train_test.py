@@ -1,14 +1,16 @@
 """The commands `mhnet train` and `mhnet test`: the rooms' scripts, from anywhere."""
 
 import argparse
+import importlib
+import sys
 from pathlib import Path
 
-from mhnet.cli.rooms import test_command, train_command
 from mhnet.cli.usage import add_command
+from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import TASKS, Task
 
 SETTINGS = "training.yml"
-ROOMS = Path(__file__).resolve().parent.parent
+ROOMS = Path(__file__).resolve().parents[2]
 """Where the rooms lie beside the package, in a clone."""
 
 
@@ -38,21 +40,31 @@ def add_room_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         mhnet test deblurring --weights model_deblurring.pth --input_dir /data/GoPro/test --tlc both
         """,
     )
-    for parser, command in ((train, train_command), (test, test_command)):
+    for parser, script in ((train, "train"), (test, "test")):
         parser.add_argument("task", choices=list(TASKS), metavar="TASK", help=" or ".join(TASKS))
         parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="the options of the room's script")
-        parser.set_defaults(run=_run, room_command=command)
+        parser.set_defaults(run=_run, script=script)
 
 
 def room_of(task: Task, here: Path) -> Path:
-    """The room to work in: the current folder if it is one, that of the task in it, that beside the package, and else
-    the current folder."""
+    """The room to work in: the current folder if it is one, that of the task in it, or that beside the package.
+
+    Raises:
+        MHNetError: there is none, as where the package alone was installed.
+    """
     others = {other.folder for other in TASKS.values()} - {task.folder}
     candidates = [here, here / task.folder, here.parent / task.folder, ROOMS / task.folder]
-    found = (room for room in candidates if (room / SETTINGS).is_file() and room.name not in others)
-    return next(found, here)
+    for room in candidates:
+        if (room / SETTINGS).is_file() and (room / "train.py").is_file() and room.name not in others:
+            return room
+    raise MHNetError(
+        f"There is no folder {task.folder} with train.py and {SETTINGS} here: clone the repository, and work there"
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
     task = TASKS[args.task]
-    return args.room_command(task, room_of(task, Path.cwd()), args.rest, f"mhnet {args.command} {task.name}")
+    room = room_of(task, Path.cwd())
+    sys.path.insert(0, str(room))
+    script = importlib.import_module(args.script)
+    return script.main(args.rest, f"mhnet {args.command} {task.name}")

@@ -7,11 +7,12 @@ from typing import Any
 
 from mhnet.cli.usage import add_command
 from mhnet.core.errors import printable
+from mhnet.core.tasks import TASKS
 
 
 def add_weights_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds them; what they need is imported when they run."""
-    convert_checkpoint = add_command(
+    convert = add_command(
         commands,
         "convert",
         "convert weights between .safetensors and the authors' .pth",
@@ -22,12 +23,10 @@ def add_weights_commands(commands: "argparse._SubParsersAction[argparse.Argument
         mhnet convert mine.safetensors mine.pth
         """,
     )
-    convert_checkpoint.add_argument("source", type=Path, metavar="SOURCE")
-    convert_checkpoint.add_argument("target", type=Path, metavar="TARGET")
-    convert_checkpoint.add_argument(
-        "--task", choices=["deblurring", "deraining"], help="note in the file what the weights are for"
-    )
-    convert_checkpoint.set_defaults(run=_convert)
+    convert.add_argument("source", type=Path, metavar="SOURCE")
+    convert.add_argument("target", type=Path, metavar="TARGET")
+    convert.add_argument("--task", choices=list(TASKS), help="note in the file what the weights are for")
+    convert.set_defaults(run=_convert)
 
     info = add_command(
         commands,
@@ -39,7 +38,7 @@ def add_weights_commands(commands: "argparse._SubParsersAction[argparse.Argument
         mhnet info Deraining/checkpoints/mhnet/model_best.safetensors --json
         """,
     )
-    info.add_argument("weights", metavar="WEIGHTS", help="a .safetensors or .pth file, or the name of one that ships")
+    info.add_argument("weights", metavar="WEIGHTS", help="a .safetensors or .pth file, or the name of bundled weights")
     info.add_argument("--json", action="store_true", help="print it as JSON")
     info.set_defaults(run=_info)
 
@@ -48,7 +47,7 @@ def _convert(args: argparse.Namespace) -> int:
     from mhnet.checkpoints.files import convert_checkpoint
 
     checkpoint = convert_checkpoint(args.source, args.target, args.task)
-    print(f"{args.target}: {checkpoint.args}")
+    print(f"{printable(args.target)}: {checkpoint.args}")
     return 0
 
 
@@ -60,29 +59,27 @@ def _info(args: argparse.Namespace) -> int:
         print(json.dumps(about, indent=2))
         return 0
     arguments = ", ".join(f"{name} {value}" for name, value in about["arguments"].items())
-    rows = {
-        "network": f"{about['network']} ({arguments})",
-        "task": about["task"] or "not noted",
-        "parameters": f"{about['parameters']:,} as {', '.join(about['types'])}",
-        "computing": f"{about['gmacs']:.2f} GMACs for 256×256 pixels",
-        "file": f"{about['bytes'] / 1e6:.1f} MB, sha256 {about['sha256']}",
-    }
-    for name, text in rows.items():
-        print(f"{name:<11} {text}")
-    for row, line in enumerate(_provenance(about["provenance"]) or ["not noted"]):
-        print(f"{'' if row else 'provenance':<11} {printable(line)}")
+    edited = about["edited"].get("file", "")
+    lines = [
+        ("network", f"{f'edited {edited} of ' if edited else ''}{about['network']} ({arguments})"),
+        ("task", about["task"] or "not noted"),
+        ("parameters", f"{about['parameters']:,} as {', '.join(about['types'])}"),
+        ("computing", "not counted" if edited else f"{about['gmacs']:.2f} GMACs for 256×256 pixels"),
+        ("file", f"{about['bytes'] / 1e6:.1f} MB, sha256 {about['sha256']}"),
+    ]
+    provenance = _provenance(about["provenance"]) or ["not noted"]
+    for name, text in [*lines, *zip(["provenance", *[""] * len(provenance)], provenance, strict=False)]:
+        print(f"{name:<11} {printable(text)}")
     return 0
 
 
 def describe(path: Path) -> dict[str, Any]:
     """What a file of weights holds, as JSON values; `gmacs` are billions of multiplications with additions for an
-    image of 256×256.
+    image of 256×256, of this package's networks.
 
     Raises:
         WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
     """
-    from dataclasses import asdict
-
     from mhnet.checkpoints.files import read_checkpoint, sha256
     from mhnet.checkpoints.released import build
     from mhnet.models.cost import gmacs
@@ -91,11 +88,12 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "network": {"mhnet": "MHNet", "mhnet_v4": "MHNet v4"}[checkpoint.architecture],
-        "arguments": asdict(checkpoint.args),
+        "arguments": checkpoint.arguments,
+        "edited": checkpoint.edited,
         "task": checkpoint.task,
         "parameters": sum(tensor.numel() for tensor in checkpoint.state.values()),
         "types": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.state.values()}),
-        "gmacs": round(gmacs(lambda: build(checkpoint.args).eval()), 4),
+        "gmacs": None if checkpoint.edited else round(gmacs(lambda: build(checkpoint.args).eval()), 4),
         "bytes": path.stat().st_size,
         "sha256": sha256(path),
         "provenance": checkpoint.provenance,
@@ -104,9 +102,8 @@ def describe(path: Path) -> dict[str, Any]:
 
 def _provenance(about: dict[str, Any], above: str = "") -> list[str]:
     """What is noted of where weights come from, a line for each plain value and each group of them."""
-    plain = {name: value for name, value in about.items() if not isinstance(value, dict)}
-    separator, lead = (", ", above + ": ") if above else ("\n", "")
-    lines = (lead + separator.join(f"{name} {value}" for name, value in plain.items())).split("\n") if plain else []
+    words = [f"{name} {value}" for name, value in about.items() if not isinstance(value, dict)]
+    lines = [f"{above}: {', '.join(words)}"] if above and words else words
     for name, value in about.items():
         if isinstance(value, dict):
             lines += _provenance(value, f"{above}.{name}" if above else name)

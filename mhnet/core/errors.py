@@ -3,8 +3,8 @@
 import contextlib
 import functools
 import os
+import re
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
@@ -18,7 +18,8 @@ class MHNetError(Exception):
 
 
 class ToldElsewhere(MHNetError):
-    """One that another of several processes tells of: this one says nothing, and gives it a second to speak."""
+    """One that another of several processes tells of, and fails by: this one ends without a word, and without an error,
+    at which a launcher would end the other before it has spoken."""
 
 
 def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
@@ -34,10 +35,9 @@ def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
             status = main(*args, **kwargs)
             sys.stdout.flush()
         except ToldElsewhere:
-            time.sleep(1)
-            return 1
+            return 0
         except MHNetError as error:
-            print(f"{paint('error:', 'red', sys.stderr)} {sentence(error)}", file=sys.stderr)
+            print(f"{paint('error:', 'red', sys.stderr)} {printable(sentence(error))}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -54,8 +54,10 @@ def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
 
 def sentence(error: MHNetError) -> str:
     """The error's sentence, also where PyTorch's DataLoader has put a worker's traceback in front of it."""
-    last = str(error).strip().splitlines()[-1]
-    return last.partition(f"{type(error).__name__}: ")[2] or last
+    text = str(error).strip()
+    if not text.startswith("Caught ") or "\nOriginal Traceback" not in text:
+        return text
+    return re.split(rf"^[\w.]*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
 
 
 def shortened(names: Sequence[object], most: int = 3) -> str:

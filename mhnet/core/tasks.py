@@ -20,7 +20,7 @@ class TestSet:
     Args:
         name: its folder's usual name.
         counts: numbers of images that downloads of it have; papers' counts differ by one or two.
-        protocol: how papers score it, a name in `mhnet.metrics.PROTOCOLS`.
+        protocol: how papers score it, a name in `mhnet.evaluation.protocols.PROTOCOLS`.
         published: MHNet's figures in its paper, where it gives any.
     """
 

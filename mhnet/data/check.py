@@ -3,20 +3,21 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mhnet.core.errors import MHNetError
+from mhnet.core.errors import MHNetError, printable
 from mhnet.data.names import Pair
 from mhnet.data.pack import Pack, is_pack
 from mhnet.data.pairs import mismatch
-from mhnet.data.survey import FoundSet, survey, two_folders
+from mhnet.data.sets import PairSet, find_pair_sets, pair_set_of
 from mhnet.images.read import ImageInfo, image_info, read_rgb
 
 GAMMA = 2.2
@@ -24,8 +25,7 @@ LIGHT = (np.arange(256) / 255) ** GAMMA * 255
 PATCH = 256  # of the recipes
 
 
-@dataclass(frozen=True)
-class Facts:
+class ImageFacts(NamedTuple):
     """What one file holds: its header, a hash of its pixels, the mean of its values and of its light (0 to 255)."""
 
     info: ImageInfo
@@ -35,10 +35,10 @@ class Facts:
 
 
 @dataclass
-class SetReport:
+class CheckedSet:
     """What was found of a set: faults make training on it wrong, notes are to be known."""
 
-    found: FoundSet
+    found: PairSet
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     clean: dict[str, Path] = field(default_factory=dict)  # by hash
@@ -46,121 +46,138 @@ class SetReport:
     notes: list[str] = field(default_factory=list)
 
 
-def check(root: Path, targets: Path | None = None) -> tuple[list[SetReport], list[str]]:
+def check(root: Path, targets: Path | None = None) -> tuple[list[CheckedSet], list[str]]:
     """Read every image of every pair at or below a folder, in parallel.
 
     Args:
         root: a folder of sets or a pack; with `targets`, the folder of degraded images.
 
     Returns:
-        A report on each set, and faults between them.
+        What is to be said of each set, and faults between them.
 
     Raises:
         MHNetError: there are no pairs at all.
     """
     faults: list[str] = []
-    if targets is None and is_pack(root):
-        pack = Pack(root)
+    pack = Pack(root) if targets is None and is_pack(root) else None
+    if pack:
         faults += [f"{path} is damaged: its checksum is wrong; pack the images again." for path in pack.damaged()]
-        sets = [FoundSet(root.resolve().name, None, None, "pack", pack.pairs)]
-        facts = _examine_all(sets, lambda path: facts_of(pack.crop(path, (0, 0, *pack.size(path))), "RGB"))
+        sets = [PairSet(root.resolve().name, None, None, "pack", pack.pairs)]
     else:
-        sets = [two_folders(root, targets)] if targets else survey(root)
-        facts = _examine_all(sets, examine)
-    reports = [report_on(one, facts) for one in sets]
-    return reports, faults + _mixed_tasks(sets) + _shared_clean(reports)
+        sets = [pair_set_of(root, targets)] if targets else find_pair_sets(root)
+
+    def examine(path: Path) -> ImageFacts | str:
+        """The facts of a file, or why it cannot be read."""
+        try:
+            if pack:
+                return facts_of(pack.crop(path, (0, 0, *pack.size(path))), "RGB")
+            return facts_of(read_rgb(path), image_info(path).mode)
+        except MHNetError as error:
+            return str(error)
+
+    paths = list(dict.fromkeys(path for one in sets for pair in one.pairs for path in pair[:2]))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing release Python's lock
+        found = pool.map(examine, paths)
+        bar = tqdm(found, "checking", len(paths), unit="file", delay=2, leave=False, disable=None)
+        facts = dict(zip(paths, bar, strict=True))
+    checked = [_checked(one, facts) for one in sets]
+    return checked, faults + _mixed_tasks(sets) + _shared_clean(checked)
 
 
-def format_reports(reports: Sequence[SetReport], faults: Sequence[str], most: int = 10) -> str:
-    """A table of the sets, then their faults and notes, at most so many of each set."""
+def format_checked(checked: Sequence[CheckedSet], faults: Sequence[str], most: int = 10) -> str:
+    """A table of the sets, then their faults and notes, at most so many of each set; what a terminal cannot print, such
+    as a line break in a file's name, as an escape."""
     head = ("set", "split", "task", "layout", "pairs", "expected", "clean", "sizes", "modes", "faults")
-    rows = [head, *(_row(report) for report in reports)]
+    rows = [head, *(tuple(map(printable, _row(one))) for one in checked)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for title, lists in (
-        ("wrong", [*(report.faults for report in reports), faults]),
-        ("to know", [report.notes for report in reports]),
+        ("wrong", [*(one.faults for one in checked), faults]),
+        ("to know", [one.notes for one in checked]),
     ):
         for found in lists:
-            lines += [f"{title}: {sentence}" for sentence in found[:most]]
+            lines += [f"{title}: {printable(sentence)}" for sentence in found[:most]]
             if len(found) > most:
                 lines.append(f"{title}: … and {len(found) - most:,} more; --all shows them.")
     return "\n".join(lines)
 
 
-def _row(report: SetReport) -> tuple[str, ...]:
-    found = report.found
-    sizes = [f"{width}×{height}" for height, width in sorted(report.sizes)]
+def _row(one: CheckedSet) -> tuple[str, ...]:
+    found = one.found
+    sizes = [f"{width}×{height}" for height, width in sorted(one.sizes)]
     return (
         found.name,
         found.split or "-",
         found.task or "not known",
         found.layout,
         f"{len(found.pairs):,}",
-        " or ".join(f"{one:,}" for one in found.expected) or "not known",
+        _counts(found.expected) or "not known",
         f"{len({pair.target for pair in found.pairs}):,}",
         ", ".join(sizes) if len(sizes) < 3 else f"{len(sizes)}, {sizes[0]} to {sizes[-1]}",
-        ", ".join(f"{mode} {count:,}" if len(report.modes) > 1 else mode for mode, count in report.modes.items()),
-        f"{len(report.faults):,}" if report.faults else "none",
+        ", ".join(f"{mode} {count:,}" if len(one.modes) > 1 else mode for mode, count in one.modes.items()),
+        f"{len(one.faults):,}" if one.faults else "none",
     )
 
 
-def examine(path: Path) -> Facts | str:
-    """The facts of a file, or why it cannot be read."""
-    try:
-        return facts_of(read_rgb(path), image_info(path).mode)
-    except MHNetError as error:
-        return str(error)
+def _counts(counts: Sequence[int]) -> str:
+    return " or ".join(f"{count:,}" for count in counts)
 
 
-def facts_of(image: np.ndarray, mode: str) -> Facts:
+def facts_of(image: np.ndarray, mode: str) -> ImageFacts:
     """The facts of an image, uint8 H×W×3."""
     histogram = cv2.calcHist([image.reshape(-1, 3 * image.shape[1])], [0], None, [256], [0, 256]).ravel()
     share = histogram / max(histogram.sum(), 1)
     digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
     info = ImageInfo(image.shape[0], image.shape[1], mode)
-    return Facts(info, digest, float(share @ np.arange(256)), float(share @ LIGHT))
+    return ImageFacts(info, digest, float(share @ np.arange(256)), float(share @ LIGHT))
 
 
-def report_on(found: FoundSet, facts: dict[Path, Facts | str]) -> SetReport:
+def _checked(found: PairSet, facts: dict[Path, ImageFacts | str]) -> CheckedSet:
     """What the facts of its files say about a set."""
-    report = SetReport(found, faults=list(found.faults))
-    read: list[tuple[Facts, Facts]] = []
+    one = CheckedSet(found, faults=list(found.faults))
+    read: list[tuple[ImageFacts, ImageFacts]] = []
     identical: list[Pair] = []
     grey: list[Path] = []
     for path in dict.fromkeys(path for pair in found.pairs for path in pair[:2]):
         if isinstance(fact := facts[path], str):
-            report.faults.append(fact)
+            one.faults.append(fact)
         else:
-            report.modes[fact.info.mode] += 1
+            one.modes[fact.info.mode] += 1
             grey += [] if fact.info.in_colour else [path]
     for pair in found.pairs:
         degraded, target = facts[pair.degraded], facts[pair.target]
         if isinstance(degraded, str) or isinstance(target, str):
             continue
-        report.sizes[degraded.info[:2]] += 1
-        report.clean[target.digest] = pair.target
+        one.sizes[degraded.info[:2]] += 1
+        one.clean[target.digest] = pair.target
         read.append((degraded, target))
         if fault := mismatch(pair, degraded.info, target.info):
-            report.faults.append(fault)
+            one.faults.append(fault)
         elif degraded.digest == target.digest:
             identical.append(pair)
-    _judge_identical(report, identical)
-    _judge_gamma(report, read)
-    count, expected = len(found.pairs), found.expected
-    if expected and count not in expected:
-        wanted = " or ".join(f"{one:,}" for one in expected)
-        report.notes.append(f"{found.name}: {count:,} pairs, its downloads have {wanted}.")
-    if small := sum(n for size, n in report.sizes.items() if min(size) < PATCH):
-        report.notes.append(
-            f"{found.name}: {small:,} pairs are smaller than {PATCH}×{PATCH}; crops of them are padded."
-        )
+    name, count = found.name, len(found.pairs)
+    if identical:  # a stray pair without degradation does no harm; one in a hundred tells of a mistake
+        first = f"such as {identical[0].degraded} and {identical[0].target}"
+        where = one.faults if 100 * len(identical) > count else one.notes
+        where.append(f"{name}: in {len(identical):,} pairs both images are the same, {first}.")
+    if found.task == "deblurring" and 0.6 < (gamma_share(read) or 0) < 1.6:
+        if name == "GoPro":
+            one.faults.append(
+                f"{name}: its blur seems to be GoPro's blur_gamma, averaged in linear light, but papers score the "
+                "version without; take the `blur` folders."
+            )
+        else:
+            one.notes.append(f"{name}: gamma suspected, its blur seems to be averaged in linear light.")
+    if found.expected and count not in found.expected:
+        one.notes.append(f"{name}: {count:,} pairs, its downloads have {_counts(found.expected)}.")
+    if small := sum(n for size, n in one.sizes.items() if min(size) < PATCH):
+        one.notes.append(f"{name}: {small:,} pairs are smaller than {PATCH}×{PATCH}; crops of them are padded.")
     if grey:
-        report.notes.append(f"{found.name}: {len(grey):,} images are grey, not RGB, such as {grey[0]}.")
-    return report
+        one.notes.append(f"{name}: {len(grey):,} images are grey, not RGB, such as {grey[0]}.")
+    return one
 
 
-def gamma_share(read: Sequence[tuple[Facts, Facts]]) -> float | None:
+def gamma_share(read: Sequence[tuple[ImageFacts, ImageFacts]]) -> float | None:
     """How much more a blur looks like an average of light (1) than of stored values (0); None where it does not tell.
 
     An average keeps the mean of what is averaged. Where stored values were, blurred images are as bright as sharp ones
@@ -176,41 +193,19 @@ def gamma_share(read: Sequence[tuple[Facts, Facts]]) -> float | None:
     return stored / (stored - light) if stored - light > 0.3 else None
 
 
-def _judge_gamma(report: SetReport, read: Sequence[tuple[Facts, Facts]]) -> None:
-    share = gamma_share(read) if report.found.task == "deblurring" else None
-    if share is None or not 0.6 < share < 1.6:
-        return
-    name = report.found.name
-    if name == "GoPro":
-        report.faults.append(
-            f"{name}: its blur seems to be GoPro's blur_gamma, averaged in linear light, but papers score the version "
-            "without; take the `blur` folders."
-        )
-    else:
-        report.notes.append(f"{name}: gamma suspected, its blur seems to be averaged in linear light.")
-
-
-def _judge_identical(report: SetReport, identical: Sequence[Pair]) -> None:
-    """A stray pair without degradation does no harm; one in a hundred tells of a mistake."""
-    if identical:
-        where = report.faults if 100 * len(identical) > len(report.found.pairs) else report.notes
-        first = f"such as {identical[0].degraded} and {identical[0].target}"
-        where.append(f"{report.found.name}: in {len(identical):,} pairs both images are the same, {first}.")
-
-
-def _mixed_tasks(sets: Sequence[FoundSet]) -> list[str]:
+def _mixed_tasks(sets: Sequence[PairSet]) -> list[str]:
     training = {one.task: one.name for one in sets if one.split == "train" and one.task}
     if len(training) < 2:
         return []
-    named = " and ".join(f"{name} ({task})" for task, name in sorted(training.items()))
-    return [f"train holds {named}, and both would be trained on; name the folder of one of them."]
+    both = " and ".join(f"{name} ({task})" for task, name in sorted(training.items()))
+    return [f"train holds {both}, and both would be trained on; name the folder of one of them."]
 
 
-def _shared_clean(reports: Sequence[SetReport]) -> list[str]:
+def _shared_clean(checked: Sequence[CheckedSet]) -> list[str]:
     """Clean images, by their pixels, of training sets that test or validation sets hold too."""
     faults = []
-    for train in (one for one in reports if one.found.split == "train"):
-        for other in (one for one in reports if one.found.split in ("test", "val")):
+    for train in (one for one in checked if one.found.split == "train"):
+        for other in (one for one in checked if one.found.split in ("test", "val")):
             if shared := train.clean.keys() & other.clean.keys():
                 both = min((str(train.clean[one]), str(other.clean[one])) for one in shared)
                 faults.append(
@@ -218,10 +213,3 @@ def _shared_clean(reports: Sequence[SetReport]) -> list[str]:
                     f"{train.found.name}, such as {both[1]}, which is {both[0]}; remove them from one of the two."
                 )
     return faults
-
-
-def _examine_all(sets: Iterable[FoundSet], look: Callable[[Path], Facts | str]) -> dict[Path, Facts | str]:
-    paths = list(dict.fromkeys(path for one in sets for pair in one.pairs for path in pair[:2]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing release Python's lock
-        bar = tqdm(pool.map(look, paths), "checking", len(paths), unit="file", delay=2, leave=False, disable=None)
-        return dict(zip(paths, bar, strict=True))

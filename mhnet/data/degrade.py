@@ -16,9 +16,9 @@ from collections.abc import Callable
 import numpy as np
 
 from mhnet.data.blur import BlurParameters
-from mhnet.data.rain import RainParameters
+from mhnet.data.rain import RainParameters, Range
 
-Range = tuple[float, float]
+Parameters = type[RainParameters] | type[BlurParameters]
 
 
 def rain(image: np.ndarray, random: np.random.Generator, *, severity: Range = (0.0, 1.0)) -> np.ndarray:
@@ -32,8 +32,7 @@ def rain(image: np.ndarray, random: np.random.Generator, *, severity: Range = (0
     Raises:
         ValueError: the image is not uint8 H×W×3, or the range is not one within [0, 1].
     """
-    image = _checked(image)
-    return RainParameters.draw(random, _draw(random, severity)).render(image)
+    return _degraded(RainParameters, image, random, severity)
 
 
 def blur(image: np.ndarray, random: np.random.Generator, *, severity: Range = (0.0, 1.0)) -> np.ndarray:
@@ -47,20 +46,15 @@ def blur(image: np.ndarray, random: np.random.Generator, *, severity: Range = (0
     Raises:
         ValueError: the image is not uint8 H×W×3, or the range is not one within [0, 1].
     """
-    image = _checked(image)
-    return BlurParameters.draw(random, _draw(random, severity)).render(image)
+    return _degraded(BlurParameters, image, random, severity)
 
 
 DEGRADATIONS: dict[str, Callable[..., np.ndarray]] = {"rain": rain, "blur": blur}
 
 
-def _checked(image: np.ndarray) -> np.ndarray:
+def _degraded(kind: Parameters, image: np.ndarray, random: np.random.Generator, severity: Range) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"The image must be uint8 H×W×3 and not empty, not {image.dtype} of shape {image.shape}.")
-    return np.ascontiguousarray(image)
-
-
-def _draw(random: np.random.Generator, severity: Range) -> float:
     if len(severity) != 2 or not 0 <= severity[0] <= severity[1] <= 1:
         raise ValueError(f"severity must be a range (low, high) with 0 ≤ low ≤ high ≤ 1, not {severity}.")
-    return random.uniform(*severity)
+    return kind.draw(random, random.uniform(*severity)).render(np.ascontiguousarray(image))

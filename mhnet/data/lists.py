@@ -18,36 +18,36 @@ def read_lists(root: Path) -> dict[str, list[Pair]]:
     """The pairs of the list files at or below a folder, or beside it, by split; those outside the folder are left out.
 
     Raises:
-        PairError: a list names a file that is missing, or has a line that is no pair; ImageError, as `images.walk`.
+        PairError: a list names a file that is missing, or has a line that is no pair; ImageError, as `walk_folder`.
     """
     found = [here / name for here, _, names in walk_folder(root) for name in names if _LIST.fullmatch(name)]
-    beside = [] if found else [path for path in root.resolve().parent.glob("*.txt") if _LIST.fullmatch(path.name)]
+    above = root.resolve().parent
     splits: dict[str, list[Pair]] = {}
-    for path in sorted(found + beside):
+    for path in sorted(found or [path for path in above.glob("*.txt") if _LIST.fullmatch(path.name)]):
         match = _LIST.fullmatch(path.name)
         assert match
-        if pairs := _read(path, root, bool(beside)):
+        if pairs := _read_list(path, root):
             splits.setdefault(match[2].lower(), []).extend(pairs)
     return splits
 
 
-def _read(path: Path, root: Path, beside: bool) -> list[Pair]:
+def _read_list(path: Path, root: Path) -> list[Pair]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PairError(f"{path} cannot be read as text ({error}); copy it again.") from error
+    beside = root.resolve() if path.parent == root.resolve().parent else None
     pairs, missing = [], []
     for number, line in enumerate(lines, 1):
         if not (names := line.split()):
             continue
         sides = {_side(Path(name)): path.parent / name for name in names}
-        if len(names) != 2 or set(sides) != {"degraded", "target"}:
+        if len(names) != 2 or set(sides) != {"degraded", "target"} or any(Path(name).is_absolute() for name in names):
             raise PairError(f"{path}, line {number}, names no clean image and its blurred one; copy the list again.")
         if beside:
-            sides = {side: file.relative_to(path.parent) for side, file in sides.items()}
-            if {file.parts[0] for file in sides.values()} != {root.resolve().name}:
+            if not all(file.is_relative_to(beside) for file in sides.values()):
                 continue
-            sides = {side: root.joinpath(*file.parts[1:]) for side, file in sides.items()}
+            sides = {side: root / file.relative_to(beside) for side, file in sides.items()}
         missing += [file for file in sides.values() if not file.is_file()]
         place = sides["degraded"].relative_to(root)
         name = Path(*(part for part in place.parts[:-1] if side_of(part) not in DEGRADED_SIDES), place.stem)

@@ -4,12 +4,12 @@ Both write `OUT/input` and `OUT/target` (crops: with `_crops` behind), file by f
 call goes on where the first stopped.
 """
 
-import dataclasses
 import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mhnet.core.errors import MHNetError
 from mhnet.core.files import write_text
 from mhnet.data.blur import BlurParameters
-from mhnet.data.degrade import Range
+from mhnet.data.degrade import Parameters, Range
 from mhnet.data.names import Pair
 from mhnet.data.pairs import check_pairs
 from mhnet.data.rain import RainParameters
@@ -28,7 +28,7 @@ from mhnet.images.read import image_size, read_rgb
 from mhnet.images.write import write_rgb
 
 RECORD = "parameters.json"
-PARAMETERS: dict[str, type[RainParameters] | type[BlurParameters]] = {"rain": RainParameters, "blur": BlurParameters}
+PARAMETERS: dict[str, Parameters] = {"rain": RainParameters, "blur": BlurParameters}
 _T = TypeVar("_T")
 
 
@@ -54,35 +54,35 @@ def degrade_folder(
     if not 0 <= severity[0] <= severity[1] <= 1 or versions < 1:
         raise MHNetError(f"The severity {severity[0]:g} to {severity[1]:g} must be a range in [0, 1], and versions at "
                          "least 1.")  # fmt: skip
-    found = {path.relative_to(photos).with_suffix("").as_posix(): path for path in find_images(photos, True)}
+    paths = find_images(photos, recursive=True)
+    found = {path.relative_to(photos).with_suffix("").as_posix(): path for path in paths}
     if not found:
         raise MHNetError(f"{photos} holds no photographs; name a folder of sharp images.")
-    if len(found) < len(find_images(photos, True)):
+    if len(found) < len(paths):
         raise MHNetError(f"{photos} holds photographs that differ in extension alone; rename one of each.")
-    drawn: dict[str, Any] = {}
-    outputs = {name: [f"{name}_{n}" for n in range(1, versions + 1)] if versions > 1 else [name] for name in found}
-    for name, names in outputs.items():
-        for version, output in enumerate(names, 1):
+    drawn: dict[str, dict[str, Any]] = {}  # by photograph and degraded image
+    for name in found:
+        drawn[name] = {}
+        for version in range(1, versions + 1):
             random = np.random.default_rng((seed, zlib.crc32(name.encode()), version))
-            drawn[output] = PARAMETERS[kind].draw(random, random.uniform(*severity))
-    if versions > 1 and (clash := sorted(drawn.keys() & found.keys())):
+            output = f"{name}_{version}" if versions > 1 else name
+            drawn[name][output] = PARAMETERS[kind].draw(random, random.uniform(*severity))
+    images = {name: asdict(parameters) for by_output in drawn.values() for name, parameters in by_output.items()}
+    if versions > 1 and (clash := sorted(images.keys() & found.keys())):
         raise MHNetError(f"{found[clash[0]]} has the name of another photograph's version; rename it.")
-    record = {"kind": kind, "seed": seed, "severity": list(severity), "versions": versions}
-    record["images"] = {name: dataclasses.asdict(parameters) for name, parameters in drawn.items()}
+    record = {"kind": kind, "seed": seed, "severity": list(severity), "versions": versions, "images": images}
     _keep_record(out / RECORD, record)
 
     def make(name: str) -> None:
         target = out / "target" / f"{name}.png"
-        degraded = {out / "input" / f"{output}.png": drawn[output] for output in outputs[name]}
-        missing = [path for path in (target, *degraded) if not path.exists()]
-        if not missing:
-            return
-        image = read_rgb(found[name])
-        for path in missing:
-            write_rgb(path, image if path == target else degraded[path].render(image))
+        degraded = {out / "input" / f"{output}.png": parameters for output, parameters in drawn[name].items()}
+        if missing := [path for path in (target, *degraded) if not path.exists()]:
+            image = read_rgb(found[name])
+            for path in missing:
+                write_rgb(path, image if path == target else degraded[path].render(image))
 
     _in_parallel(make, list(found), kind)
-    return len(drawn)
+    return len(images)
 
 
 def cut_pairs(pairs: Sequence[Pair], out: Path, size: int = 512, step: int = 256) -> int:

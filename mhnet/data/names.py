@@ -21,10 +21,6 @@ class PairError(MHNetError):
     """Folders or names from which no pairs can be made."""
 
 
-class NoPairsError(PairError):
-    """Nothing in a folder looks like pairs."""
-
-
 class Pair(NamedTuple):
     """A degraded image, its clean one, and a name for both: the path below the root without side and extension."""
 
@@ -33,7 +29,7 @@ class Pair(NamedTuple):
     name: str
 
 
-def normal(name: str) -> str:
+def comparable(name: str) -> str:
     """A name as it is compared: small letters, '_' for '-'."""
     return unicodedata.normalize("NFC", name).lower().replace("-", "_")
 

@@ -9,10 +9,11 @@ degraded ones is packed once.
 
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ from tqdm import tqdm
 from mhnet.checkpoints.files import sha256
 from mhnet.core.errors import MHNetError
 from mhnet.core.files import StrPath, replacing
-from mhnet.data.datasets import Box, ImageFiles, Images
 from mhnet.data.names import Pair
 from mhnet.data.pairs import check_pairs, find_pairs, pair_folders
+from mhnet.data.sources import Box, ImageFiles, Images
 from mhnet.images.read import image_size, read_rgb
 
 INDEX = "pack.json"
@@ -57,24 +58,34 @@ class Pack:
         folder: where `pack.json` lies. The pairs' paths lie below it in name only.
 
     Raises:
-        PackError: the pack is unfinished, of another version or damaged.
+        PackError: the pack is unfinished, of another version or damaged, or `pack.json` names what is not there.
     """
 
     def __init__(self, folder: StrPath):
         self.folder = Path(folder)
-        content = read_index(self.folder)
-        self.shards = shards_of(content)
+        content, self.shards = read_index(self.folder)
+        self.pairs = [Pair(self.folder / d, self.folder / t, name) for d, t, name in content["pairs"]]
+        self._opened: dict[str, Any] = {}
+        self._where = {
+            self.folder / key: (shard, key, size) for shard in self.shards for key, size in shard.images.items()
+        }
+        for path in (path for pair in self.pairs for path in pair[:2]):
+            if path not in self._where:
+                raise PackError(f"{path} is in no file of the pack, but in its pairs; pack the images again.")
         for shard in self.shards:
             path = self.folder / shard.file
             if shard.sha256 is None or not path.is_file():
                 raise PackError(f"{path} is missing; run `mhnet data pack` again, which goes on where it stopped.")
             if path.stat().st_size <= shard.bytes:
                 raise PackError(f"{path} is cut short; remove it and run `mhnet data pack` again.")
-        self.pairs = [Pair(self.folder / d, self.folder / t, name) for d, t, name in content["pairs"]]
-        self._where = {
-            self.folder / key: (shard, key, size) for shard in self.shards for key, size in shard.images.items()
-        }
-        self._opened: dict[str, Any] = {}
+            file, there = self._open(shard), set(self._open(shard).keys())
+            for key, size in shard.images.items():
+                if (
+                    key not in there
+                    or (one := file.get_slice(key)).get_shape() != [*size, 3]
+                    or one.get_dtype() != "U8"
+                ):
+                    raise PackError(f"{path} does not hold {key} as {size[0]}×{size[1]} pixels; pack the images again.")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": {}}  # each process maps the files itself
@@ -85,14 +96,16 @@ class Pack:
     def crop(self, path: Path, box: Box) -> np.ndarray:
         shard, key, _ = self._where[path]
         top, left, height, width = box
+        return self._open(shard).get_slice(key)[top : top + height, left : left + width]
+
+    def _open(self, shard: Shard) -> Any:
         if shard.file not in self._opened:
+            path = self.folder / shard.file
             try:
-                self._opened[shard.file] = safe_open(self.folder / shard.file, "numpy")
+                self._opened[shard.file] = safe_open(path, "numpy")
             except (OSError, SafetensorError) as error:
-                raise PackError(
-                    f"{self.folder / shard.file} cannot be read ({error}); pack the images again."
-                ) from error
-        return self._opened[shard.file].get_slice(key)[top : top + height, left : left + width]
+                raise PackError(f"{path} cannot be read ({error}); pack the images again.") from error
+        return self._opened[shard.file]
 
     def damaged(self) -> list[Path]:
         """Its files whose checksums are wrong."""
@@ -133,9 +146,12 @@ def write_pack(pairs: Sequence[Pair], out: StrPath, shard_mb: int = 256) -> Pack
     """
     out = Path(out)
     check_pairs(pairs)
-    files = list(dict.fromkeys(path for pair in pairs for path in (pair.degraded, pair.target)))
-    base = _common_folder(files)
-    key_of = {path: path.absolute().relative_to(base).as_posix() for path in files}
+    files = list(dict.fromkeys(path for pair in pairs for path in pair[:2]))
+    try:
+        base = os.path.commonpath([os.path.abspath(path.parent) for path in files])  # noqa: PTH100  (links stay)
+    except ValueError as error:
+        raise PackError("The two sides lie on different drives; copy one of them to the other's.") from error
+    key_of = {path: Path(os.path.relpath(path, base)).as_posix() for path in files}
     content = {
         "format": "mhnet pack",
         "version": VERSION,
@@ -158,29 +174,50 @@ def write_pack(pairs: Sequence[Pair], out: StrPath, shard_mb: int = 256) -> Pack
             _write_index(out, content, shards)
     except OSError as error:
         raise PackError(f"{out} cannot be written ({error.strerror}); choose another place.") from error
+    except UnicodeEncodeError as error:
+        raise PackError(f"{error.object} is no name in UTF-8; rename it.") from error
     pack = Pack(out)
     if damaged := pack.damaged():
         raise PackError(f"{damaged[0]} does not hold what was written to it; check the disk and pack again.")
     return pack
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """What `pack.json` says; PackError where it is no index of this version."""
+def read_index(folder: Path) -> tuple[dict[str, Any], list[Shard]]:
+    """What `pack.json` says, and the files it names; PackError where it is no index of this version."""
     path = folder / INDEX
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] == "mhnet pack" and content["version"] == VERSION:
-            return content
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if content["format"] != "mhnet pack" or content["version"] != VERSION:
+            raise PackError(f"{path} is of another version than {VERSION}; pack the images again.")
+        if not content["pairs"]:
+            raise ValueError("it names no pairs")
+        if not all(len(list(map(_below, pair))) == 3 for pair in content["pairs"]):
+            raise ValueError("a pair has two paths and a name")
+        shards = [
+            Shard(_below(one["file"]), {_below(key): _size(size) for key, size in one["images"].items()}, one["sha256"])
+            for one in content["shards"]
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise PackError(f"{path} is no index of a pack ({error}); pack the images again.") from error
-    raise PackError(f"{path} is of another version than {VERSION}; pack the images again.")
+    return content, shards
 
 
-def shards_of(content: dict[str, Any]) -> list[Shard]:
-    return [
-        Shard(one["file"], {key: (size[0], size[1]) for key, size in one["images"].items()}, one["sha256"])
-        for one in content["shards"]
-    ]
+def _below(name: Any) -> str:
+    """A path, as pack.json gives it; ValueError where it is none below the pack's folder."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"{str(name)[:80]!r} is no path")
+    for path in (PurePosixPath(name), PureWindowsPath(name)):
+        if path.anchor or ".." in path.parts:
+            raise ValueError(f"{name} lies outside of its folder")
+    return name
+
+
+def _size(size: Any) -> tuple[int, int]:
+    """Height and width; ValueError where they are none."""
+    height, width = size
+    if not (type(height) is type(width) is int and height > 0 and width > 0):
+        raise ValueError(f"{str(size)[:80]} is no height and width")
+    return height, width
 
 
 def _plan(files: Iterable[Path], key_of: dict[Path, str], limit: int) -> list[Shard]:
@@ -196,21 +233,11 @@ def _plan(files: Iterable[Path], key_of: dict[Path, str], limit: int) -> list[Sh
 
 def _taken_up(out: Path, content: dict[str, Any], shards: list[Shard]) -> list[Shard]:
     """The shards of an earlier, perhaps interrupted call."""
-    earlier = read_index(out)
-    found = shards_of(earlier)
+    earlier, found = read_index(out)
     same = all(earlier.get(key) == content[key] for key in ("pairs", "source_bytes"))
     if not same or [(one.file, one.images) for one in found] != [(one.file, one.images) for one in shards]:
         raise PackError(f"{out} holds a pack of other images; name another folder, or remove this one.")
     return found
-
-
-def _common_folder(files: Sequence[Path]) -> Path:
-    folders = {path.parent.absolute() for path in files}
-    shortest = min(folders, key=lambda folder: len(folder.parts))
-    for base in (shortest, *shortest.parents):
-        if all(folder.is_relative_to(base) for folder in folders):
-            return base
-    raise PackError("The two sides lie on different drives; copy one of them to the other's.")
 
 
 def _write_index(out: Path, content: dict[str, Any], shards: list[Shard]) -> None:

@@ -25,10 +25,9 @@ from mhnet.data.names import (
     PREFIX,
     SPLITS,
     TARGET_SIDES,
-    NoPairsError,
     Pair,
     PairError,
-    normal,
+    comparable,
     side_of,
     split_of,
     without_split,
@@ -36,6 +35,7 @@ from mhnet.data.names import (
 from mhnet.images.listing import find_images, walk_folder
 from mhnet.images.read import ImageInfo, image_info
 
+_LACKING = "No image in {} has the name of {}; add it there, or take this away."
 _OF_NO_SIDE = ("rainstreak_", "rainregion_")
 _Key = tuple[str, str]
 
@@ -52,6 +52,14 @@ class Sides(NamedTuple):
         return self.target if self.target in (self.degraded, self.degraded.parent) else self.target.parent
 
 
+class Matches(NamedTuple):
+    """What two folders hold: pairs, degraded images without a clean one, clean images without a degraded one."""
+
+    pairs: list[Pair]
+    without_target: list[Path]
+    without_input: list[Path]
+
+
 def find_pairs(root: StrPath, split: str | None = None) -> list[Pair]:
     """All pairs of the sets at or below a folder, in natural order.
 
@@ -61,8 +69,8 @@ def find_pairs(root: StrPath, split: str | None = None) -> list[Pair]:
             named so, all are taken. Needed where the root holds several.
 
     Raises:
-        PairError: a folder is missing or empty, there are no pairs or several splits, a degraded image has no clean
-            one, or names are ambiguous.
+        PairError: a folder is empty, there are no pairs or several splits, an image has no partner, or names are
+            ambiguous; ImageError, where a folder is missing or cannot be listed.
     """
     root = Path(root)
     if split not in (None, *SPLITS):
@@ -83,82 +91,71 @@ def find_pairs(root: StrPath, split: str | None = None) -> list[Pair]:
     return natsorted(pairs, key=lambda pair: pair.name, alg=NATURAL)
 
 
-def find_sets(root: Path) -> tuple[dict[str, list[Pair]], list[Sides]]:
+def find_sets(root: Path, required: bool = True) -> tuple[dict[str, list[Pair]], list[Sides]]:
     """What lies at or below a folder: the pairs of RealBlur's lists by split, and the sets that are in no list's care.
 
-    Raises PairError where there is neither, and as `find_sides` and `read_lists` do.
+    Raises PairError as `find_sides` and `read_lists` do, and where there is no set but one is required.
     """
-    if not root.is_dir():
-        raise PairError(f"There is no folder {root}; check the path.")
-    lists = read_lists(root)
+    lists, sets = read_lists(root), find_sides(root)
+    if required and not sets:
+        raise PairError(
+            f"No pairs at or below {root}; name a folder that holds one of {', '.join(DEGRADED_SIDES)} "
+            f"beside one of {', '.join(TARGET_SIDES)}."
+        )
     listed = {pair.degraded.parent.parent.parent for pairs in lists.values() for pair in pairs}
-    return lists, [sides for sides in find_sides(root) if sides.holder.parent not in listed]
+    return lists, [sides for sides in sets if sides.holder.parent not in listed]
 
 
 def find_sides(root: StrPath) -> list[Sides]:
     """The sets at or below a folder, in natural order.
 
-    Where a folder holds both whole images and `_crops`, the whole images are taken. PairError where the folder is
-    missing, there is no set, or a folder holds several candidates for one side.
+    Where a folder holds both whole images and `_crops`, the whole images are taken. PairError where a folder holds
+    several candidates for one side.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise PairError(f"There is no folder {root}; check the path.")
     found = []
     for here, folders, names in walk_folder(root):
         if sides := _sides_in(here, folders, names):
             found.append(sides)
             folders[:] = [name for name in folders if side_of(name) not in DEGRADED_SIDES + TARGET_SIDES]
-    if not found:
-        raise NoPairsError(
-            f"No pairs at or below {root}; name a folder that holds one of {', '.join(DEGRADED_SIDES)} "
-            f"beside one of {', '.join(TARGET_SIDES)}."
-        )
     return natsorted(found, key=lambda sides: sides.degraded.as_posix(), alg=NATURAL)
-
-
-def sides_if_any(root: StrPath) -> list[Sides]:
-    """`find_sides`, but an empty list where there is no set."""
-    try:
-        return find_sides(root)
-    except NoPairsError:
-        return []
 
 
 def clean_side(folder: Path) -> Path:
     """The folder itself, or the clean side of the one set that it holds side by side."""
-    sides = [one for one in sides_if_any(folder) if one.holder == folder]
+    sides = [one for one in find_sides(folder) if one.holder == folder]
     return sides[0].target if len(sides) == 1 else folder
 
 
-def present_splits(root: StrPath) -> set[str]:
+def present_splits(root: Path) -> set[str]:
     """The splits that sets at or below a folder belong to by their folders' names."""
-    root = Path(root)
-    try:
-        lists, sets = find_sets(root)
-    except NoPairsError:
-        return set()
+    lists, sets = find_sets(root, required=False)
     return {name for sides in sets if (name := split_of(sides.holder.relative_to(root)))} | set(lists)
 
 
 def pair_folders(degraded_dir: StrPath, target_dir: StrPath) -> list[Pair]:
     """Pair the images of two folders and of their subfolders of the same names, in natural order.
 
-    Clean images that no degraded one belongs to are left out. Raises PairError for a folder that is missing or has no
-    images, a degraded image without its clean one, and names that are ambiguous.
+    Raises PairError for a folder without images, an image without its partner, and names that are ambiguous.
     """
-    pairs, missing = match_folders(degraded_dir, target_dir)
-    if missing:
-        raise PairError(
-            f"No image in {target_dir} has the name of {shortened(missing)}; add it there, or take this away."
-        )
+    pairs, alone = pair_results(degraded_dir, target_dir)
+    if alone:
+        raise PairError(_LACKING.format(degraded_dir, shortened(alone)))
     return pairs
 
 
-def match_folders(degraded_dir: StrPath, target_dir: StrPath) -> tuple[list[Pair], list[Path]]:
-    """The pairs of two folders as `pair_folders` gives them, and the degraded images without a clean one."""
+def pair_results(results_dir: StrPath, target_dir: StrPath) -> tuple[list[Pair], list[Path]]:
+    """The pairs as `pair_folders` gives them, and the clean images that nothing was restored for."""
+    found = match_folders(results_dir, target_dir)
+    if found.without_target:
+        raise PairError(_LACKING.format(target_dir, shortened(found.without_target)))
+    return found.pairs, found.without_input
+
+
+def match_folders(degraded_dir: StrPath, target_dir: StrPath) -> Matches:
+    """The pairs of two folders as `pair_folders` gives them, and the images without a partner."""
     degraded_dir, target_dir = Path(degraded_dir), Path(target_dir)
-    degraded, targets = _keys(degraded_dir), _target_keys(target_dir)
+    degraded, targets = _keys(degraded_dir), _keys(target_dir)
+    targets = _beginning("norain", targets) or targets  # in PReNet's layout those alone
     if target_dir == degraded_dir:
         degraded = _beginning("rain", degraded) or degraded
     for folder, side in ((degraded_dir, degraded), (target_dir, targets)):
@@ -176,12 +173,8 @@ def match_folders(degraded_dir: StrPath, target_dir: StrPath) -> tuple[list[Pair
             missing.append(path)
             continue
         pairs.append(Pair(path, _only(found), path.relative_to(degraded_dir).with_suffix("").as_posix()))
-    return pairs, missing
-
-
-def target_images(folder: StrPath) -> list[Path]:
-    """The images below a folder that `pair_folders` would take for clean ones, in natural order."""
-    return list(_target_keys(Path(folder)))
+    taken = {pair.target for pair in pairs}
+    return Matches(pairs, missing, [path for path in targets if path not in taken])
 
 
 def check_pairs(pairs: Sequence[Pair]) -> None:
@@ -196,6 +189,9 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
 
 def mismatch(pair: Pair, degraded: ImageInfo, target: ImageInfo) -> str | None:
     """What keeps two images from being a pair, as a sentence."""
+    for path, info in ((pair.degraded, degraded), (pair.target, target)):
+        if info.mode == "F":
+            return f"{path} holds numbers with a fraction; export it again with whole numbers of 8 or 16 bits."
     if degraded[:2] != target[:2]:
         return (
             f"{pair.degraded} has {degraded.height}×{degraded.width} pixels and its clean image {pair.target} "
@@ -220,7 +216,7 @@ def _sides_in(here: Path, folders: list[str], files: list[str]) -> Sides | None:
                 if len(several) > 1:
                     raise PairError(f"{here} holds {' and '.join(several)} for one side; move all but one elsewhere.")
             return Sides(here / degraded[0], here / targets[0])
-    kinds = {match[1] for name in files if (match := PREFIX.match(normal(name)))}
+    kinds = {match[1] for name in files if (match := PREFIX.match(comparable(name)))}
     if "norain" in kinds:
         rainy = [name for name in folders if side_of(name) in ("rain", "rainy")]
         if rainy:
@@ -232,21 +228,13 @@ def _sides_in(here: Path, folders: list[str], files: list[str]) -> Sides | None:
 
 def _keys(folder: Path) -> dict[Path, _Key]:
     """What is compared of every image below a folder that may belong to a side: its subfolder and its name."""
-    if not folder.is_dir():
-        raise PairError(f"There is no folder {folder}; check the path.")
     keys = {}
     for path in find_images(folder, recursive=True):
         place = path.relative_to(folder)
-        key = normal(place.parent.as_posix()), normal(place.stem)
+        key = comparable(place.parent.as_posix()), comparable(place.stem)
         if not key[1].startswith(_OF_NO_SIDE):
             keys[path] = key
     return keys
-
-
-def _target_keys(folder: Path) -> dict[Path, _Key]:
-    """The keys of clean images: in PReNet's layout those of `norain-*` alone."""
-    keys = _keys(folder)
-    return _beginning("norain", keys) or keys
 
 
 def _beginning(prefix: str, keys: dict[Path, _Key]) -> dict[Path, _Key]:

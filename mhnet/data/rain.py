@@ -27,7 +27,7 @@ class Streaks:
 
 
 @dataclass(frozen=True)
-class Look:
+class RainLook:
     """The ranges that one kind of rain is drawn from."""
 
     layers: tuple[int, int]
@@ -39,11 +39,11 @@ class Look:
 
 
 LOOKS = {
-    "crisp": Look((1, 2), (0.3, 0.8), (0.008, 0.04), (0.0, 0.3), (0.0, 0.1), 3),  # as in Rain100L
-    "fine": Look((1, 3), (0.0, 0.45), (0.05, 0.3), (0.0, 0.5), (0.0, 0.4), 4),
-    "soft": Look((1, 3), (0.3, 1.0), (0.1, 0.4), (0.8, 2.0), (0.3, 0.7), 5),
-    "dense": Look((2, 4), (0.2, 1.0), (0.2, 0.5), (0.0, 0.5), (0.0, 0.35), 8),
-    "crossed": Look((3, 4), (0.4, 0.9), (0.2, 0.45), (0.0, 0.4), (0.0, 0.1), 22),  # as in Rain100H
+    "crisp": RainLook((1, 2), (0.3, 0.8), (0.008, 0.04), (0.0, 0.3), (0.0, 0.1), 3),  # as in Rain100L
+    "fine": RainLook((1, 3), (0.0, 0.45), (0.05, 0.3), (0.0, 0.5), (0.0, 0.4), 4),
+    "soft": RainLook((1, 3), (0.3, 1.0), (0.1, 0.4), (0.8, 2.0), (0.3, 0.7), 5),
+    "dense": RainLook((2, 4), (0.2, 1.0), (0.2, 0.5), (0.0, 0.5), (0.0, 0.35), 8),
+    "crossed": RainLook((3, 4), (0.4, 0.9), (0.2, 0.45), (0.0, 0.4), (0.0, 0.1), 22),  # as in Rain100H
 }
 FAINTEST = (0.3, 1.0)  # a streak's brightness, relative to its layer's strength, is uniform in this range
 HAZE_CELL = 160  # haze changes over about this many pixels

@@ -1,0 +1,1 @@
+"""Scores: protocols, tables, reports."""

@@ -19,6 +19,7 @@ WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
 STRIP = 64  # rows at a time
 
 _LUMA_BITS = 22
+_INNER = (slice(WINDOW // 2, -(WINDOW // 2)),) * 2  # where the window fits
 
 
 class Score(NamedTuple):
@@ -187,51 +188,32 @@ def _similarity(
     return np.divide(top, p, out=top)
 
 
-def _planes(image: np.ndarray) -> np.ndarray:
-    """H×W or H×W×C to C×H×W."""
-    return image[np.newaxis] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+def _scores_by(
+    similarity: Callable[[np.ndarray, np.ndarray], float], view: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> Callable[[np.ndarray, np.ndarray], Score]:
+    """PSNR and an SSIM of what `view` makes of both images."""
 
+    def scores(restored: np.ndarray, target: np.ndarray) -> Score:
+        a, b = view(restored), view(target)
+        return Score(psnr(a, b), similarity(a, b))
 
-def _skimage_ssim(a: np.ndarray, b: np.ndarray, peak: float) -> tuple[float, np.ndarray]:
-    """scikit-image's SSIM with the window of Wang et al.: its mean where the window fits, and its whole map."""
-    from skimage.metrics import structural_similarity
-
-    mean_and_map: Any = structural_similarity(
-        a, b, gaussian_weights=True, sigma=SIGMA, use_sample_covariance=False, K1=K1, K2=K2, data_range=peak, full=True
-    )
-    return mean_and_map
-
-
-def _rain_y_matlab(restored: np.ndarray, target: np.ndarray) -> Score:
-    a, b = matlab_y(restored), matlab_y(target)
-    return Score(psnr(a, b), ssim(a, b))
-
-
-def _gopro_rgb_matlab(restored: np.ndarray, target: np.ndarray) -> Score:
-    return Score(psnr(restored, target), ssim_3d(restored, target))
-
-
-def _rgb_channel_mean(restored: np.ndarray, target: np.ndarray) -> Score:
-    return Score(psnr(restored, target), ssim(restored, target))
-
-
-def _y_float(restored: np.ndarray, target: np.ndarray) -> Score:
-    a, b = float_y(restored), float_y(target)
-    return Score(psnr(a, b), ssim_2d(a, b))
+    return scores
 
 
 def _realblur_ecc(restored: np.ndarray, target: np.ndarray) -> Score:
     """Scored after alignment, over what the warped image covers: RealBlur (Rim et al., ECCV 2020) has two cameras."""
+    from skimage.metrics import structural_similarity
+
     if np.array_equal(restored, target):
         return Score(float("inf"), 1.0)
     z, x, mask = _aligned(restored, target)
     error = np.sum((z - x) ** 2, dtype=np.float64) / np.sum(mask, dtype=np.float64)
-    inner = (slice(WINDOW // 2, -(WINDOW // 2)),) * 2
-    similarities = []
-    for plane_z, plane_x, plane_mask in zip(_planes(z), _planes(x), _planes(mask), strict=True):
-        weighted = _skimage_ssim(plane_x, plane_z, 1)[1] * plane_mask
-        similarities.append(np.sum(weighted[inner], dtype=np.float64) / np.sum(plane_mask[inner], dtype=np.float64))
-    return Score(_decibels(error), float(np.mean(similarities)))
+    options: dict[str, Any] = {"gaussian_weights": True, "sigma": SIGMA, "use_sample_covariance": False}
+    similarity = structural_similarity(x, z, K1=K1, K2=K2, data_range=1, channel_axis=2, full=True, **options)[1]
+    weighted, covered = (
+        np.sum(part[_INNER], axis=(0, 1), dtype=np.float64) for part in (np.asarray(similarity) * mask, mask)
+    )
+    return Score(_decibels(error), float(np.mean(weighted / covered)))
 
 
 def _aligned(restored: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -256,7 +238,7 @@ def _aligned(restored: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
     cubic, nearest = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     z = cv2.warpPerspective(z, homography, size, flags=cubic, borderMode=cv2.BORDER_REFLECT)
     mask = cv2.warpPerspective(np.ones_like(x), homography, size, flags=nearest, borderMode=cv2.BORDER_CONSTANT)
-    if not mask[WINDOW // 2 : -(WINDOW // 2), WINDOW // 2 : -(WINDOW // 2)].any():
+    if not mask[_INNER].any():
         raise MHNetError(unlike)
     return z * mask, x * mask, mask
 
@@ -264,10 +246,11 @@ def _aligned(restored: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        Protocol("rain_y_matlab", "rounded luma, SSIM where the window fits (deraining)", _rain_y_matlab, WINDOW),
-        Protocol("gopro_rgb_matlab", "RGB, SSIM of the volume as MATLAB's ssim (GoPro, HIDE)", _gopro_rgb_matlab),
-        Protocol("rgb_channel_mean", "RGB, SSIM per channel where the window fits", _rgb_channel_mean, WINDOW),
+        Protocol("rain_y_matlab", "rounded luma, SSIM where the window fits (deraining)", _scores_by(ssim, matlab_y),
+                 WINDOW),
+        Protocol("gopro_rgb_matlab", "RGB, SSIM of the volume as MATLAB's ssim (GoPro, HIDE)", _scores_by(ssim_3d)),
+        Protocol("rgb_channel_mean", "RGB, SSIM per channel where the window fits", _scores_by(ssim), WINDOW),
         Protocol("realblur_ecc", "RGB after ECC alignment, where both overlap (RealBlur)", _realblur_ecc, WINDOW),
-        Protocol("y_float", "luma not rounded, SSIM over the whole map (BasicSR-style)", _y_float),
+        Protocol("y_float", "luma not rounded, SSIM over the whole map (BasicSR-style)", _scores_by(ssim_2d, float_y)),
     )
-}
+}  # fmt: skip

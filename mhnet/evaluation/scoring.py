@@ -5,22 +5,22 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mhnet.core.errors import MHNetError, shortened
+from mhnet.core.errors import MHNetError, printable, shortened
 from mhnet.core.files import StrPath
 from mhnet.core.tasks import Published, TestSet, known_set
-from mhnet.data.pairs import Pair, clean_side, pair_folders, target_images
+from mhnet.data.pairs import Pair, clean_side, pair_results
 from mhnet.evaluation import protocols
 from mhnet.images.read import read_rgb
 
@@ -28,9 +28,10 @@ IMAGES_PER_PROCESS = 8  # fewer are scored sooner than another process has start
 MHNET, DEGRADED = "MHNet", "input"  # who made the images that are scored; the degraded ones are nobody's
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
+T = TypeVar("T")
 
 
-class Row(NamedTuple):
+class ImageScore(NamedTuple):
     """One image: its name, PSNR in dB (inf where nothing differs), SSIM, and LPIPS where that was asked for."""
 
     name: str
@@ -52,7 +53,7 @@ class Evaluation:
 
     Attributes:
         name: the set's name in tables.
-        protocol: the name of the protocol in `metrics.PROTOCOLS`.
+        protocol: the name of the protocol in `protocols.PROTOCOLS`.
         rows: one per scored image, in natural order.
         failures: images that could not be read or scored.
         unrestored: clean images without a restored one: the mean is then not the set's.
@@ -64,7 +65,7 @@ class Evaluation:
 
     name: str
     protocol: str
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ImageScore] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     unrestored: list[Path] = field(default_factory=list)
     method: str = MHNET
@@ -102,20 +103,15 @@ class Evaluation:
         return mean_of(distances) if distances else None
 
     @property
-    def miscounted(self) -> str:
-        """How the number of images differs from the public set's, as a sentence; '' where it does not."""
-        return self.known.miscounted(self.name, self.total) if self.known else ""
-
-    @property
     def doubts(self) -> list[str]:
         """Why the mean is not the public set's, or not that of all images, as sentences."""
-        sentences = [self.miscounted] if self.miscounted else []
+        sentences, part = [], f"the mean of {self.name} is not of the whole set"
+        if self.known and (miscounted := self.known.miscounted(self.name, self.total)):
+            sentences.append(miscounted)
         if self.failures:
-            names = shortened([failure.name for failure in self.failures])
-            sentences.append(f"the mean of {self.name} is not of the whole set, not scored: {names}")
+            sentences.append(f"{part}, not scored: {shortened([failure.name for failure in self.failures])}")
         if self.unrestored:
-            paths = shortened([str(path) for path in self.unrestored])
-            sentences.append(f"the mean of {self.name} is not of the whole set, nothing was restored for {paths}")
+            sentences.append(f"{part}, nothing was restored for {shortened(self.unrestored)}")
         return sentences
 
 
@@ -129,7 +125,7 @@ def evaluate_folder(
     processes: int | None = None,
     distance: Distance | None = None,
 ) -> Evaluation:
-    """Score restored images against the clean ones of the same names (`pair_folders`), also in subfolders.
+    """Score restored images against the clean ones of the same names (`pair_results`), also in subfolders.
 
     Args:
         name: the set's name; by default the results' folder's. A public set is known by this name, or else by that
@@ -142,16 +138,13 @@ def evaluate_folder(
     if Path(results_dir).resolve() == Path(targets_dir).resolve():
         raise MHNetError(f"{results_dir} would be compared with itself: name the folder of the clean images as well")
     targets_dir = clean_side(Path(targets_dir))
-    pairs = pair_folders(results_dir, targets_dir)
-    inputs = {} if inputs_dir is None else {pair.name: pair.target for pair in pair_folders(results_dir, inputs_dir)}
+    pairs, unrestored = pair_results(results_dir, targets_dir)
+    inputs = {} if inputs_dir is None else {one.name: one.target for one in pair_results(results_dir, inputs_dir)[0]}
     shown = name or Path(results_dir).resolve().name
     evaluation = evaluate_pairs(pairs, protocol, name=shown, processes=processes, distance=distance)
-    restored = {pair.target for pair in pairs}
-    evaluation.unrestored = [path for path in target_images(targets_dir) if path not in restored]
-    above = [] if name else list(reversed(Path(targets_dir).resolve().parts))[:3]
-    candidates = (known_set(part) for part in [shown, *above])
-    evaluation.known = next((found for found in candidates if found), None)
-    evaluation.inputs = inputs
+    above = [] if name else list(reversed(targets_dir.resolve().parts))[:3]
+    evaluation.known = next((found for part in [shown, *above] if (found := known_set(part))), None)
+    evaluation.unrestored, evaluation.inputs = unrestored, inputs
     return evaluation
 
 
@@ -168,29 +161,26 @@ def evaluate_pairs(
     Args:
         processes: how many score at once, this one among them; by default one per core, and one for a few images.
             With more than one, a script needs its `if __name__ == "__main__":`.
-        distance: LPIPS (`mhnet.perceptual`), computed in this process after the scores.
+        distance: LPIPS (`mhnet.evaluation.lpips`), computed in this process after the scores.
     """
     protocols.get_protocol(protocol)
     if processes is None:
         processes = min(len(pairs) // IMAGES_PER_PROCESS, _cores())
-    evaluation = Evaluation(name, protocol, known=known_set(name), pairs={pair.name: pair for pair in pairs})
-    outcomes: dict[int, Row | Failure] = {}
-    with _bar(pairs, f"scoring {name}") as bar:
-        total, count = 0.0, 0
-        for place, outcome in _outcomes(partial(_score, protocol), pairs, processes):
-            outcomes[place] = outcome
-            if isinstance(outcome, Row) and math.isfinite(outcome.psnr):
-                total, count = total + outcome.psnr, count + 1
-                bar.set_postfix_str(f"{total / count:.2f} dB", refresh=False)
-            bar.update()
-    for _, outcome in sorted(outcomes.items()):
-        if isinstance(outcome, Row):
-            evaluation.rows.append(outcome)
-        else:
-            evaluation.failures.append(outcome)
+    scoring = _outcomes(partial(_score, protocol), pairs, processes)
+    outcomes: dict[int, ImageScore | Failure] = dict(_bar(scoring, f"scoring {name}", len(pairs)))
     if distance is not None:
-        _add_lpips(evaluation, distance)
-    return evaluation
+        scored = ((place, one) for place, one in outcomes.items() if isinstance(one, ImageScore))
+        for place, one in _bar(list(scored), f"LPIPS {name}", len(pairs)):
+            outcomes[place] = _with_lpips(one, pairs[place], distance)
+    ordered = [outcomes[place] for place in sorted(outcomes)]
+    return Evaluation(
+        name,
+        protocol,
+        [one for one in ordered if isinstance(one, ImageScore)],
+        [one for one in ordered if isinstance(one, Failure)],
+        known=known_set(name),
+        pairs={pair.name: pair for pair in pairs},
+    )
 
 
 def mean_of(values: Sequence[float]) -> float:
@@ -198,34 +188,27 @@ def mean_of(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _add_lpips(evaluation: Evaluation, distance: Distance) -> None:
-    """Replaces the rows by ones with LPIPS; an image that has none becomes a failure."""
-    rows, evaluation.rows = evaluation.rows, []
-    with _bar(rows, f"LPIPS {evaluation.name}") as bar:
-        for row in rows:
-            pair = evaluation.pairs[row.name]
-            try:
-                measured = distance(read_rgb(pair.degraded), read_rgb(pair.target))
-                evaluation.rows.append(row._replace(lpips=measured))
-            except MHNetError as error:
-                evaluation.failures.append(Failure(row.name, str(error)))
-            bar.update()
+def _bar(outcomes: Iterable[T], title: str, total: int) -> Iterable[T]:
+    return tqdm(outcomes, printable(title).strip(), total, unit="image", delay=2, leave=False, disable=None)
 
 
-def _bar(what: Sequence[object], title: str) -> "tqdm[NoReturn]":
-    return tqdm(total=len(what), desc=title.strip(), unit="image", delay=2, leave=False, disable=None)
-
-
-def _score(protocol: str, pair: Pair) -> Row | Failure:
+def _with_lpips(score: ImageScore, pair: Pair, distance: Distance) -> ImageScore | Failure:
     try:
-        return Row(pair.name, *protocols.score(read_rgb(pair.degraded), read_rgb(pair.target), protocol))
+        return score._replace(lpips=distance(read_rgb(pair.degraded), read_rgb(pair.target)))
+    except MHNetError as error:
+        return Failure(score.name, str(error))
+
+
+def _score(protocol: str, pair: Pair) -> ImageScore | Failure:
+    try:
+        return ImageScore(pair.name, *protocols.score(read_rgb(pair.degraded), read_rgb(pair.target), protocol))
     except MHNetError as error:
         return Failure(pair.name, str(error))
 
 
 def _outcomes(
-    score: Callable[[Pair], Row | Failure], pairs: Sequence[Pair], processes: int
-) -> Iterator[tuple[int, Row | Failure]]:
+    score: Callable[[Pair], ImageScore | Failure], pairs: Sequence[Pair], processes: int
+) -> Iterator[tuple[int, ImageScore | Failure]]:
     """Outcomes with their places, as they come: this process scores from the end, while the others, which need a
     moment to start, score from the beginning."""
     if processes < 2:
@@ -236,7 +219,7 @@ def _outcomes(
     pool = ProcessPoolExecutor(others, spawn, initializer=_start_process)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    left, given = deque(range(len(pairs))), dict[Future[Row | Failure], int]()
+    left, given = deque(range(len(pairs))), dict[Future[ImageScore | Failure], int]()
     try:
         while left or given:
             while left and len(given) < 2 * others:  # none is cancelled: a pool that breaks would hang on it

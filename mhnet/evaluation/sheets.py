@@ -11,6 +11,7 @@ from mhnet.images.write import write_rgb
 
 ERROR_RANGE = 64  # levels of 255 from which an error is drawn white
 PAPER, INK, FAINT = (255, 255, 255), (32, 33, 36), (110, 113, 118)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def before_after(
@@ -39,28 +40,29 @@ def before_after(
     for (_, pictures), line in zip(rows, captions, strict=True):
         if not len(pictures) == len(line) == len(headers):
             raise ValueError(f"{len(pictures)} images and {len(line)} captions stand below {len(headers)} headers")
-    margin, gap = width // 55, max(width // 220, 1)
+    margin, gap, near = width // 55, max(width // 220, 1), width // 150
     header, small = (ImageFont.load_default(size) for size in (max(width / 68, 8), max(width / 84, 8)))
     column = (width - 2 * margin - gap * (len(headers) - 1)) // len(headers)
     lefts = [margin + i * (column + gap) for i in range(len(headers))]
 
-    near, far = width // 150, width // 55
-    strips = [_strip(width, lefts, headers, header, INK, 0, far)]
+    def words(texts: Sequence[str], font: Font, ink: tuple[int, int, int], above: int, below: int) -> Image.Image:
+        """A line of text, each piece at its column's left edge, with space above and below."""
+        top, bottom = (int(edge) for edge in font.getbbox("Hg")[1::2])
+        strip = Image.new("RGB", (width, above + (bottom - top if any(texts) else 0) + below), PAPER)
+        for left, text in zip(lefts, texts, strict=False):
+            ImageDraw.Draw(strip).text((left, above - top), text, ink, font)
+        return strip
+
+    strips = [Image.new("RGB", (width, margin), PAPER), words(headers, header, INK, 0, margin)]
     for (title, pictures), line in zip(rows, captions, strict=True):
         if title:
-            strips.append(_strip(width, lefts, [title], small, FAINT, 0, near))
-        cells = [_scaled(picture, column) for picture in pictures]
-        strip = Image.new("RGB", (width, max(cell.height for cell in cells)), PAPER)
-        for left, cell in zip(lefts, cells, strict=True):
-            strip.paste(cell, (left, 0))
-        strips += [strip, _strip(width, lefts, line, small, INK, near, far)]
-
-    sheet = Image.new("RGB", (width, sum(strip.height for strip in strips) + 2 * margin), PAPER)
-    top = margin
-    for strip in strips:
-        sheet.paste(strip, (0, top))
-        top += strip.height
-    write_rgb(path, np.asarray(sheet))
+            strips.append(words([title], small, FAINT, 0, near))
+        sizes = [(column, max(round(picture.shape[0] * column / picture.shape[1]), 1)) for picture in pictures]
+        strip = Image.new("RGB", (width, max(height for _, height in sizes)), PAPER)
+        for left, picture, size in zip(lefts, pictures, sizes, strict=True):
+            strip.paste(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS), (left, 0))
+        strips += [strip, words(line, small, INK, near, margin)]
+    write_rgb(path, np.concatenate([np.asarray(strip) for strip in [*strips, strips[0]]]))
 
 
 def error_map(restored: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -69,27 +71,3 @@ def error_map(restored: np.ndarray, target: np.ndarray) -> np.ndarray:
     difference = cv2.absdiff(restored, target).max(axis=2).astype(np.float32)
     levels = np.minimum(difference * (255 / ERROR_RANGE), 255).round().astype(np.uint8)
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_HOT), cv2.COLOR_BGR2RGB)
-
-
-def _scaled(picture: np.ndarray, width: int) -> Image.Image:
-    """uint8 H×W×3 to a picture of that width and the same proportions."""
-    height = max(round(picture.shape[0] * width / picture.shape[1]), 1)
-    return Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
-
-
-def _strip(
-    width: int,
-    lefts: Sequence[int],
-    words: Sequence[str],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    ink: tuple[int, int, int],
-    above: int,
-    below: int,
-) -> Image.Image:
-    """A line of text across the sheet, each piece at its column's left edge, with space above and below."""
-    top, bottom = (int(edge) for edge in font.getbbox("Hg")[1::2])
-    strip = Image.new("RGB", (width, above + (bottom - top if any(words) else 0) + below), PAPER)
-    draw = ImageDraw.Draw(strip)
-    for left, text in zip(lefts, words, strict=False):
-        draw.text((left, above - top), text, ink, font)
-    return strip

@@ -7,11 +7,11 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 
-from mhnet.core.errors import shortened
+from mhnet.core.errors import printable, shortened
 from mhnet.core.files import StrPath, write_text
 from mhnet.core.tasks import PAPER, Published
 from mhnet.core.version import __version__
@@ -23,37 +23,46 @@ EXTREMES = 10  # images at either end on a sheet
 ABSENT = "–"
 
 
+class _Line(NamedTuple):
+    """What a table says of a set, or of the unweighted mean of several of one method and protocol."""
+
+    name: str
+    method: str
+    protocol: str
+    images: str
+    psnr: float
+    ssim: float
+    lpips: float | None
+    published: Published | None
+
+    def figures(self) -> dict[str, float | None]:
+        """Scores for JSON: what is not finite is null."""
+        figures = {"psnr": self.psnr, "ssim": self.ssim, "lpips": self.lpips}
+        return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
+
+
 def format_table(evaluations: Sequence[Evaluation]) -> str:
     """A Markdown table of sets, with the unweighted mean of several sets of one method and protocol.
 
     Where the paper has figures for a set, they and the difference from them stand beside its own, said to be quoted.
     """
-    several = len({one.method for one in evaluations}) > 1
-    distances = any(one.lpips is not None for one in evaluations)
-    published = any(one.published for one in evaluations)
-    table = [
-        ["set", *["method"] * several, "protocol", "images", "PSNR (dB)", "SSIM", *["LPIPS"] * distances]
-        + ["MHNet's paper (quoted)", "difference"] * published
-    ]
-
-    def add(name: str, like: Evaluation, count: str, *figures: Any) -> None:
-        mean, lpips, quoted = figures
-        row = [name, *[like.method] * several, like.protocol, count, f"{mean.psnr:.2f}", f"{mean.ssim:.4f}"]
-        row += [ABSENT if lpips is None else f"{lpips:.4f}"] * distances
-        table.append(row + list(_against(mean, quoted)) * published)
-
-    for one in evaluations:
-        count = str(one.total) if len(one.rows) == one.total else f"{len(one.rows)} of {one.total}"
-        add(one.name, one, count, one.mean, one.lpips, one.published)
-    for sets in _groups(evaluations):
-        if len(sets) > 1:
-            add(f"mean of {len(sets)} sets", sets[0], "", *_means(sets))
-    notes = [
-        f"{one.name}: left out of the mean PSNR because they equal the clean: {shortened(one.identical)}"
-        for one in evaluations
-        if one.identical
-    ]
-    return "\n".join([*_lines(table, 2 + several), *notes])
+    lines = [*map(_line, evaluations), *(_mean_line(sets) for sets in _groups(evaluations) if len(sets) > 1)]
+    columns = {"set": [one.name for one in lines]}
+    if len({one.method for one in lines}) > 1:
+        columns["method"] = [one.method for one in lines]
+    columns["protocol"] = [one.protocol for one in lines]
+    words = len(columns)
+    columns["images"] = [one.images for one in lines]
+    columns["PSNR (dB)"] = [f"{one.psnr:.2f}" for one in lines]
+    columns["SSIM"] = [f"{one.ssim:.4f}" for one in lines]
+    if any(one.lpips is not None for one in lines):
+        columns["LPIPS"] = [ABSENT if one.lpips is None else f"{one.lpips:.4f}" for one in lines]
+    if any(one.published for one in lines):
+        beside = [_beside_published(one) for one in lines]
+        columns["MHNet's paper (quoted)"], columns["difference"] = map(list, zip(*beside, strict=True))
+    notes = [f"{one.name}: left out of the mean PSNR because they equal the clean: {shortened(one.identical)}"
+             for one in evaluations if one.identical]  # fmt: skip
+    return "\n".join([*_markdown(columns, words), *map(printable, notes)])
 
 
 def latex(evaluations: Sequence[Evaluation]) -> str:
@@ -61,24 +70,24 @@ def latex(evaluations: Sequence[Evaluation]) -> str:
 
     Comments above a row say what its columns are, how they were computed, and what speaks against quoting it.
     """
-    lines = []
+    rows = []
     for sets in _groups(evaluations):
         protocol = protocols.get_protocol(sets[0].protocol)
         columns = [f"{one.name} ({len(one.rows)} images)" for one in sets]
-        figures = [one.mean for one in sets]
+        lines = [_line(one) for one in sets]
         if len(sets) > 1:
             columns.append(f"unweighted mean of {len(sets)} sets")
-            figures.append(_means(sets)[0])
-        lines.append(f"% PSNR (dB) & SSIM by {protocol.name}: {protocol.description}; {_made_by()}")
-        lines.append(f"% {' | '.join(columns)}")
+            lines.append(_mean_line(sets))
+        comments = [f"PSNR (dB) & SSIM by {protocol.name}: {protocol.description}; {_made_by()}", " | ".join(columns)]
         doubts = [doubt for one in sets for doubt in one.doubts]
         doubts += [f"{one.name}: equal to the clean, not in the mean PSNR: {shortened(one.identical)}"
                    for one in sets if one.identical]  # fmt: skip
-        lines += [f"% not to be quoted without this: {doubt}" for doubt in doubts]
-        cells = [f"{score.psnr:.2f} & {score.ssim:.3f}" for score in figures]
-        method = re.sub(r"([&%$#_{}])", r"\\\1", sets[0].method)
-        lines.append(f"{method} & {' & '.join(cells)} \\\\")
-    return "\n".join(lines)
+        comments += [f"not to be quoted without this: {doubt}" for doubt in doubts]
+        rows += [f"% {printable(comment)}" for comment in comments]
+        method = re.sub(r"([&%$#_{}])", r"\\\1", printable(sets[0].method))
+        cells = [f"{one.psnr:.2f} & {one.ssim:.3f}" for one in lines]
+        rows.append(f"{method} & {' & '.join(cells)} \\\\")
+    return "\n".join(rows)
 
 
 def to_json(evaluations: Sequence[Evaluation]) -> str:
@@ -90,7 +99,7 @@ def to_json(evaluations: Sequence[Evaluation]) -> str:
             "protocol": one.protocol,
             "images": one.total,
             "scored": len(one.rows),
-            **_figures(one.mean, one.lpips),
+            **_line(one).figures(),
             "published": {**one.published._asdict(), "quoted_from": PAPER} if one.published else None,
             "identical": one.identical,
             "failures": [failure._asdict() for failure in one.failures],
@@ -101,7 +110,7 @@ def to_json(evaluations: Sequence[Evaluation]) -> str:
     ]
     means = [
         {"sets": [one.name for one in group], "method": group[0].method, "protocol": group[0].protocol}
-        | _figures(*_means(group)[:2])
+        | _mean_line(group).figures()
         for group in _groups(evaluations)
         if len(group) > 1
     ]
@@ -132,7 +141,7 @@ def write_report(evaluations: Sequence[Evaluation], folder: StrPath) -> None:
     folder = Path(folder)
     to_csv(evaluations, folder / "scores.csv")
     doubts = dict.fromkeys(doubt for one in evaluations for doubt in one.doubts)
-    notes = "".join(f"\n* {doubt}." for doubt in [_made_by(), *doubts])
+    notes = "".join(f"\n* {printable(doubt)}." for doubt in [_made_by(), *doubts])
     write_text(folder / "summary.md", f"{format_table(evaluations)}\n{notes}\n")
     write_text(folder / "summary.json", to_json(evaluations))
     write_text(folder / "summary.tex", latex(evaluations) + "\n")
@@ -157,7 +166,7 @@ def worst_and_best(evaluation: Evaluation, path: StrPath, count: int = EXTREMES)
         for place, row in enumerate(some, 1):
             pair = evaluation.pairs[row.name]
             degraded, restored, target = map(read_rgb, (evaluation.inputs[row.name], pair.degraded, pair.target))
-            name = row.name.encode("ascii", "replace").decode()
+            name = printable(row.name).encode("ascii", "replace").decode()
             rows.append((f"{kind} {place}: {name}", [degraded, restored, target, sheets.error_map(restored, target)]))
             captions.append(["", f"{row.psnr:.2f} dB / {row.ssim:.4f}, {evaluation.protocol}", "", ""])
     headers = ["input", "result", "target", f"error, white from {sheets.ERROR_RANGE} of 255"]
@@ -172,32 +181,32 @@ def _groups(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
     return list(groups.values())
 
 
-def _means(sets: Sequence[Evaluation]) -> tuple[protocols.Score, float | None, Published | None]:
-    """The unweighted means over sets: scores, LPIPS, and the paper's figures where it has some for every set."""
-    score = protocols.Score(*(mean_of(column) for column in zip(*(one.mean for one in sets), strict=True)))
-    distances = [one.lpips for one in sets if one.lpips is not None]
-    quoted = [one.published for one in sets if one.published]
-    ssims = [figures.ssim for figures in quoted if figures.ssim is not None]
-    published = None
-    if len(quoted) == len(sets):
-        psnr = mean_of([figures.psnr for figures in quoted])
-        published = Published(psnr, mean_of(ssims) if len(ssims) == len(sets) else None)
-    return score, mean_of(distances) if len(distances) == len(sets) else None, published
+def _line(one: Evaluation) -> _Line:
+    images = str(one.total) if len(one.rows) == one.total else f"{len(one.rows)} of {one.total}"
+    return _Line(one.name, one.method, one.protocol, images, *one.mean, one.lpips, one.published)
 
 
-def _against(mean: protocols.Score, quoted: Published | None) -> tuple[str, str]:
+def _mean_line(sets: Sequence[Evaluation]) -> _Line:
+    """The unweighted means over sets: LPIPS and the paper's figures only where there are some for every set."""
+    lpips = _mean_of_all([one.lpips for one in sets])
+    psnr = _mean_of_all([one.published.psnr if one.published else None for one in sets])
+    ssim = _mean_of_all([one.published.ssim if one.published else None for one in sets])
+    published = None if psnr is None else Published(psnr, ssim)
+    means = protocols.Score(*(mean_of(column) for column in zip(*(one.mean for one in sets), strict=True)))
+    return _Line(f"mean of {len(sets)} sets", sets[0].method, sets[0].protocol, "", *means, lpips, published)
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return mean_of(there) if len(there) == len(values) else None
+
+
+def _beside_published(one: _Line) -> tuple[str, str]:
     """The paper's figures, and how far ours are from them."""
-    if quoted is None:
+    if (quoted := one.published) is None:
         return ABSENT, ABSENT
-    difference = f"{mean.psnr - quoted.psnr:+.2f}"
-    if quoted.ssim is None:
-        return f"{quoted.psnr:.2f} / {ABSENT}", f"{difference} / {ABSENT}"
-    return f"{quoted.psnr:.2f} / {quoted.ssim:.3f}", f"{difference} / {mean.ssim - quoted.ssim:+.3f}"
-
-
-def _figures(mean: protocols.Score, lpips: float | None) -> dict[str, float | None]:
-    figures = {**mean._asdict(), "lpips": lpips}
-    return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
+    ssims = (ABSENT, ABSENT) if quoted.ssim is None else (f"{quoted.ssim:.3f}", f"{one.ssim - quoted.ssim:+.3f}")
+    return f"{quoted.psnr:.2f} / {ssims[0]}", f"{one.psnr - quoted.psnr:+.2f} / {ssims[1]}"
 
 
 def _made_by() -> str:
@@ -205,13 +214,13 @@ def _made_by() -> str:
     return f"from 8-bit files, mhnet {__version__}, OpenCV {cv2.__version__}"
 
 
-def _lines(table: Sequence[Sequence[str]], words: int) -> list[str]:
-    """Rows as Markdown, cells padded to their columns' widths: `words` columns to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = zip(row, widths, strict=True)
-        padded = [cell.ljust(width) if i < words else cell.rjust(width) for i, (cell, width) in enumerate(cells)]
-        lines.append(f"| {' | '.join(padded)} |")
-    rules = ["-" * (width + 1) + ("-" if i < words else ":") for i, width in enumerate(widths)]
-    return [lines[0], f"|{'|'.join(rules)}|", *lines[1:]]
+def _markdown(columns: dict[str, list[str]], words: int) -> list[str]:
+    """The lines of a table, cells padded to columns' widths: the first `words` to the left, figures to the right."""
+    padded = []
+    for i, (head, cells) in enumerate(columns.items()):
+        column = [head, *(printable(cell).replace("|", "\\|") for cell in cells)]
+        width = max(map(len, column))
+        column = [cell.ljust(width) if i < words else cell.rjust(width) for cell in column]
+        padded.append([column[0], "-" * (width + 1) + "-:"[i >= words], *column[1:]])
+    head, rule, *rows = zip(*padded, strict=True)
+    return [f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(row)} |" for row in rows)]

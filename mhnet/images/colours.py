@@ -27,6 +27,14 @@ def cmyk_to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
+def bgr_to_rgb(pixels: np.ndarray) -> np.ndarray:
+    """OpenCV's order of H×W×3 or 4 samples to the usual one, in place."""
+    order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    for top in range(0, len(pixels), _STRIP):
+        cv2.cvtColor(pixels[top : top + _STRIP], order, dst=pixels[top : top + _STRIP])
+    return pixels
+
+
 def profile_space(profile: bytes) -> str:
     """The colours that an ICC profile describes: 'RGB', 'GRAY', 'CMYK', … (ICC.1:2022, 7.2.6); '' for no profile."""
     if len(profile) < 128 or profile[36:40] != b"acsp":

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mhnet.images.colours import cmyk_to_rgb, divide_by_alpha, key_to_alpha, split_alpha, stretch, to_8_bits
+from mhnet.images.colours import bgr_to_rgb, cmyk_to_rgb, divide_by_alpha, key_to_alpha, split_alpha, stretch, to_8_bits
 from mhnet.images.extras import decode_heif, decode_jxl, decode_raw
 from mhnet.images.header import Header, open_by_pillow, open_tiff
 from mhnet.images.png import PIXEL_CHUNKS, select_chunks
@@ -38,8 +38,7 @@ def decode_rgb(data: bytes, head: Header) -> np.ndarray:
     data = _pixels_alone(data, head)
     if (head.kind == "PNG" and head.mode not in ("P", "1")) or (head.kind in ("JPEG", "MPO") and head.mode != "CMYK"):
         pixels = to_8_bits(_by_opencv(data, head, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH))
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
-        return turn_upright(_expected(pixels, head), head)
+        return turn_upright(_expected(bgr_to_rgb(pixels), head), head)
     pixels = to_8_bits(decode_samples(data, head)[0])
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
@@ -127,11 +126,10 @@ def _grey_or_rgb(data: bytes, head: Header) -> np.ndarray:
         pixels = _by_opencv(data, head, cv2.IMREAD_UNCHANGED)
         if pixels.ndim != 3 or pixels.shape[2] != 4:
             raise ValueError(f"{pixels.shape} values were decoded")
-        return pixels[..., [0, 3]] if head.grey else cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA, dst=pixels)
+        return pixels[..., [0, 3]] if head.grey else bgr_to_rgb(pixels)
     if head.grey:
         return _by_opencv(data, head, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)[..., None]
-    pixels = _by_opencv(data, head, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    return bgr_to_rgb(_by_opencv(data, head, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH))
 
 
 def _by_pillow(data: bytes) -> np.ndarray:
@@ -145,7 +143,8 @@ def _by_pillow(data: bytes) -> np.ndarray:
             converted = cmyk_to_rgb(picture)
         else:
             picture.info.pop("transparency", None)  # see _keyed
-            converted = picture.convert(_MODES.get(picture.mode, picture.mode))
+            wanted = _MODES.get(picture.mode, picture.mode)
+            converted = picture if wanted == picture.mode else picture.convert(wanted)
         if converted.mode not in ("L", "LA", "RGB", "RGBA"):
             raise ValueError(f"its pixels are of the kind {picture.mode}")
         pixels = np.array(converted)

@@ -24,6 +24,7 @@ _LONGEST_MARKER = 65533  # bytes of a JPEG's marker (ITU T.81, B.1.1.4)
 _XMP_START, _IPTC_START = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0"
 _INCH = 0.0254  # metres
 _SPACES = {1: "GRAY", 3: "RGB"}
+_LARGE_HEIF = 4096  # pixels a side
 _MATRICES = (1, 5, 6, 9)  # of colours that are kept as brightness and differences (ITU-T H.273, table 4)
 _NCLX_START = re.compile(rb"(colrnclx).{4}", re.DOTALL)
 
@@ -141,6 +142,10 @@ def _heif(pixels: np.ndarray, alpha: np.ndarray | None, metadata: Metadata) -> P
         codes = (*metadata.codes[:2], metadata.codes[2] if metadata.codes[2] in _MATRICES else 6)
         options["nclx_profile"] = {**dict(zip(names, codes, strict=True)), "full_range_flag": 1}
     size = joined.shape[1::-1]
+    if alpha is None and max(size) > _LARGE_HEIF:  # in tiles, as phones do: players take no larger one
+        options["tile_size"] = 512
+    elif alpha is not None and size[0] * size[1] > _LARGE_HEIF**2:
+        raise ValueError("the library writes no transparency that large")
     pillow_heif.encode(mode, size, joined.tobytes(), encoded, **{name: one for name, one in options.items() if one})
     return [encoded.getbuffer()]
 

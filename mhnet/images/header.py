@@ -37,6 +37,7 @@ _INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE = range(4)  # of a TIFF's PhotometricI
 _DNG_VERSION, _SENSOR = 50706, (32803, 34892)  # a tag, and PhotometricInterpretation, of cameras' raws
 _BY_TIFFFILE = (1, 8, 32946, 34925, 32773)  # not compressed, Deflate, LZMA, PackBits: without a further library
 _LONGEST_SIDE = 1_000_000  # of PNG's library
+_HUNGRY = ("HEIF", "AVIF", "JXL")  # whose libraries take up to 45 bytes of memory for a pixel
 _ENOUGH = 1 << 16  # bytes that hold a header
 _LARGE = 1 << 26  # bytes up to which a file is read whatever it holds
 _LARGEST_PIXEL = 64  # bytes of a file per pixel of its image
@@ -195,7 +196,11 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
     if max(sides) > _LONGEST_SIDE:
         raise ImageError(f"{size}, more than the {_LONGEST_SIDE} a side that are read; cut it into parts.")
-    most = max_pixels * 3 // 4 if found.bits > 8 and found.alpha else max_pixels  # which take the most memory
+    most = max_pixels  # what takes the more memory for a pixel may have the fewer
+    if kind in _HUNGRY:
+        most = max_pixels // 3
+    elif found.bits > 8 and found.alpha:
+        most = max_pixels * 3 // 4
     if found.height * found.width > most:
         needed = -(-found.height * found.width * max_pixels // most // 1_000_000)
         found_and_most = f"{found.height * found.width / 1e6:.4g} megapixels, more than the {most / 1e6:.4g}"

@@ -106,8 +106,8 @@ def read_image(path: StrPath, max_pixels: int = MAX_PIXELS) -> ImageData:
 
     Raises:
         ImageError: the file is missing, empty, truncated, damaged, not an image, animated, or larger than `max_pixels`
-            (with more than 8 bits and an alpha: than three quarters of them), its samples are not whole numbers of up
-            to 16 bits, or the library for its kind is absent.
+            (HEIC, AVIF and JPEG XL: than a third of them; with more than 8 bits and an alpha: than three quarters), its
+            samples are not whole numbers of up to 16 bits, or the library for its kind is absent.
     """
     path = Path(path)
     return _decoded(path, *load_file(path, max_pixels))

@@ -102,7 +102,7 @@ def check_written(path: StrPath, stream: BinaryIO, size: tuple[int, int]) -> Non
     """
     path, length = Path(path), stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = header_of(path, stream, size[0] * size[1] * 2)
+    head = header_of(path, stream, size[0] * size[1] * 4)
     fault = head.refusal or ("" if head.upright_size == tuple(size) else f"its header says {head.upright_size}")
     stream.seek(0)
     if head.kind == "PNG" and not fault:

@@ -1,0 +1,1 @@
+"""Faster forms of the networks, and export to other runtimes."""

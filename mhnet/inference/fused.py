@@ -1,4 +1,4 @@
-"""The blocks of a fused network: see `mhnet.models.fuse`. Each is made from the part whose function it computes.
+"""The blocks of a fused network: see `mhnet.inference.fuse`. Each is made from the part whose function it computes.
 
 Weights of 1×1 convolutions lie here as inputs × outputs, so that pixels × inputs multiply them, but where `product`
 takes them as they are.

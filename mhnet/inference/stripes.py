@@ -109,7 +109,7 @@ def mean(x: Tensor) -> Tensor:
 
 
 def window_means(x: Tensor, window: int, bounds: list[slice]) -> Iterator[Tensor]:
-    """`mhnet.models.local.sliding_mean` of H×W×C, stripe by stripe: for each of the bounds, which follow one another
+    """`mhnet.models.mhnet.sliding_mean` of H×W×C, stripe by stripe: for each of the bounds, which follow one another
     from the first row to the last, rows×W×C, or rows×1×C where the window is as wide as the map."""
     height, width, channels = x.shape
     tall, wide = min(window, height), min(window, width)

@@ -24,7 +24,7 @@ LARGEST_COUNT = 4096  # of blocks or channels: a damaged file cannot ask for a n
 
 @dataclass(frozen=True)
 class MHNetArgs:
-    """What makes one MHNet differ from another.
+    """What makes one MHNet differ from another. Raises ValueError where a count is out of range.
 
     Args:
         width: channels w of the context stage at full size; even, at least 4.
@@ -32,8 +32,6 @@ class MHNetArgs:
         encoder_blocks: NAFBlocks at each of the four encoder levels.
         group_blocks: SCABs in each of the four CABGs.
         stage1_head: build the head that makes the stage-1 image. It gets a gradient only from a loss on that image.
-
-    Raises ValueError where a count is out of range.
     """
 
     width: int = 32
@@ -93,8 +91,7 @@ class SimpleGate(nn.Module):
     """The product of the two halves of the channels, C → C/2: the activation of these networks."""
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = x.chunk(2, dim=1)
-        return first * second
+        return torch.mul(*x.chunk(2, dim=1))
 
 
 def scaled(conv: nn.Conv2d, x: Tensor, scale: Tensor) -> Tensor:
@@ -399,11 +396,8 @@ class Restoration(NamedTuple):
 
 
 class RestorationNetwork(nn.Module):
-    """Images N×3×H×W, floats in [0, 1], any H and W from 1 up.
-
-    In evaluation mode it returns the restored image, not clamped; in training mode a `Restoration`. Raises ValueError
-    for images of another shape or without pixels.
-    """
+    """Images N×3×H×W, floats in [0, 1], any H and W from 1 up → the restored image, not clamped; in training mode a
+    `Restoration`. Raises ValueError for images of another shape or without pixels."""
 
     def __init__(self, context: ContextStage):
         super().__init__()

@@ -1,0 +1,1 @@
+"""Restoring: one image, folders, videos, and very many files by Ray."""

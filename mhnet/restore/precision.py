@@ -2,7 +2,7 @@
 
 fp32 is what weights are trained and scored in; on a CUDA GPU, convolutions then do not round their inputs to
 TensorFloat-32 (10 bits), which PyTorch lets them do by default. In bf16 and fp16, convolutions compute by autocast in
-16 bits while norms and attention stay in fp32 (`mhnet.models.layers.full_precision`); results that are not finite are
+16 bits while norms and attention stay in fp32 (`mhnet.models.mhnet.full_precision`); results that are not finite are
 computed again in fp32.
 """
 

@@ -17,7 +17,7 @@ from mhnet.checkpoints.networks import Build, load_checkpoint
 from mhnet.core import allocator
 from mhnet.core.devices import choose_device
 from mhnet.core.errors import MHNetError
-from mhnet.inference.fuse import FusedNetwork, fuse
+from mhnet.inference.fuse import FusedNetwork, fuse, local_patch
 from mhnet.models import use_local_statistics
 from mhnet.restore import memory, tiles
 from mhnet.restore.precision import Precision, choose_precision, computing_in
@@ -55,12 +55,18 @@ class Computation:
     notes: list[str] = field(default_factory=list)
 
 
-def prepared(network: nn.Module, device: torch.device, local: int | None, fused: bool = True) -> nn.Module:
+def prepared(network: nn.Module, device: torch.device, local: int | None, fused: bool) -> tuple[nn.Module, str]:
     """A network as it computes here: on the device, for inference, with local statistics as if trained on such patches;
-    on a CPU in its faster form."""
-    network = network.to(device).to(memory_format=torch.channels_last).eval()
-    use_local_statistics(network, local)
-    return fuse(network) if fused and device.type == "cpu" else network
+    and where it has no faster form that was asked for, why not."""
+    network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    if local != local_patch(network):
+        use_local_statistics(network, local)
+    if not fused:
+        return network, ""
+    try:
+        return fuse(network), ""
+    except ValueError as error:
+        return network, str(error)
 
 
 class Restorer:
@@ -68,10 +74,11 @@ class Restorer:
 
     Args:
         network: the network; it is moved to the device and put into evaluation mode.
-        device: where it computes; a name such as in `mhnet.devices.choose_device`, or a device.
+        device: where it computes; a name such as in `mhnet.core.devices.choose_device`, or a device.
         local_statistics: use means over windows (TLC) as if trained on patches of this side; None: global means.
         precision: "auto", "fp32", "bf16" or "fp16" (`mhnet.restore.precision`).
-        fuse: on a CPU, compute the same function in less time and memory (`mhnet.models.fuse`).
+        fuse: on a CPU, compute the same function in less time and memory where it was seen to be the same
+            (`mhnet.inference.fuse`).
         tile: "auto" computes an image in tiles where it would not fit in the memory that is free, "off" never, and a
             number in tiles of at most so many pixels a side.
         strength: percent of the network's change that results get: 0 gives the original's values, 100 the network's.
@@ -81,6 +88,7 @@ class Restorer:
         task: what the weights are for, where that is noted.
         identity: the weights' SHA-256; '' where they are not from a file.
         local_statistics: as above.
+        as_written: why the network has no faster form that was asked for; else ''.
         last: how the last image was computed.
     """
 
@@ -106,7 +114,8 @@ class Restorer:
         self.strength = strength
         self.room = room
         self.local_statistics = local_statistics
-        self.network = prepared(network, self.device, local_statistics, fuse and self.precision == "fp32")
+        fused = fuse and self.precision == "fp32" and self.device.type == "cpu"
+        self.network, self.as_written = prepared(network, self.device, local_statistics, fused)
         self.last = Computation()
         self._per_pixel: float | None = None
         self._most: int | None = None  # pixels at once, once memory has run out

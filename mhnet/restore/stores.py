@@ -235,9 +235,9 @@ def _is_running(process: int) -> bool:
 
 
 def _files(store: Store, folder: Path) -> Iterator[tuple[str, int]]:
-    """The names and bytes of the files in a folder; none where there is no such folder."""
+    """The names and bytes of the files in a folder; none where it cannot be listed."""
     if store.system is None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_file():
                     yield entry.name, entry.stat().st_size

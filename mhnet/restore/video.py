@@ -59,7 +59,7 @@ def restore_video(
         overwrite: replace an existing target.
         progress: show a bar, on a terminal.
         crf: the encoder's measure of quality, lower is better; by default 16 for H.264, hard to tell from the original.
-        codec: "h264", "h265", "vp9" or "av1"; by default VP9 in .webm, else H.264, or H.265 for more than 8 bits.
+        codec: "h264", "h265", "vp9" or "av1"; by default H.264, or H.265 for more than 8 bits; in .webm, VP9 or AV1.
         identity: names the network and its settings: segments made with another identity are not used.
         deep: the restorer also takes uint16 frames and gives such; videos of more than 8 bits then keep 10.
 

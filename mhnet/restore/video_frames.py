@@ -14,13 +14,15 @@ from mhnet.restore.video_hdr import HdrMetadata, lost_metadata, read_hdr
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 # Codes of ITU-T H.273, as FFmpeg uses them.
 _RGB, _BT709, _UNSPECIFIED, _BT601 = 0, 1, 2, 5
 _LIMITED, _FULL = 1, 2
-_HDR = (16, 18)  # transfer by PQ, by HLG
+_HDR = (16, 18)  # transfer functions PQ and HLG
 _MATRICES = (1, 4, 5, 6, 7, 9)  # that swscale computes with: BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020
 _HIGH_DEFINITION = 720  # lines from which players take colours of no noted matrix for BT.709
 
@@ -73,6 +75,7 @@ class VideoFormat:
 
     @property
     def is_hdr(self) -> bool:
+        """Whether its brightness is coded by PQ or HLG."""
         return self.properties["color_trc"] in _HDR
 
     @property
@@ -192,6 +195,15 @@ def read_frames(path: Path, form: VideoFormat, skip: int = 0, deep: bool = False
             yield Frame(_to_rgb(frame, form, deep), time, frame.duration or form.step)
 
 
+def read_packets(path: Path, container: "InputContainer", streams: "list[Stream]") -> "Iterator[Packet]":
+    """The packets of some streams; DamagedVideo where the file is damaged."""
+    try:
+        yield from container.demux(streams)
+    except (import_av().FFmpegError, IndexError) as error:
+        what = "a stream begins in its middle" if isinstance(error, IndexError) else reason(error)
+        raise DamagedVideo(f"{path} is damaged ({what}); copy it again, or cut it there.") from error
+
+
 def from_rgb(pixels: np.ndarray, form: VideoFormat, pixel_format: str) -> "VideoFrame":
     """H×W×3 RGB as a frame for an encoder, in the video's own matrix and range."""
     layout = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
@@ -205,10 +217,12 @@ def seconds_missing(path: Path) -> float:
     with container:
         if container.duration is None:
             return 0.0
-        noted = container.duration / import_av().time_base
-        ends = (float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                for packet in container.demux() if packet.size and packet.pts is not None)  # fmt: skip
-        return noted - max(ends, default=noted)
+        noted = Fraction(container.duration, import_av().time_base)
+        packets = read_packets(path, container, [*container.streams])
+        ends = (
+            (packet.pts + (packet.duration or 0)) * packet.time_base for packet in packets if packet.pts is not None
+        )
+        return float(noted - max(ends, default=noted))
 
 
 def reason(error: BaseException) -> str:
@@ -230,6 +244,7 @@ def _converted(frame: "VideoFrame", form: VideoFormat, layout: str, before: int,
     far as PyAV (before 18) lets it."""
     kinds = import_av().video.reformatter.Interpolation
     exact = ("ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
+    frame.colorspace = form.matrix  # PyAV 17 does not take BT.2020 from the arguments
     return frame.reformat(
         format=layout,
         src_colorspace=form.matrix,
@@ -244,7 +259,7 @@ def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> 
     """The frames of a stream; VideoError where the file is damaged or ends before its time."""
     decoded = packets = 0
     try:
-        for packet in container.demux(stream):
+        for packet in read_packets(path, container, [stream]):
             packets += packet.size > 0
             for frame in packet.decode():
                 decoded += 1

@@ -1,5 +1,6 @@
 """Which files are films, and what their results are called."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -38,11 +39,11 @@ def is_film(path: Path) -> bool:
 
     A GIF of one picture is not.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(1024)
-    except (OSError, ValueError):
-        head = b""
+    head = b""
+    with suppress(OSError, ValueError):
+        if path.is_file():  # opening a pipe would wait for a writer
+            with path.open("rb") as file:
+                head = file.read(1024)
     if head.startswith((b"GIF87a", b"GIF89a")):
         return _moves(path)
     if head[4:8] == b"ftyp":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mhnet.core.files import replacing
-from mhnet.restore.video_frames import VideoError, VideoFormat, import_av, open_video, reason
+from mhnet.restore.video_frames import VideoError, VideoFormat, import_av, open_video, read_packets, reason
 from mhnet.restore.video_kinds import CONTAINERS
 from mhnet.restore.video_segments import Segment
 
@@ -80,7 +80,7 @@ def join(segments: Sequence[Segment], source: Path, target: Path, form: VideoFor
                 output.metadata.update(_kept(container.metadata))
                 if chapters := container.chapters():
                     output.set_chapters(chapters)
-                for packet in heapq.merge(_video_packets(segments, picture, form), _copied(container, others),
+                for packet in heapq.merge(_video_packets(segments, picture, form), _copied(source, container, others),
                                           key=_decoded_at):  # fmt: skip
                     output.mux(packet)
             _check_times(temporary, target, segments, form)
@@ -154,9 +154,9 @@ def _packets(segment: Segment) -> "list[tuple[int, Packet]]":
     return [(places[packet.pts], packet) for packet in packets]
 
 
-def _copied(container: "InputContainer", others: "dict[int, Stream]") -> "Iterator[Packet]":
+def _copied(source: Path, container: "InputContainer", others: "dict[int, Stream]") -> "Iterator[Packet]":
     """The packets of sound and subtitles as they are."""
-    for packet in container.demux([container.streams[index] for index in others]) if others else ():
+    for packet in read_packets(source, container, [container.streams[index] for index in others]) if others else ():
         if packet.dts is not None and packet.size:
             packet.stream = others[packet.stream.index]
             yield packet

@@ -2,9 +2,11 @@
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from yacs.config import CfgNode
@@ -15,9 +17,56 @@ from mhnet.core.tasks import Task
 from mhnet.models import MHNetArgs, MHNetV4Args
 from mhnet.train.defaults import AT_LEAST_ONE, CHOICES, PATHS, defaults
 
+T = TypeVar("T")
+KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text", list: "a list"}
+
 
 class ConfigError(MHNetError):
     """A setting that is unknown, of the wrong type or out of range."""
+
+
+class Settings(CfgNode):
+    """Settings that say in a sentence what is wrong with what is merged into them, and take 1 for 1.0.
+
+    Args:
+        task: gives the defaults, whose types all values have.
+    """
+
+    @classmethod
+    def of(cls, task: Task) -> "Settings":
+        made = cls(defaults(task))
+        made.__dict__["kinds"] = defaults(task)  # beside the settings, as yacs keeps what is its own
+        return made
+
+    def merge_from_other_cfg(self, cfg_other: CfgNode) -> None:
+        for section, values in list(cfg_other.items()):
+            if section in self and values is None:
+                del cfg_other[section]
+                continue
+            if section in self and not isinstance(values, CfgNode):
+                raise ConfigError(f"{section} is a section with keys below it, not {values!r}")
+            if not isinstance(values, CfgNode):
+                self.default(section)  # which there is none of
+            for name, value in values.items():
+                values[name] = fitted(value, self.default(f"{section}.{name}"), f"{section}.{name}")
+        super().merge_from_other_cfg(cfg_other)
+
+    def merge_from_list(self, cfg_list: list[str]) -> None:
+        for position in range(0, len(cfg_list), 2):
+            key, text = cfg_list[position : position + 2]
+            default = self.default(key)
+            value = text if isinstance(default, str) else fitted(read_value(text, key), default, key)
+            cfg_list[position + 1] = repr(value)  # which yacs reads again as what it is
+        super().merge_from_list(cfg_list)
+
+    def default(self, key: str) -> Any:
+        """The default of a key; ConfigError where there is none so called."""
+        section, _, name = key.partition(".")
+        if section in self and name in self[section]:
+            return self.__dict__["kinds"][section][name]
+        keys = [f"{section}.{name}" for section in self for name in self[section]]
+        near = difflib.get_close_matches(key.upper(), keys, 1, 0.4)
+        raise ConfigError(f"there is no setting {key}{f'; did you mean {near[0]}?' if near else ''}")
 
 
 def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
@@ -31,34 +80,87 @@ def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> 
     Raises:
         ConfigError: the file is missing or no YAML, a key is unknown, a value has the wrong type or is out of range.
     """
-    path, config, kinds = Path(path), defaults(task), defaults(task)
-    _merge(config, kinds, _read(path), str(path))
-    _anchor(config, PATHS, path.resolve().parent)
+    path, settings = Path(path), Settings.of(task)
+    try:
+        settings.merge_from_file(str(path))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (AttributeError, AssertionError, TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path} holds no settings: sections such as OPTIM were expected") from error
+    anchor(settings, PATHS, path.resolve().parent)
     if len(overrides) % 2:
         raise ConfigError(f"overrides come as KEY VALUE pairs with a space between, and {overrides[-1]} has no partner")
-    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        _set(config, kinds, key, text if _is_text(config, key) else _parse(text, key), "the command line")
-        _anchor(config, [key] if key in PATHS else [], Path.cwd())
-    _check(config)
-    config.freeze()
-    return config
+    try:
+        settings.merge_from_list(list(overrides))
+    except ConfigError as error:
+        raise ConfigError(f"the command line: {error}") from error
+    anchor(settings, [key for key in overrides[::2] if key in PATHS], Path.cwd())
+    _check(settings)
+    settings.freeze()
+    return settings
 
 
-def network_args(config: CfgNode) -> MHNetArgs | MHNetV4Args:
-    """The arguments of the network that the settings ask for; the stage-1 head is built if its loss has a weight."""
-    model = config.MODEL
-    common = {
+def fitted(value: Any, default: Any, key: str) -> Any:
+    """A value as the default's type; a number such as 2e-4, which YAML takes for text, is meant as a number.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    if isinstance(default, list) and default and isinstance(value, list) and len(value) == len(default):
+        return [fitted(one, default[0], key) for one in value]
+    if isinstance(default, str) and value is None:
+        return ""
+    if isinstance(default, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+    if type(value) is not type(default) or isinstance(value, float) or (isinstance(default, list) and default):
+        wanted = f"a list of {len(default)} values" if isinstance(default, list) and default else KINDS[type(default)]
+        raise ConfigError(f"{key} must be {wanted}, not {value!r}")
+    return value
+
+
+def read_value(text: str, key: str) -> Any:
+    """A value from the command line, written as in YAML."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value {text!r} of {key} cannot be read: write a number, or a list as [1, 2]") from error
+
+
+def network_arguments(settings: CfgNode) -> dict[str, Any]:
+    """What the class of the network that the settings ask for is called with; the stage-1 head is built if its loss has
+    a weight."""
+    model = settings.MODEL
+    arguments = {
         "width": model.WIDTH,
         "encoder_blocks": tuple(model.ENCODER_BLOCKS),
         "group_blocks": model.GROUP_BLOCKS,
-        "stage1_head": config.OPTIM.STAGE1_WEIGHT > 0,
+        "stage1_head": settings.OPTIM.STAGE1_WEIGHT > 0,
     }
+    return arguments if model.ARCHITECTURE == "mhnet_v4" else arguments | {"n_feat": model.N_FEAT}
+
+
+def network_args(settings: CfgNode) -> MHNetArgs | MHNetV4Args:
+    """The same as this package's networks take them; ConfigError where they cannot be."""
+    kind = MHNetV4Args if settings.MODEL.ARCHITECTURE == "mhnet_v4" else MHNetArgs
     try:
-        if model.ARCHITECTURE == "mhnet_v4":
-            return MHNetV4Args(**common)
-        return MHNetArgs(n_feat=model.N_FEAT, **common)
+        return kind(**network_arguments(settings))
     except ValueError as error:
         raise ConfigError(f"MODEL: {error}") from error
+
+
+def one_of(choices: Mapping[str, T], settings: CfgNode, key: str) -> T:
+    """What a setting names among choices; ConfigError where it is none of them."""
+    section, name = key.split(".")
+    value = getattr(getattr(settings, section), name)
+    if value not in choices:
+        raise ConfigError(f"{key} is {value!r}; it can be {', '.join(map(repr, choices))}")
+    return choices[value]
 
 
 class Stage(NamedTuple):
@@ -93,6 +195,21 @@ def stage_of(found: Sequence[Stage], epoch: int) -> Stage:
     return [stage for stage in found if stage.epoch <= epoch][-1]
 
 
+def patch_by_epoch(settings: CfgNode) -> Callable[[int], int]:
+    """The side of an epoch's crops, as a function of the epoch."""
+    return partial(patch_of, stages(settings))
+
+
+def patch_of(plan: Sequence[Stage], epoch: int) -> int:
+    """The side of an epoch's crops."""
+    return stage_of(plan, epoch).patch
+
+
+def batch_of(plan: Sequence[Stage], epoch: int) -> int:
+    """Crops in a batch of an epoch, of all processes together."""
+    return stage_of(plan, epoch).batch
+
+
 def as_dict(config: CfgNode) -> dict[str, Any]:
     """The settings as plain values, folders by their last two names only: what a checkpoint tells of its training."""
     plain = yaml.safe_load(config.dump())
@@ -102,85 +219,7 @@ def as_dict(config: CfgNode) -> dict[str, Any]:
     return plain
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
-    if content is not None and not isinstance(content, Mapping):
-        raise ConfigError(f"{path} holds no settings: sections such as OPTIM were expected")
-    return content or {}
-
-
-def _is_text(config: CfgNode, key: str) -> bool:
-    section, _, name = key.partition(".")
-    return section in config and isinstance(config[section].get(name), str)
-
-
-def _parse(text: str, key: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the value {text!r} of {key} cannot be read: write a number, or a list as [1, 2]") from error
-
-
-def _merge(config: CfgNode, kinds: CfgNode, content: Mapping[str, Any], source: str) -> None:
-    for section, values in content.items():
-        if section in config and values is None:
-            continue
-        if section in config and not isinstance(values, Mapping):
-            raise ConfigError(f"{source}: {section} is a section with keys below it, not {values!r}")
-        for key, value in values.items() if isinstance(values, Mapping) else [("", values)]:
-            _set(config, kinds, f"{section}.{key}".rstrip("."), value, source)
-
-
-def _set(config: CfgNode, kinds: CfgNode, key: str, value: Any, source: str) -> None:
-    """Sets a key to a value of the kind that its default is."""
-    section, _, name = str(key).partition(".")
-    if section not in config or name not in config[section]:
-        known = [f"{section}.{name}" for section in config for name in config[section]]
-        near = difflib.get_close_matches(str(key).upper(), known, 1, 0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{source}: there is no setting {key}{hint}")
-    config[section][name] = _coerced(value, kinds[section][name], f"{source}: {key}")
-
-
-def _coerced(value: Any, default: Any, what: str) -> Any:
-    """The value as the default's type; a number such as 2e-4, which YAML takes for text, is meant as a number."""
-    if default == []:
-        if not isinstance(value, list):
-            raise ConfigError(f"{what} must be a list, not {value!r}")
-        return value
-    if isinstance(default, list):
-        if not isinstance(value, list) or len(value) != len(default):
-            raise ConfigError(f"{what} must be a list of {len(default)} values, not {value!r}")
-        return [_coerced(one, default[0], what) for one in value]
-    if isinstance(default, str):
-        if value is None or isinstance(value, str):
-            return value or ""
-        raise ConfigError(f"{what} must be text, not {value!r}")
-    if isinstance(default, bool) or isinstance(value, bool):
-        if isinstance(default, bool) and isinstance(value, bool):
-            return value
-        raise ConfigError(
-            f"{what} must be {'true or false' if isinstance(default, bool) else 'a number'}, not {value!r}"
-        )
-    if isinstance(default, int):
-        if isinstance(value, int):
-            return value
-        raise ConfigError(f"{what} must be a whole number, not {value!r}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{what} must be a number, not {value!r}") from None
-    if not math.isfinite(number):
-        raise ConfigError(f"{what} must be a finite number, not {value!r}")
-    return number
-
-
-def _anchor(config: CfgNode, keys: Sequence[str], folder: Path) -> None:
+def anchor(config: CfgNode, keys: Sequence[str], folder: Path) -> None:
     """Makes relative paths start at a folder."""
     for key in keys:
         section, name = key.split(".")

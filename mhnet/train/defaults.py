@@ -1,5 +1,7 @@
 """Every training setting with its default, the paper's recipe, and what values some of them can take."""
 
+from pathlib import Path
+
 from yacs.config import CfgNode
 
 from mhnet.core.tasks import Task
@@ -10,9 +12,6 @@ PATHS = (
 )  # fmt: skip
 CHOICES = {
     "MODEL.ARCHITECTURE": ("mhnet", "mhnet_v4"),
-    "DATA.DEGRADE": ("", "rain", "blur"),
-    "OPTIM.LOSS": ("psnr", "charbonnier", "l1"),
-    "OPTIM.OPTIMIZER": ("adam", "adamw"),
     "OPTIM.SCHEDULE": ("epoch", "step"),
     "TRAINING.PRECISION": ("fp32", "bf16", "fp16"),
 }
@@ -33,72 +32,7 @@ FREE = {
 
 def defaults(task: Task) -> CfgNode:
     """The paper's recipe for a task. Every key of the YAML files stands here."""
-    return CfgNode(
-        {
-            "MODEL": {
-                "ARCHITECTURE": "mhnet",
-                "WIDTH": 32,
-                "N_FEAT": task.n_feat,
-                "ENCODER_BLOCKS": [1, 1, 1, 28],
-                "GROUP_BLOCKS": 8,
-                "WEIGHTS": "",
-            },
-            "DATA": {
-                "TRAIN_DIR": task.train_dir,
-                "TRAIN_TARGET_DIR": "",
-                "VAL_DIR": "",
-                "VAL_TARGET_DIR": "",
-                "VAL_IMAGES": 32,
-                "SELECT_BY_TEST_SET": False,
-                "DEGRADE": "",
-                "SHARP_DIR": "",
-                "SHARP_REPEAT": 1,
-                "SHARP_VAL_IMAGES": 0,
-                "SEVERITY": [0.0, 1.0],
-                "PATCH": 256,
-                "PROGRESSIVE": [],
-                "CANDIDATES": 1,
-                "VAL_PATCH": 256,
-                "REPEAT": 1,
-                "WORKERS": 4,
-                "PREFETCH": 4,
-                "CACHE_MB": 500,
-            },
-            "OPTIM": {
-                "LOSS": "psnr",
-                "EDGE_WEIGHT": 0.0,
-                "STAGE1_WEIGHT": 0.0,
-                "OPTIMIZER": "adam",
-                "BETAS": [0.9, 0.999],
-                "EPS": 1e-8,
-                "WEIGHT_DECAY": 0.0,
-                "BATCH_SIZE": 16,
-                "ACCUMULATE": 1,
-                "EPOCHS": task.epochs,
-                "WARMUP_EPOCHS": 3,
-                "SCHEDULE": "epoch",
-                "LR_INITIAL": 2e-4,
-                "LR_MIN": 1e-6,
-                "GRAD_CLIP": 0.0,
-                "MAX_SKIPPED": 20,
-                "EMA": 0.0,
-            },
-            "TRAINING": {
-                "SAVE_DIR": "checkpoints/mhnet",
-                "RESUME": True,
-                "DEVICE": "auto",
-                "PRECISION": "fp32",
-                "CHANNELS_LAST": True,
-                "COMPILE": False,
-                "RECOMPUTE": False,
-                "SEED": 1234,
-                "TORCH_SEED": 42,
-                "VAL_EVERY": 20,
-                "SAVE_EVERY": 1,
-                "SAVE_MINUTES": 10.0,
-                "MAX_MINUTES": 0.0,
-                "TENSORBOARD": True,
-                "WANDB_PROJECT": "",
-            },
-        }
-    )
+    with Path(__file__).with_name("defaults.yml").open(encoding="utf-8") as file:
+        settings = CfgNode.load_cfg(file)
+    settings.MODEL.N_FEAT, settings.DATA.TRAIN_DIR, settings.OPTIM.EPOCHS = task.n_feat, task.train_dir, task.epochs
+    return settings

@@ -7,23 +7,23 @@ import psutil
 import torch
 from yacs.config import CfgNode
 
-from mhnet.core.tasks import Task
 from mhnet.train.job import Job, prepare
 from mhnet.train.processes import say
-from mhnet.train.trainer import take_step
+from mhnet.train.recipe import Recipe
+from mhnet.train.trainer import move_rate, take_step
 from mhnet.train.validation import validate
 
 STEPS = 2
 
 
-def dry_run(config: CfgNode, task: Task) -> None:
+def dry_run(config: CfgNode, recipe: Recipe) -> None:
     """Builds everything, takes two steps and validates once; prints memory and expected times, and writes nothing.
 
     Raises:
         MHNetError: data or settings cannot be used.
     """
-    job = prepare(config, task, fresh=True)
-    job.run.scheduler.step()
+    job = prepare(config, recipe)
+    move_rate(job.run, 0, config)
     job.run.model.train()
     batches, seconds = iter(job.batches), 0.0
     for _ in range(min(STEPS, job.shares.steps(0))):

@@ -1,29 +1,44 @@
 """A run being prepared: everything built by the settings, and taken up where an earlier run stopped."""
 
 import time
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
+from mhnet.checkpoints.files import WeightsError
+from mhnet.checkpoints.released import Args
+from mhnet.checkpoints.source import edited_source, note_of
 from mhnet.core.errors import MHNetError
+from mhnet.core.files import write_text
 from mhnet.core.tasks import Task
-from mhnet.data.datasets import EpochBatches
-from mhnet.train.config import as_dict, stages
+from mhnet.data.sampling import EpochBatches
+from mhnet.models.checkpointing import use_checkpointing
+from mhnet.train.config import as_dict, network_args, stages
 from mhnet.train.environment import code_revision
 from mhnet.train.journal import trackers
-from mhnet.train.losses import Loss, combined
-from mhnet.train.processes import make_accelerator, say, together
+from mhnet.train.loaders import make_loaders, share_batches
+from mhnet.train.losses import Loss
+from mhnet.train.processes import all_or_none, make_accelerator, say
 from mhnet.train.randomness import random_state, seed_everything, set_random_state
-from mhnet.train.setup import build_data, build_run, loaders, share_batches, start_from
-from mhnet.train.state import Run, parameter_count, read_latest, refuse_changes
+from mhnet.train.recipe import Recipe
+from mhnet.train.state import ELSEWHERE, Progress, Run, parameter_count, read_latest, refuse_changes
+from mhnet.train.weights import moving_average, start_from
+
+LOCK = "run.lock"
+SOURCES = "network"
+"""The folder in a run's that keeps the files of an edited network."""
 
 
 @dataclass
@@ -62,29 +77,99 @@ class Job:
         self.saved = time.monotonic()
 
 
-def prepare(config: CfgNode, task: Task, fresh: bool = False) -> Job:
-    """Builds a run by the settings, and takes it up where an earlier one stopped, unless it is to be fresh.
+def prepare(config: CfgNode, recipe: Recipe, until: ExitStack | None = None) -> Job:
+    """Builds a run by the settings, and takes it up where an earlier one stopped.
+
+    Args:
+        until: when it closes, the run's folder is free for another run; None: nothing is taken up, and nothing will be
+            written.
 
     Raises:
-        MHNetError: data, settings or an earlier checkpoint cannot be used.
+        MHNetError: data, settings or an earlier checkpoint cannot be used, or another run is writing into the folder.
     """
     folder = config.TRAINING.SAVE_DIR
-    accelerator = make_accelerator(config, log_with=None if fresh else trackers(config), project_dir=folder)
+    accelerator = make_accelerator(config, log_with=trackers(config) if until else None, project_dir=folder)
     seed_everything(config.TRAINING.SEED, config.TRAINING.TORCH_SEED)
-    training, validation = together(accelerator, partial(build_data, config))
-    shares = together(accelerator, partial(share_batches, config, training, accelerator))
-    batches, validation_batches = loaders(training, validation, shares, config, accelerator)
-    loss = combined(config.OPTIM.LOSS, config.OPTIM.EDGE_WEIGHT)
+    training, validation = all_or_none(accelerator, partial(recipe.data, config))
+    samples: int = len(training)  # type: ignore[arg-type]
+    shares = all_or_none(accelerator, partial(share_batches, config, samples, accelerator))
+    batches, validation_batches = make_loaders(training, validation, shares, config, accelerator)
     provenance = {"config": as_dict(config), "revision": code_revision()}
-    run = build_run(config, accelerator, shares)
-    job = Job(config, task, accelerator, run, shares, batches, validation_batches, loss, provenance)
-    resumed = not fresh and together(accelerator, partial(take_up, job))
+    run = all_or_none(accelerator, partial(build_run, config, recipe, accelerator, shares))
+    run.samples = samples
+    job = Job(
+        config, recipe.task, accelerator, run, shares, batches, validation_batches, recipe.loss(config), provenance
+    )
+    if until:
+        all_or_none(accelerator, partial(lock, Path(folder), until, accelerator.is_main_process))
+    resumed = bool(until) and all_or_none(accelerator, partial(take_up, job))
     if config.MODEL.WEIGHTS and not resumed:
-        together(accelerator, partial(start_from, run.network, config.MODEL.WEIGHTS))
-    if not fresh and len(set(gather_object([(run.progress.epoch, run.progress.step)]))) > 1:
+        say(accelerator, all_or_none(accelerator, partial(start_from, run.network, config.MODEL.WEIGHTS)))
+    if until and len(set(gather_object([(run.progress.epoch, run.progress.step)]))) > 1:
         raise MHNetError(f"{folder} is not the same for all processes: name a folder that all machines share")
-    say(accelerator, describe(job, len(training), len(validation)))
+    if until and accelerator.is_main_process and run.source:
+        for name, text in run.source.files.items():
+            write_text(job.folder / SOURCES / name, text)
+    about = getattr(getattr(training, "source", None), "about", "")
+    say(accelerator, describe(job, about, len(validation)))  # type: ignore[arg-type]
     return job
+
+
+def lock(folder: Path, until: ExitStack, main: bool) -> None:
+    """Keeps a run's folder for the main process, until the stack closes or the process ends, however it does.
+
+    Raises:
+        MHNetError: another run holds it, or the folder cannot be written.
+    """
+    if not main:
+        return
+    held = FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except Timeout as error:
+        raise MHNetError(f"{folder} is being written by another run: wait until it ends, or {ELSEWHERE}") from error
+    except OSError as error:
+        raise MHNetError(f"{folder} cannot be written ({error.strerror}): {ELSEWHERE}") from error
+    until.callback(held.release)
+
+
+def build_run(config: CfgNode, recipe: Recipe, accelerator: Accelerator, batches: EpochBatches) -> Run:
+    """A new network with its optimiser and schedule, prepared for the accelerator's device, precision and processes.
+
+    The schedule is ours to move: accelerate would move it once for every process.
+    """
+    optim, training = config.OPTIM, config.TRAINING
+    layout = torch.channels_last if training.CHANNELS_LAST else torch.contiguous_format
+    network = recipe.network(config).to(accelerator.device).to(memory_format=layout)  # type: ignore[call-overload]
+    average = AveragedModel(network, multi_avg_fn=moving_average(optim.EMA)) if optim.EMA else None
+    if training.RECOMPUTE:
+        use_checkpointing(network)
+    optimizer = recipe.optimizer(config, network)
+    warmup, length = optim.WARMUP_EPOCHS, optim.EPOCHS
+    if optim.SCHEDULE == "step":
+        warmup, length = (sum(map(batches.steps, range(epochs))) for epochs in (warmup, length))
+    scheduler = recipe.schedule(config, optimizer, warmup, length)
+    args, arguments = noted_arguments(network, config)
+    source = edited_source(network)
+    if training.COMPILE:
+        network.compile()
+    model, prepared = accelerator.prepare(network, optimizer)
+    edited = note_of(source, arguments) if source else {}
+    return Run(network, model, prepared, scheduler, Progress(), args, average, accelerator.scaler, source, edited)
+
+
+def noted_arguments(network: nn.Module, config: CfgNode) -> tuple[Args, dict[str, Any]]:
+    """What a checkpoint notes of how the network was made: as this package's networks take it, and all of it."""
+    own = getattr(network, "args", None)
+    if not is_dataclass(own) or isinstance(own, type):
+        args = network_args(config)
+        return args, asdict(args)
+    kind, arguments = type(network_args(config)), asdict(own)
+    try:
+        return kind(**{one.name: arguments[one.name] for one in fields(kind) if one.name in arguments}), arguments
+    except ValueError:
+        return network_args(config), arguments
 
 
 def take_up(job: Job) -> bool:
@@ -110,23 +195,31 @@ def take_up(job: Job) -> bool:
         set_random_state(states[job.accelerator.process_index])
     if warning:
         say(job.accelerator, f"warning: {warning}; going on from {path.name}")
-    progress = job.run.progress
+    progress, before = job.run.progress, checkpoint.progress.get("samples", job.run.samples)
+    if before != job.run.samples:
+        counts = f"{path} was trained on {before} crops an epoch, and the images that are there give {job.run.samples}"
+        if progress.batch:
+            raise WeightsError(f"{counts}: its place within the epoch means nothing; bring them back, or {ELSEWHERE}")
+        say(job.accelerator, f"warning: {counts}")
     say(job.accelerator, f"resuming after epoch {progress.epoch}, step {progress.step}, from {path}")
     return True
 
 
-def describe(job: Job, crops: int, validated: int) -> str:
+def describe(job: Job, about: str, validated: int) -> str:
     """What is about to be trained, on what and by what batch, for the person who started it."""
     config, accelerator = job.config, job.accelerator
     optim, processes = config.OPTIM, accelerator.num_processes
     share = optim.BATCH_SIZE // processes // optim.ACCUMULATE
     cut = f" = {processes} processes × {optim.ACCUMULATE} parts × {share}" if share < optim.BATCH_SIZE else ""
     growing = "".join(f"; from epoch {stage.epoch + 1}: {stage.batch} of {stage.patch}" for stage in stages(config)[1:])
+    run = job.run
+    edited = f" of the edited {run.source.names}, kept in {job.folder / SOURCES}" if run.source else ""
+    images = f"training on {about}\n" if about else ""
     return (
-        f"{job.run.network.args}: {parameter_count(job.run.network):,} parameters on {accelerator.device} in "
-        f"{config.TRAINING.PRECISION}\n"
-        f"effective batch {optim.BATCH_SIZE}{cut} crops of {config.DATA.PATCH}{growing}; learning rate "
-        f"{optim.LR_INITIAL:g} to {optim.LR_MIN:g}; {crops} crops an epoch; {validated} validation images"
+        f"{getattr(run.network, 'args', type(run.network).__name__)}{edited}: {parameter_count(run.network):,} "
+        f"parameters on {accelerator.device} in {config.TRAINING.PRECISION}\n"
+        f"{images}effective batch {optim.BATCH_SIZE}{cut} crops of {config.DATA.PATCH}{growing}; learning rate "
+        f"{optim.LR_INITIAL:g} to {optim.LR_MIN:g}; {run.samples} crops an epoch; {validated} validation images"
         f"{' of a test set, which chooses the weights' * config.DATA.SELECT_BY_TEST_SET}\n"
         f"results in {job.folder}"
     )

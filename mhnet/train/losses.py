@@ -58,12 +58,11 @@ def edge_loss(restored: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
 LOSSES: dict[str, Loss] = {"psnr": psnr_loss, "charbonnier": charbonnier_loss, "l1": l1_loss}
 
 
-def combined(name: str, edge_weight: float = 0.0) -> Loss:
-    """A loss of `LOSSES`, plus the edge loss where that has a weight."""
-    base = LOSSES[name]
-    if not edge_weight:
-        return base
-    return lambda restored, target: base(restored, target) + edge_weight * edge_loss(restored, target)
+def with_edges(loss: Loss, weight: float) -> Loss:
+    """A loss, plus the edge loss where that has a weight."""
+    if not weight:
+        return loss
+    return lambda restored, target: loss(restored, target) + weight * edge_loss(restored, target)
 
 
 def _difference(restored: Tensor, target: Tensor) -> Tensor:

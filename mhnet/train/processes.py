@@ -1,7 +1,8 @@
 """Devices, processes and precision, through accelerate: one process or many, from the same file."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -48,7 +49,7 @@ def make_accelerator(config: CfgNode, **more: Any) -> Accelerator:
     )
 
 
-def together(accelerator: Accelerator, make: Callable[[], T]) -> T:
+def all_or_none(accelerator: Accelerator, make: Callable[[], T]) -> T:
     """What `make` gives, if it fails in no process; else the first failure, told by the main process alone.
 
     Raises:
@@ -68,6 +69,26 @@ def together(accelerator: Accelerator, make: Callable[[], T]) -> T:
     if failure:
         raise failure
     return made  # type: ignore[return-value]
+
+
+def is_first() -> bool:
+    """Whether this is the first of all processes, by what launchers say before there is an accelerator."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Lets the first process of each machine tell of a mistake that all of them meet.
+
+    Raises:
+        ToldElsewhere: in the others.
+    """
+    try:
+        yield
+    except MHNetError as error:
+        if int(os.environ.get("LOCAL_RANK", 0)):
+            raise ToldElsewhere(str(error)) from error
+        raise
 
 
 def say(accelerator: Accelerator, text: str) -> None:

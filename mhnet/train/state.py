@@ -1,6 +1,5 @@
 """What a run knows besides the network, and how it is saved and taken up again."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, read_checkpoint, write_checkpoint
-from mhnet.models import MHNet, MHNetV4
+from mhnet.checkpoints.released import Args
+from mhnet.checkpoints.source import NetworkSource
 from mhnet.train.defaults import FREE
-from warmup_scheduler import GradualWarmupScheduler
 
 LATEST, PREVIOUS, BEST = "model_latest.safetensors", "model_previous.safetensors", "model_best.safetensors"
 ELSEWHERE = "set TRAINING.SAVE_DIR to another folder"
@@ -66,17 +66,25 @@ class Run:
         optimizer: as accelerate prepared it.
         scheduler: of the learning rate.
         progress: how far the run has come.
+        args: what checkpoints note of the network's sizes.
         average: the parameters' exponential moving average, where one is kept.
         scaler: of the loss, in fp16.
+        source: the files of an edited network; None for this package's.
+        edited: what checkpoints note of it.
+        samples: crops an epoch.
     """
 
-    network: MHNet | MHNetV4
+    network: nn.Module
     model: nn.Module
     optimizer: Optimizer
-    scheduler: GradualWarmupScheduler
+    scheduler: LRScheduler
     progress: Progress
+    args: Args
     average: AveragedModel | None = None
     scaler: torch.amp.GradScaler | None = None
+    source: NetworkSource | None = None
+    edited: dict[str, Any] = field(default_factory=dict)
+    samples: int = 0
 
     @property
     def result(self) -> nn.Module:
@@ -86,9 +94,7 @@ class Run:
     def save_best(self, path: Path, task: str, provenance: dict[str, Any]) -> None:
         """Writes what is to be used, whole or not at all; WeightsError if that fails."""
         score = {"validation_psnr": self.progress.best_psnr}
-        write_checkpoint(
-            path, Checkpoint(self.network.args, self.result.state_dict(), task, self._where() | score | provenance)
-        )
+        write_checkpoint(path, self._checkpoint(self.result, task, score | provenance))
 
     def save(self, folder: Path, task: str, provenance: dict[str, Any], random: Sequence[dict[str, Tensor]]) -> None:
         """Writes the latest checkpoint with all that resuming needs, whole or not at all; the one before is kept.
@@ -99,7 +105,7 @@ class Run:
         Raises:
             WeightsError: the file cannot be written; the checkpoints before stay as they were.
         """
-        checkpoint = Checkpoint(self.network.args, self.network.state_dict(), task, self._where() | provenance)
+        checkpoint = self._checkpoint(self.network, task, provenance)
         checkpoint.training, groups = _flatten(self.optimizer)
         for process, state in enumerate(random):
             checkpoint.training |= {f"random.{process}.{name}": value for name, value in state.items()}
@@ -110,7 +116,7 @@ class Run:
             "optimizer_groups": groups,
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler else {},
-            "crc32": checksum(checkpoint.state | checkpoint.training),
+            "samples": self.samples,
         }
         latest, following = folder / LATEST, folder / f"next_{LATEST}"
         write_checkpoint(following, checkpoint)
@@ -124,11 +130,14 @@ class Run:
         Raises:
             WeightsError: it is of another network, or of a run with other settings.
         """
-        if checkpoint.args != self.network.args:
+        if checkpoint.args != self.args:
             raise WeightsError(
-                f"{path} is of another network ({checkpoint.args}) than the settings ask for ({self.network.args}): "
-                f"{ELSEWHERE}"
+                f"{path} is of another network ({checkpoint.args}) than the settings ask for ({self.args}): {ELSEWHERE}"
             )
+        if checkpoint.edited.get("sha256") != self.edited.get("sha256"):
+            before, now = (one.get("file", "the published network") for one in (checkpoint.edited, self.edited))
+            what = f"another {now}" if before == now else f"{before}, not of {now}"
+            raise WeightsError(f"{path} is a run of {what}: take the change back, or {ELSEWHERE}")
         if checkpoint.task != task:
             raise WeightsError(f"{path} is for {checkpoint.task}, not for {task}: {ELSEWHERE}")
         refuse_changes(path, checkpoint.provenance.get("config", {}), config)
@@ -147,8 +156,9 @@ class Run:
         states = _part(tensors, "random")
         return [_part(states, str(process)) for process in range(len({name.split(".")[0] for name in states}))]
 
-    def _where(self) -> dict[str, Any]:
-        return {"epoch": self.progress.epoch, "step": self.progress.step}
+    def _checkpoint(self, network: nn.Module, task: str, provenance: dict[str, Any]) -> Checkpoint:
+        where = {"epoch": self.progress.epoch, "step": self.progress.step}
+        return Checkpoint(self.args, network.state_dict(), task, where | provenance, edited=self.edited)
 
 
 def read_latest(folder: Path) -> tuple[Checkpoint, Path, str] | None:
@@ -168,9 +178,7 @@ def read_latest(folder: Path) -> tuple[Checkpoint, Path, str] | None:
             continue
         if not checkpoint.progress:
             raise WeightsError(f"{path} holds weights alone: remove it, or {ELSEWHERE}")
-        if checkpoint.progress.get("crc32") == checksum(checkpoint.state | checkpoint.training):
-            return checkpoint, path, "; ".join(faults)
-        faults.append(f"{path} is damaged (its values have changed since it was written)")
+        return checkpoint, path, "; ".join(faults)
     if faults:
         raise WeightsError(f"{'; '.join(faults)}; remove it to start afresh, or {ELSEWHERE}")
     return None
@@ -188,16 +196,6 @@ def refuse_changes(path: Path, before: dict[str, Any], now: dict[str, Any]) -> N
         raise WeightsError(
             f"{path} is of a run with other settings ({', '.join(changed)}): take them back, or {ELSEWHERE}"
         )
-
-
-def checksum(tensors: dict[str, Tensor]) -> int:
-    """CRC-32 of all tensors' names and bytes."""
-    total = 0
-    for name in sorted(tensors):
-        total = zlib.crc32(name.encode(), total)
-        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-        total = zlib.crc32(flat.view(torch.uint8).numpy().data, total)
-    return total
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

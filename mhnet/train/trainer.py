@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -9,18 +10,18 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mhnet.core.errors import MHNetError
-from mhnet.core.tasks import Task
 from mhnet.train.job import Job, prepare
 from mhnet.train.journal import Journal
 from mhnet.train.log import EpochLog, Row, Step
 from mhnet.train.losses import psnr_loss
 from mhnet.train.processes import say, summed
+from mhnet.train.recipe import Recipe
 from mhnet.train.state import BEST, Progress, Run
 from mhnet.train.stop import Stopped, StopRequest
 from mhnet.train.validation import to_floats, validate
 
 
-def train(config: CfgNode, task: Task) -> Path:
+def train(config: CfgNode, recipe: Recipe) -> Path:
     """Trains a network by the settings, going on where an earlier run in the same folder stopped.
 
     Returns:
@@ -30,8 +31,13 @@ def train(config: CfgNode, task: Task) -> Path:
         Stopped: a signal asked the run to stop, and it was saved.
         MHNetError: data, settings or an earlier checkpoint cannot be used, or training went wrong.
     """
-    job = prepare(config, task)
-    accelerator, run, progress = job.accelerator, job.run, job.run.progress
+    with ExitStack() as until:
+        return run_epochs(prepare(config, recipe, until))
+
+
+def run_epochs(job: Job) -> Path:
+    """Trains until the settings' last epoch or time limit, and returns the best checkpoint."""
+    config, accelerator, run, progress = job.config, job.accelerator, job.run, job.run.progress
     if progress.epoch == config.OPTIM.EPOCHS:
         say(accelerator, f"all {progress.epoch} epochs are done: for another run, name another TRAINING.SAVE_DIR")
         return job.folder / BEST
@@ -50,7 +56,7 @@ def train(config: CfgNode, task: Task) -> Path:
             if row.get("val_psnr", float("-inf")) > progress.best_psnr:
                 progress.best_psnr = row["val_psnr"]
                 if accelerator.is_main_process:
-                    run.save_best(job.folder / BEST, task.name, job.provenance)
+                    run.save_best(job.folder / BEST, job.task.name, job.provenance)
             if last or "val_psnr" in row or progress.epoch % config.TRAINING.SAVE_EVERY == 0:
                 job.save()
                 journal.keep(progress.history)
@@ -108,7 +114,8 @@ def take_step(job: Job, step: Step) -> tuple[float, int]:
     for batch in step:
         with accelerator.accumulate(run.model):
             degraded, target = to_floats(batch, accelerator.device, job.config.TRAINING.CHANNELS_LAST)
-            restored, stage1 = run.model(degraded)
+            outputs = run.model(degraded)
+            restored, stage1 = outputs if isinstance(outputs, tuple) else (outputs, None)
             loss = job.loss(restored, target)
             if stage1 is not None:
                 loss = loss + optim.STAGE1_WEIGHT * job.loss(stage1, target)

@@ -1,0 +1,198 @@
+"""Photos in, results out: checked, restored one after the other, scored. Nothing here knows of the page."""
+
+import threading
+import warnings
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mhnet.app.progress import NetworkProgress, Progress
+from mhnet.core.errors import MHNetError
+from mhnet.evaluation import protocols
+from mhnet.images.header import read_header
+from mhnet.images.read import image_size, read_image, read_rgb
+from mhnet.images.write import losses, write_image, write_rgb
+from mhnet.restore.plan import plan
+from mhnet.restore.precision import PRECISIONS, Precision
+from mhnet.restore.restorer import Restorer, RestoreWarning, Tile
+from mhnet.restore.tiles import SMALLEST
+
+_SHOWN = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF")  # kinds that browsers show
+_HELD = 3  # networks that are kept in memory
+_LOCAL = {"auto": None, "on": True, "off": False}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted: bytes of a file, pixels of an image, files at once, bytes of everybody's files together."""
+
+    bytes: int = 64_000_000
+    pixels: int = 50_000_000
+    files: int = 20
+    total: int = 8_000_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to restore: the weights' file or name, what `Restorer` takes, and how much of the change is kept, 0 to 1."""
+
+    weights: str
+    tile: Tile = "auto"
+    precision: Precision = "auto"
+    local_statistics: bool | None = None
+    strength: float = 1
+
+    @classmethod
+    def of(cls, weights: str, tile: Any, precision: Any, local: Any, strength: Any) -> "Settings":
+        """Settings as clients give them.
+
+        Raises:
+            MHNetError: there is no such setting.
+        """
+        number = int(tile) if str(tile).isdecimal() and len(str(tile)) < 10 else 0
+        if tile not in ("auto", "off") and number < SMALLEST:
+            raise MHNetError(f"A tile is auto, off or a number from {SMALLEST} up, not {tile!r}.")
+        if precision not in PRECISIONS:
+            raise MHNetError(f"There is no precision {precision!r}: use one of {', '.join(PRECISIONS)}.")
+        if local not in tuple(_LOCAL):
+            raise MHNetError(f"Local statistics are auto, on or off, not {local!r}.")
+        if not isinstance(strength, int | float) or not 0 <= strength <= 100:
+            raise MHNetError(f"A strength is a number from 0 to 100 %, not {strength!r}.")
+        return cls(weights, number or tile, precision, _LOCAL[local], strength / 100)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A restored photo.
+
+    Args:
+        path: its file.
+        notes: what was done in another way than was asked for.
+        change: the mean change of a sample by the network, in levels of 255.
+        changed: the share of the pixels that it changed by more than 8 of them, and by more than 32.
+    """
+
+    path: Path
+    notes: list[str]
+    change: float
+    changed: tuple[float, float]
+
+
+class PhotoRestorer:
+    """Restores photos one after the other, with networks that stay in memory.
+
+    Args:
+        device: where networks compute (`mhnet.core.devices.choose_device`).
+        limits: what is accepted.
+    """
+
+    def __init__(self, device: str, limits: Limits):
+        self.device = device
+        self.limits = limits
+        self._restorers: OrderedDict[Settings, tuple[Restorer, NetworkProgress]] = OrderedDict()
+        self._one = threading.Lock()
+
+    def check(self, path: Path) -> tuple[int, int]:
+        """A photo's height and width; MHNetError where it is none, or too large."""
+        size, limits = path.stat().st_size, self.limits
+        if size > limits.bytes:
+            raise MHNetError(f"{path.name} has {size / 1e6:.3g} MB; up to {limits.bytes / 1e6:.3g} are taken.")
+        height, width = image_size(path)
+        if height * width > limits.pixels:
+            count, most = height * width / 1e6, limits.pixels / 1e6
+            raise MHNetError(f"{path.name} has {count:.3g} megapixels; up to {most:.3g} are taken.")
+        return height, width
+
+    def restore(self, path: Path, folder: Path, settings: Settings, tell: Progress, stop: threading.Event) -> Result:
+        """Restores a photo to a file in a folder, as `mhnet restore` does.
+
+        Args:
+            tell: is called with the share that is done, and with words for it.
+            stop: is looked at all the time.
+
+        Raises:
+            MHNetError: the photo cannot be read, or not restored.
+            Cancelled: `stop` was set.
+        """
+        self.check(path)
+        (job,) = plan([str(path)], folder, suffix="_restored").jobs
+        picture = read_image(path)
+        with self._one:
+            restorer, progress = self._restorer(settings)
+            progress.begin(tell, stop)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RestoreWarning)  # told with the result
+                pixels = restorer(picture.pixels, progress.tiles_done)
+            notes = list(restorer.last.notes)
+        change, changed = _measured(picture.pixels, pixels)
+        if settings.strength < 1:
+            pixels = cv2.addWeighted(pixels, settings.strength, picture.pixels, 1 - settings.strength, 0)
+            pixels = pixels.reshape(picture.pixels.shape)
+        write_image(job.target, replace(picture, pixels=pixels))
+        return Result(job.target, notes + losses(job.target, picture), change, changed)
+
+    def _restorer(self, settings: Settings) -> tuple[Restorer, NetworkProgress]:
+        settings = replace(settings, strength=1)  # which changes nothing of the network
+        if settings not in self._restorers:
+            restorer = Restorer.from_weights(settings.weights, self.device, settings.local_statistics,
+                                             tile=settings.tile, precision=settings.precision)  # fmt: skip
+            progress = NetworkProgress(restorer.network)
+            restorer(np.zeros((SMALLEST, SMALLEST, 3), np.uint8), progress.tiles_done)  # counts the modules of a tile
+            self._restorers[settings] = restorer, progress
+            if len(self._restorers) > _HELD:
+                self._restorers.popitem(last=False)
+        self._restorers.move_to_end(settings)
+        return self._restorers[settings]
+
+
+def _measured(before: np.ndarray, after: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """The mean change of a sample, and the shares of pixels that changed by more than 8 and 32 levels of 255."""
+    level = 1 if before.dtype == np.uint8 else 257
+    change = cv2.absdiff(before, after).reshape(*before.shape[:2], -1)
+    largest = change.max(2)
+    return float(change.mean()) / level, (float((largest > 8 * level).mean()), float((largest > 32 * level).mean()))
+
+
+def zipped(files: Sequence[Path], folder: Path) -> Path:
+    """One zip of several files; those of the same name are numbered."""
+    target, seen = folder / "restored.zip", Counter[str]()
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in files:
+            seen[file.name] += 1
+            number = f"_{seen[file.name]}" if seen[file.name] > 1 else ""
+            archive.write(file, f"{file.stem}{number}{file.suffix}")
+    return target
+
+
+def score(image: Path, clean: Path, protocol: str) -> dict[str, float | None]:
+    """Scores as JSON, which has no infinity: None for the PSNR of images that are equal.
+
+    Raises:
+        MHNetError: the images cannot be compared.
+    """
+    scored = protocols.score(read_rgb(image), read_rgb(clean), protocol)
+    psnr = None if np.isinf(scored.psnr) else round(scored.psnr, 2)
+    return {"psnr": psnr, "ssim": round(scored.ssim, 4)}
+
+
+def find_clean(photo: Path, clean: Sequence[Path], alone: bool) -> Path | None:
+    """The clean photo that belongs to a photo: that of its name, or the only one where the photo is alone too."""
+    if alone and len(clean) == 1:
+        return clean[0]
+    return next((path for path in clean if path.stem == photo.stem), None)
+
+
+def shown(path: Path, folder: Path) -> Path:
+    """A file that browsers show in an image's place: itself, or a PNG in the folder."""
+    head = read_header(path)
+    if head.kind in _SHOWN and head.mode != "CMYK":
+        return path
+    preview = folder / f"{path.stem}.shown.png"
+    write_rgb(preview, read_rgb(path))
+    return preview
