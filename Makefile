@@ -18,8 +18,9 @@ demo: .venv/ready  ## set up, restore the sample photos with the bundled weights
 demo-train: .venv/ready  ## train a small MHNet on synthetic rain for a few minutes, restore photos with it
 	$(BIN)/python demo/train.py
 
-test: .venv/ready-test  ## run the tests
-	$(BIN)/python -m pytest
+test: export OMP_NUM_THREADS = 1  # for each of the processes
+test: .venv/ready-test  ## run the tests, as many at once as there are cores
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/ready-test .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff check .

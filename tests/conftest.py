@@ -25,6 +25,8 @@ ended: dict[str, int] = {}
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Sees to it that the tests end: what holds the interpreter a minute after the last one is shown, and left."""
+    if hasattr(config, "workerinput"):
+        return  # one of several processes, which the main one ends
 
     def leave() -> None:
         time.sleep(60)
