@@ -51,7 +51,7 @@ def test_an_import_leaves_the_allocator_alone():
 
 @GLIBC
 def test_kept_pages_cost_no_faults():
-    code = "from mhnet import allocator; print(allocator.keep_pages(), allocator.kept(), faults())"
+    code = "from mhnet.core import allocator; print(allocator.keep_pages(), allocator.kept(), faults())"
     on, kept, faults = printed(FAULTS + code).split()
     assert (on, kept) == ("True", "True")
     assert int(faults) < 100
@@ -60,7 +60,7 @@ def test_kept_pages_cost_no_faults():
 @GLIBC
 def test_large_blocks_can_come_and_go_while_others_stay():
     code = """
-from mhnet import allocator
+from mhnet.core import allocator
 allocator.keep_pages()
 def large():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -80,17 +80,17 @@ print(allocator.keep_large(False), mapped(), allocator.keep_large(True), mapped(
 
 @GLIBC
 def test_the_environment_turns_it_off():
-    code = "from mhnet import allocator; print(allocator.keep_pages(), allocator.kept())"
+    code = "from mhnet.core import allocator; print(allocator.keep_pages(), allocator.kept())"
     assert printed(code, MHNET_KEEP_PAGES="0") == "False False"
 
 
 @GLIBC
 def test_the_command_keeps_pages():
     code = """
-import mhnet.cli
-from mhnet import allocator
+from mhnet.cli.main import main
+from mhnet.core import allocator
 try:
-    mhnet.cli.main(["info", "nothing"])
+    main(["info", "nothing"])
 except SystemExit:
     pass
 print(allocator.kept())
@@ -102,7 +102,7 @@ print(allocator.kept())
 def test_memory_is_given_back():
     code = """
 import torch
-from mhnet import allocator
+from mhnet.core import allocator
 allocator.keep_pages()
 maps = [torch.ones(1 << 24) for _ in range(4)]
 end = torch.ones(1)
