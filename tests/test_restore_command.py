@@ -233,7 +233,7 @@ def test_nothing_is_left_out_in_silence(tmp_path, photos, weights, capsys):
     assert "7 restored, 3 failed" in said.out
     for name in ("layers.psd", "drawing.svg", "scan.mxf"):
         assert f"{name} is not an image of a known kind" in said.err
-    assert "3 files that are neither images nor films are left out" in said.err
+    assert "left out, neither images nor films: 3" in said.err
     assert {"no extension.png", "wrong.png", "upper.JPE"} < set(names(tmp_path / "out"))
 
 

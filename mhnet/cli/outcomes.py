@@ -41,7 +41,7 @@ class OutcomePrinter:
             source, result = (printable(path.name) for path in (job.source, job.target))
             print(f"note: {source} becomes {result}: another result would have the same name", file=sys.stderr)
         if self.verbose and self.progress:
-            print(f"{planned.others} files that are neither images nor films are left out", file=sys.stderr)
+            print(f"left out, neither images nor films: {planned.others}", file=sys.stderr)
         for job, reason in planned.colliding:
             self.tell(Outcome(job, "failed", reason=reason))
 

@@ -22,6 +22,7 @@ from mhnet.models import use_local_statistics
 from mhnet.restore import memory, tiles
 from mhnet.restore.precision import Precision, choose_precision, computing_in
 
+Tick = Callable[[int, int], None]
 Tile = int | Literal["auto", "off"]
 AnyImage = TypeVar("AnyImage", np.ndarray, Tensor, Image.Image)
 
@@ -29,6 +30,7 @@ AT_ONCE = 512 * 512  # pixels that are computed whole without asking how much me
 SHARE = 0.5  # of the free memory that is used
 ROOM_ON_CPU = 6 << 30  # bytes: an image that needs more is computed in tiles on a CPU …
 TILE_SHARE = 2 / 3  # … of which one needs this much of them: smaller ones overlap more, and larger ones hardly gain
+ROWS = 512  # of a result that are finished at once, so that what is held beside them is little
 LARGE = 1 << 19  # pixels: after an image of more, memory is given back to the system
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
@@ -111,9 +113,7 @@ class Restorer:
         self.device = choose_device(device) if isinstance(device, str) else device
         self.precision: Precision = choose_precision(precision, self.device)
         self.tile: Tile = tile
-        self.strength = strength
-        self.room = room
-        self.local_statistics = local_statistics
+        self.local_statistics, self.strength, self.room = local_statistics, strength, room
         fused = fuse and self.precision == "fp32" and self.device.type == "cpu"
         self.network, self.as_written = prepared(network, self.device, local_statistics, fused)
         self.last = Computation()
@@ -147,7 +147,7 @@ class Restorer:
         restorer.task, restorer.identity = checkpoint.task, sha256(weights_path(path))
         return restorer
 
-    def __call__(self, image: AnyImage, tick: Callable[[int, int], None] | None = None) -> AnyImage:
+    def __call__(self, image: AnyImage, tick: Tick | None = None) -> AnyImage:
         """The restored image, of the same kind, size and bits as the image.
 
         Args:
@@ -159,14 +159,14 @@ class Restorer:
             ValueError: the image has another type or shape.
             MHNetError: memory does not suffice for the smallest tile, or the network's result is not finite.
         """
-        self.last = Computation()
+        self.last, tick = Computation(), tick or (lambda done, count: None)
         if isinstance(image, Tensor):
             return self._tensor(image, tick)
         if isinstance(image, Image.Image):
             return self._pil(image, tick)
         return self._array(image, tick)
 
-    def _array(self, image: np.ndarray, tick: Callable[[int, int], None] | None) -> np.ndarray:
+    def _array(self, image: np.ndarray, tick: Tick) -> np.ndarray:
         if not isinstance(image, np.ndarray):
             raise ValueError(f"an image is an array, a PIL image or a tensor, not {type(image).__name__}")
         pixels = image[..., None] if image.ndim == 2 else image
@@ -176,7 +176,7 @@ class Restorer:
         restored = self._restore(batch, LEVELS[image.dtype], tick)
         return restored[0].permute(1, 2, 0).numpy().reshape(image.shape)
 
-    def _pil(self, image: Image.Image, tick: Callable[[int, int], None] | None) -> Image.Image:
+    def _pil(self, image: Image.Image, tick: Tick) -> Image.Image:
         if image.mode in ("I", "F"):
             raise ValueError(f"an image of mode {image.mode!r} has no known full scale: convert it to 'I;16' or 'RGB'")
         transparent = "A" in image.getbands() or "transparency" in image.info
@@ -190,19 +190,18 @@ class Restorer:
             restored.putalpha(alpha)
         return restored
 
-    def _tensor(self, image: Tensor, tick: Callable[[int, int], None] | None) -> Tensor:
+    def _tensor(self, image: Tensor, tick: Tick) -> Tensor:
         if image.ndim != 4 or image.shape[1] not in (1, 3) or 0 in image.shape or not image.is_floating_point():
             raise ValueError(f"a batch of images is N×3×H×W or N×1×H×W floats, not {image.dtype} {tuple(image.shape)}")
         return self._restore(image, 1, tick)
 
     @torch.inference_mode()
-    def _restore(self, image: Tensor, most: int, tick: Callable[[int, int], None] | None) -> Tensor:
+    def _restore(self, image: Tensor, most: int, tick: Tick) -> Tensor:
         """N×C×H×W of any type, white being `most`, to the same; with smaller tiles where memory runs out."""
         images, _, height, width = image.shape
         if self.strength == 0:
-            if tick is not None:
-                tick(0, 1)
-                tick(1, 1)
+            tick(0, 1)
+            tick(1, 1)
             return image.clone()
         allocator.keep_large(not isinstance(self.network, FusedNetwork))
         grid, result = self._grid(height, width, images), torch.empty_like(image)
@@ -212,43 +211,37 @@ class Restorer:
             if self.tile == "off":
                 raise MHNetError(f"Memory does not suffice for {height}×{width} pixels at once: restore them in tiles.")
             if smaller.pixels >= grid.pixels:
-                side = f"{grid.rows.side}×{grid.columns.side}"
-                raise MHNetError(f"Memory does not suffice for a tile of {side} pixels: close other programs.")
+                raise MHNetError(f"Memory does not suffice for a tile of {grid} pixels: close other programs.")
             grid, self._most = smaller, smaller.pixels * images
-            self._note(f"memory ran out, tiles of {grid.rows.side}×{grid.columns.side} pixels were used")
+            self._note(f"memory ran out, tiles of {grid} pixels were used")
         self._keep_memory(grid.pixels * images)
         self.last.tile = (grid.rows.side, grid.columns.side) if grid.tiles > 1 else None
         self.last.count = grid.tiles
         return result
 
-    def _fits(
-        self, grid: tiles.Grid, image: Tensor, most: int, result: Tensor, tick: Callable[[int, int], None] | None
-    ) -> bool:
+    def _fits(self, grid: tiles.Grid, image: Tensor, most: int, result: Tensor, tick: Tick) -> bool:
         """Computes an image in these tiles, unless memory runs out."""
         done, changed = -1, torch.zeros(image.shape[0], dtype=torch.float64)
 
         def count() -> None:
             nonlocal done
             done += 1
-            if tick is not None:
-                tick(done, grid.tiles)
+            tick(done, grid.tiles)
 
         def compute(box: tiles.Box) -> Tensor:
             top, bottom, left, right = box
-            part = image[:, :, top:bottom, left:right].to(self.device).float()
-            part = part / most if most > 1 else part
+            part = image[:, :, top:bottom, left:right].to(self.device).float() / most
             return self._computed(part.contiguous(memory_format=torch.channels_last), whole=grid.tiles == 1)
 
-        def finish(top: int, rows: Tensor) -> None:
-            rows = rows.clamp(0, 1)
-            before = image[:, :, top : top + rows.shape[-2]].to(rows.device).float()
-            scaled = rows * most if most > 1 else rows
-            changed.add_((scaled - before).abs().double().sum((1, 2, 3)).cpu())
-            if self.strength < 100:
-                scaled = torch.lerp(before, scaled, self.strength / 100)
-            if most > 1:
-                scaled = scaled.round().to(torch.uint8 if most == 255 else torch.int32)
-            result[:, :, top : top + rows.shape[-2]] = scaled
+        def finish(top: int, band: Tensor) -> None:
+            for rows in band.split(ROWS, -2):
+                before = image[:, :, top : top + rows.shape[-2]].to(rows.device).float()
+                after = rows.clamp(0, 1) * most
+                changed.add_((after - before).abs().sum((1, 2, 3), dtype=torch.float64).cpu())
+                after = torch.lerp(before, after, self.strength / 100)
+                after = after if most == 1 else after.round().to(torch.uint8 if most == 255 else torch.int32)
+                result[:, :, top : top + rows.shape[-2]] = after
+                top += rows.shape[-2]
 
         count()
         try:

@@ -45,6 +45,9 @@ class Grid(NamedTuple):
     rows: Axis
     columns: Axis
 
+    def __str__(self) -> str:
+        return f"{self.rows.side}×{self.columns.side}"
+
     @property
     def tiles(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)
