@@ -54,8 +54,8 @@ def build_schedule(settings: CfgNode, optimizer: Optimizer, warmup: int, length:
 RECIPE = Recipe(TASK, build_network, build_data, build_loss, build_optimizer, build_schedule, train)
 
 
-def main(words: Sequence[str] | None = None, prog: str = "python train.py") -> int:
-    return train_command(RECIPE, ROOM, words, prog)
+def main(words: Sequence[str] | None = None, prog: str = "python train.py", room: Path = ROOM) -> int:
+    return train_command(RECIPE, room, words, prog)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from mhnet.cli.room_test import test_command
 ROOM = Path(__file__).resolve().parent
 
 
-def main(words: Sequence[str] | None = None, prog: str = "python test.py") -> int:
-    return test_command(TASK, ROOM, NETWORKS, words, prog)
+def main(words: Sequence[str] | None = None, prog: str = "python test.py", room: Path = ROOM) -> int:
+    return test_command(TASK, room, NETWORKS, words, prog)
 
 
 if __name__ == "__main__":

@@ -145,6 +145,7 @@ def test_a_run_needs_no_launcher_and_no_network(tmp_path):
         "def refuse(*a, **k): raise AssertionError('a process group')\n"
         "torch.distributed.init_process_group = refuse\n"
         f"sys.argv = {command(path, tmp_path / 'run')[1:]!r}\n"
+        "sys.path.insert(0, 'Deblurring')\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -47,24 +47,29 @@ def add_room_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def room_of(task: Task, here: Path) -> Path:
-    """The room to work in: the current folder if it is one, that of the task in it, or that beside the package.
-
-    Raises:
-        MHNetError: there is none, as where the package alone was installed.
-    """
+    """The room to work in: the current folder if it is one, that of the task in it, that beside the package, and else
+    the current folder."""
     others = {other.folder for other in TASKS.values()} - {task.folder}
     candidates = [here, here / task.folder, here.parent / task.folder, ROOMS / task.folder]
-    for room in candidates:
-        if (room / SETTINGS).is_file() and (room / "train.py").is_file() and room.name not in others:
-            return room
-    raise MHNetError(
-        f"There is no folder {task.folder} with train.py and {SETTINGS} here: clone the repository, and work there"
-    )
+    found = (room for room in candidates if (room / SETTINGS).is_file() and room.name not in others)
+    return next(found, here)
+
+
+def scripts_of(task: Task, room: Path) -> Path:
+    """Where the scripts for a room lie: in it, or, for a folder of settings alone, in the room beside the package.
+
+    Raises:
+        MHNetError: there are none, as where the package alone was installed.
+    """
+    for folder in (room, ROOMS / task.folder):
+        if (folder / "train.py").is_file():
+            return folder
+    raise MHNetError(f"There is no folder {task.folder} with train.py here: clone the repository, and work there")
 
 
 def _run(args: argparse.Namespace) -> int:
     task = TASKS[args.task]
     room = room_of(task, Path.cwd())
-    sys.path.insert(0, str(room))
+    sys.path.insert(0, str(scripts_of(task, room)))
     script = importlib.import_module(args.script)
-    return script.main(args.rest, f"mhnet {args.command} {task.name}")
+    return script.main(args.rest, f"mhnet {args.command} {task.name}", room)

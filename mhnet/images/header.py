@@ -256,7 +256,7 @@ def _tiff_header(stream: BinaryIO) -> Header:
     plain = photometric in (_INVERTED, _BLACK_IS_ZERO, _RGB) and bits in (8, 16)
     alpha = plain and bool(extra) and extra[0] in (1, 2)
     mode = ("RGB" if photometric >= _RGB else "1" if bits == 1 else "L") + ("A" if alpha else "")
-    mode = {_PALETTE: "P", 5: "CMYK"}.get(photometric, mode)
+    mode = "F" if formats == 3 else {_PALETTE: "P", 5: "CMYK"}.get(photometric, mode)
     refusal = ""
     if formats != 1 or bits not in (1, 2, 4, 8, 16):
         kind = {2: " with a sign", 3: " with a fraction"}.get(formats, "")
