@@ -184,13 +184,16 @@ def test_stores_give_and_take_files_and_small_ones_are_computed_at_once(tmp_path
     for name, one in KINDS.items():
         write_image(tmp_path / "in" / "sub" / name, one)
     (tmp_path / "in" / "bad.jpg").write_bytes(b"nothing")
+    share = bulk.shares(cluster, workers=1, batch=4)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(share.threads)  # whose number decides on the last of 16 bits
     assert restore(tmp_path / "in", "-o", tmp_path / "plain", "--weights", weights) == 1
+    torch.set_num_threads(threads)
     wanted = contents(tmp_path / "plain")
     store = Store(SubTreeFileSystem(str(tmp_path), LocalFileSystem()), "tree://")
     for name, data in {"a.png": wanted["sub/a.png"][:900], "b.jpg": b"", "c.tif": wanted["sub/c.tif"]}.items():
         stores.put(store, Path("out/sub") / name, data)
     done: list[Outcome] = []
-    share = bulk.shares(cluster, workers=1, batch=4)
     planned = plan(["in"], "out", within=(store, store))
     bulk.restore_bulk(planned, bulk.Computing(read_checkpoint(weights)), share, done.append, check=True)
     told = {str(outcome.job.source): outcome for outcome in done}
