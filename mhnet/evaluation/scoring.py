@@ -230,7 +230,7 @@ def _outcomes(
                 yield place, score(pairs[place])
             for future in wait(given, 0 if left else None, FIRST_COMPLETED).done:
                 yield given.pop(future), future.result()
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, OSError) as error:  # OSError: the pool breaks while a process is started
         raise MHNetError("A process that scored images was stopped, perhaps for want of memory; use fewer.") from error
     finally:
         cv2.setNumThreads(threads)
