@@ -12,7 +12,7 @@ from mhnet.app import examples
 from mhnet.app.choices import Choice
 from mhnet.app.gate import API
 from mhnet.app.progress import Cancelled, Progress
-from mhnet.app.restoring import PhotoRestorer, Result, Settings, find_clean, score, shown, zipped
+from mhnet.app.restoring import PhotoRestorer, Settings, find_clean, score, shown, zipped
 from mhnet.app.sessions import Session, Sessions
 from mhnet.core.errors import MHNetError, sentence
 
@@ -33,7 +33,6 @@ View = dict[str, Any]
 Listed = list[dict[str, Any]]
 """Photos for the page's list: path, name, bytes, problem."""
 
-_FEW = 0.005  # of the pixels
 _SURE = 2  # seconds after which the time left is told
 _OFTEN = 0.1  # seconds between two words on progress
 
@@ -195,7 +194,7 @@ class Events:
                 "result": _address(result.path),
                 "saved": result.path.name,
                 "made": f"{choice.label} removed by {Path(choice.weights).stem}{strength}",
-                "notes": [*_found(choice, result), *result.notes, *(f"Not scored: {why}" for why in wrong.values())],
+                "notes": [*result.notes, *(f"Not scored: {why}" for why in wrong.values())],
                 "scores": scores,
             }
             results.append(entry | more)
@@ -251,20 +250,6 @@ def _telling(progress: gr.Progress, place: int, paths: Sequence[Path]) -> Progre
 def _span(seconds: float) -> str:
     """A time in words."""
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{max(seconds, 1):.0f} s"
-
-
-def _found(choice: Choice, result: Result) -> list[str]:
-    """What is said of a photo that the network hardly changed.
-
-    The bounds are those that part the photographs of demo/ from the same ones in the lightest synthetic rain: at most
-    0.11 % of their pixels changed by more than 32 levels, and at least 1.2 % of the others' did.
-    """
-    faint, strong = result.changed
-    if faint < _FEW:
-        return [f"Hardly changed: no {choice.label.lower()} found."]
-    if choice.key == "derain" and strong < _FEW:
-        return [f"No rain found; the photo's tones changed by {result.change:.1f} of 255 levels all the same."]
-    return []
 
 
 def _scores(before: Path, after: Path, clean: Path, protocol: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mhnet.app.progress import NetworkProgress, Progress
@@ -18,6 +17,7 @@ from mhnet.evaluation import protocols
 from mhnet.images.header import read_header
 from mhnet.images.read import image_size, read_image, read_rgb
 from mhnet.images.write import losses, write_image, write_rgb
+from mhnet.restore.change import hardly_changed
 from mhnet.restore.plan import plan
 from mhnet.restore.precision import PRECISIONS, Precision
 from mhnet.restore.restorer import Restorer, RestoreWarning, Tile
@@ -73,15 +73,11 @@ class Result:
 
     Args:
         path: its file.
-        notes: what was done in another way than was asked for.
-        change: the mean change of a sample by the network, in levels of 255.
-        changed: the share of the pixels that it changed by more than 8 of them, and by more than 32.
+        notes: what was hardly changed, or done in another way than was asked for.
     """
 
     path: Path
     notes: list[str]
-    change: float
-    changed: tuple[float, float]
 
 
 class PhotoRestorer:
@@ -128,14 +124,12 @@ class PhotoRestorer:
             progress.begin(tell, stop)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RestoreWarning)  # told with the result
+                restorer.strength = 100 * settings.strength
                 pixels = restorer(picture.pixels, progress.tiles_done)
-            notes = list(restorer.last.notes)
-        change, changed = _measured(picture.pixels, pixels)
-        if settings.strength < 1:
-            pixels = cv2.addWeighted(pixels, settings.strength, picture.pixels, 1 - settings.strength, 0)
-            pixels = pixels.reshape(picture.pixels.shape)
+            last = restorer.last
+            notes = [*hardly_changed(next(iter(last.changes), None), restorer.task), *last.notes]
         write_image(job.target, replace(picture, pixels=pixels))
-        return Result(job.target, notes + losses(job.target, picture), change, changed)
+        return Result(job.target, notes + losses(job.target, picture))
 
     def _restorer(self, settings: Settings) -> tuple[Restorer, NetworkProgress]:
         settings = replace(settings, strength=1)  # which changes nothing of the network
@@ -149,14 +143,6 @@ class PhotoRestorer:
                 self._restorers.popitem(last=False)
         self._restorers.move_to_end(settings)
         return self._restorers[settings]
-
-
-def _measured(before: np.ndarray, after: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """The mean change of a sample, and the shares of pixels that changed by more than 8 and 32 levels of 255."""
-    level = 1 if before.dtype == np.uint8 else 257
-    change = cv2.absdiff(before, after).reshape(*before.shape[:2], -1)
-    largest = change.max(2)
-    return float(change.mean()) / level, (float((largest > 8 * level).mean()), float((largest > 32 * level).mean()))
 
 
 def zipped(files: Sequence[Path], folder: Path) -> Path:

@@ -55,7 +55,7 @@ class OutcomePrinter:
         source = self.inputs.shown(outcome.job.source)
         if self.json:
             result = self.results.shown(outcome.job.target) if outcome.has_result else None
-            change = None if outcome.change is None else round(outcome.change, 3)
+            change = None if outcome.change is None else round(outcome.change.mean, 3)
             about = {"source": source, "result": result, "status": outcome.status, "seconds": round(outcome.seconds, 3),
                      "tile": outcome.tile, "change": change, "reason": outcome.reason or None,
                      "notes": outcome.notes}  # fmt: skip

@@ -37,7 +37,7 @@ class ReportTables:
             "reason": printable(outcome.reason) or None, "bytes": outcome.bytes or None,
             "height": outcome.height or None, "width": outcome.width or None, "seconds": round(outcome.seconds, 3),
             "tile": f"{outcome.tile[0]}x{outcome.tile[1]}" if outcome.tile else None,
-            "change": outcome.change,
+            "change": outcome.change.mean if outcome.change else None,
             "result": printable(self.results.shown(outcome.job.target)) if outcome.has_result else None,
             "notes": " ".join(outcome.notes) or None,
         })  # fmt: skip

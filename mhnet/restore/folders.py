@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from tqdm import tqdm
@@ -16,7 +15,8 @@ from mhnet.core.errors import MHNetError
 from mhnet.images.header import MAX_PIXELS
 from mhnet.images.read import ImageData, image_size, read_image
 from mhnet.images.write import losses, write_image
-from mhnet.restore.outcomes import Outcome, failed, hardly_changed, not_tried
+from mhnet.restore.change import hardly_changed
+from mhnet.restore.outcomes import Outcome, failed, not_tried
 from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
 from mhnet.restore.stores import HERE, results_there
@@ -124,7 +124,7 @@ def _restore(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RestoreWarning)  # told with the outcome
                 picture = replace(picture, pixels=restorer(picture.pixels, tick))
-            last, change = restorer.last, fmean(restorer.last.changes) if restorer.last.changes else None
+            last, change = restorer.last, next(iter(restorer.last.changes), None)
             notes = [*last.notes, *hardly_changed(change, restorer.task)]
             outcome = replace(outcome, tile=last.tile, change=change, notes=notes)
         elif job.film and (overwrite or not is_whole(job)):

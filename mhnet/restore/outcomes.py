@@ -6,13 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mhnet.core.errors import MHNetError
+from mhnet.restore.change import Change
 from mhnet.restore.plan import Job
 from mhnet.restore.stores import first_line
 
-HARDLY_CHANGED = 0.5
-"""Levels of 255: a picture whose mean absolute difference is less was hardly changed. Nobody sees so little."""
-
-_DEGRADATIONS = {"deraining": "rain", "deblurring": "blur"}
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -24,8 +21,7 @@ class Outcome:
         status: "restored", "skipped" because a whole result was there, "failed", or "not tried" once the disk was full.
         seconds: it was computed for; of images computed at once, each one's share.
         tile: height and width of the tiles; None for an image computed whole.
-        change: how much of it was changed, the mean absolute difference in levels of 255, before `strength`; None
-            where that is not known.
+        change: how much the network changed it, before `strength`; None where that is not known.
         reason: why there is no result, '' otherwise.
         notes: what was not done as asked, as sentences.
         disk_full: it failed because the disk is full or read-only.
@@ -36,7 +32,7 @@ class Outcome:
     status: Literal["restored", "skipped", "failed", "not tried"] = "restored"
     seconds: float = 0.0
     tile: tuple[int, int] | None = None
-    change: float | None = None
+    change: Change | None = None
     reason: str = ""
     notes: Sequence[str] = ()
     disk_full: bool = False
@@ -66,11 +62,3 @@ def not_tried(jobs: Sequence[Job], last: Outcome) -> list[Outcome]:
     """The outcomes of what comes after a file that found the disk full."""
     reason = f"not tried, since there was no place for {last.job.target}"
     return [Outcome(job, "not tried", reason=reason) for job in jobs]
-
-
-def hardly_changed(change: float | None, task: str | None) -> list[str]:
-    """A sentence where an image was changed by less than HARDLY_CHANGED; `task` is what the weights are for."""
-    if change is None or change >= HARDLY_CHANGED:
-        return []
-    found = f"no {_DEGRADATIONS.get(task or '', 'damage')} found"
-    return [f"{found}: hardly changed, by {change:.2f} of 255 levels on average."]

@@ -20,6 +20,7 @@ from mhnet.core.errors import MHNetError
 from mhnet.inference.fuse import FusedNetwork, fuse, local_patch
 from mhnet.models import use_local_statistics
 from mhnet.restore import memory, tiles
+from mhnet.restore.change import Change, ChangeMeter
 from mhnet.restore.precision import Precision, choose_precision, computing_in
 
 Tick = Callable[[int, int], None]
@@ -46,14 +47,13 @@ class Computation:
     Attributes:
         tile: height and width of a tile; None for an image computed whole.
         count: of tiles.
-        changes: how much the network changed each image, the mean absolute difference in levels of 255, whatever
-            share of it was wanted; empty where the network was not asked.
+        changes: how much the network changed each image; empty where the network was not asked.
         notes: what was done in another way than was asked for, as sentences.
     """
 
     tile: tuple[int, int] | None = None
     count: int = 1
-    changes: tuple[float, ...] = ()
+    changes: tuple[Change, ...] = ()
     notes: list[str] = field(default_factory=list)
 
 
@@ -221,7 +221,7 @@ class Restorer:
 
     def _fits(self, grid: tiles.Grid, image: Tensor, most: int, result: Tensor, tick: Tick) -> bool:
         """Computes an image in these tiles, unless memory runs out."""
-        done, changed = -1, torch.zeros(image.shape[0], dtype=torch.float64)
+        done, meter = -1, ChangeMeter(len(image))
 
         def count() -> None:
             nonlocal done
@@ -237,7 +237,7 @@ class Restorer:
             for rows in band.split(ROWS, -2):
                 before = image[:, :, top : top + rows.shape[-2]].to(rows.device).float()
                 after = rows.clamp(0, 1) * most
-                changed.add_((after - before).abs().sum((1, 2, 3), dtype=torch.float64).cpu())
+                meter.add(before, after, most)
                 after = torch.lerp(before, after, self.strength / 100)
                 after = after if most == 1 else after.round().to(torch.uint8 if most == 255 else torch.int32)
                 result[:, :, top : top + rows.shape[-2]] = after
@@ -250,7 +250,7 @@ class Restorer:
             if not memory.ran_out(error):
                 raise
             return False
-        self.last.changes = tuple((changed * 255 / most / image[0].numel()).tolist())
+        self.last.changes = meter.changes(image[0, 0].numel())
         return True
 
     def _computed(self, image: Tensor, whole: bool) -> Tensor:
