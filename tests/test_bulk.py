@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +124,14 @@ def threads(count: int) -> Iterator[None]:
 
 def kill_a_worker(run: psutil.Process) -> None:
     """Kills a process that restores, of those that a process has started."""
-    next(one for one in run.children(recursive=True) if one.name().startswith("ray::MapWorker")).kill()
+    deadline = time.monotonic() + 30  # between two batches Ray calls a worker otherwise
+    while time.monotonic() < deadline:
+        for one in run.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if one.name().startswith("ray::MapWorker"):
+                    one.kill()
+                    return
+    raise AssertionError("no worker was found")
 
 
 @linux

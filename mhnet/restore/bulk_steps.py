@@ -24,7 +24,6 @@ from mhnet.core.version import __version__
 from mhnet.images.read import ImageData
 from mhnet.images.write import losses
 from mhnet.restore import stores
-from mhnet.restore.change import hardly_changed
 from mhnet.restore.outcomes import Outcome, failed
 from mhnet.restore.plan import Job
 from mhnet.restore.stores import Store
@@ -181,7 +180,7 @@ class Restoring:
         last, seconds, done = self.restorer.last, (time.perf_counter() - start) / len(items), []
         changes = last.changes or (None,) * len(items)
         for item, picture, one, change in zip(items, found, restored, changes, strict=True):
-            notes = (*last.notes, *hardly_changed(change, self.restorer.task))
+            notes = tuple(last.notes)  # how much was changed is a column of the report
             outcome = replace(item.outcome, seconds=seconds, tile=last.tile, change=change, notes=notes)
             done.append(Item(item.number, outcome, replace(picture, pixels=one)))
         return done
