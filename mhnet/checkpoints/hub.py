@@ -7,7 +7,7 @@ On reading, the checkpoint alone counts: it describes itself. Networks offer the
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.constants import PYTORCH_WEIGHTS_NAME, SAFETENSORS_SINGLE_FILE
@@ -19,7 +19,6 @@ from mhnet.checkpoints.files import WeightsError, checkpoint_of, write_checkpoin
 from mhnet.checkpoints.source import edited_source
 from mhnet.models import MHNetArgs, RestorationNetwork
 
-N = TypeVar("N", bound=RestorationNetwork)
 USUAL = (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)
 EXTENSIONS = (".safetensors", ".pth", ".pt")
 PAPER = "https://arxiv.org/abs/2302.09554"

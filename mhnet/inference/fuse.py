@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mhnet.checkpoints.released import build, recognise
+from mhnet.checkpoints.released import blueprint, recognise
 from mhnet.inference import fused, fused_stages
 from mhnet.models.mhnet import (
     CABG,
@@ -94,8 +94,7 @@ def known_network(model: nn.Module) -> RestorationNetwork | None:
     args = recognise(state)
     if args is None:
         return None
-    with torch.device("meta"):
-        network = build(args)
+    network = copy.deepcopy(blueprint(args))
     try:
         network.load_state_dict({name: tensor.detach().clone() for name, tensor in state.items()}, assign=True)
     except (RuntimeError, ValueError):
