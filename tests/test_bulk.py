@@ -4,14 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from samples import exif, picture, profile
@@ -122,20 +120,29 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def kill_a_worker(run: psutil.Process) -> None:
-    """Kills a process that restores, of those that a process has started."""
-    deadline = time.monotonic() + 30  # between two batches Ray calls a worker otherwise
-    while time.monotonic() < deadline:
-        for one in run.children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if one.name().startswith("ray::MapWorker"):
-                    one.kill()
-                    return
-    raise AssertionError("no worker was found")
+def one_killed(mark: Path) -> type[bulk.Computing]:
+    """What to compute by so that a process which restores is killed once, at its tenth image, and leaves the mark."""
+
+    class Mortal(bulk.Computing):
+        def restorer(self, device: str, threads: int) -> Restorer:
+            made, seen = super().restorer(device, threads), []
+
+            def count(*_: object) -> None:
+                seen.append(None)
+                if len(seen) >= 10 and not mark.exists():
+                    mark.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            made.network.register_forward_pre_hook(count)
+            return made
+
+    return Mortal
 
 
 @linux
-def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(tmp_path, many, weights, request, capsys):
+def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(
+    tmp_path, many, weights, request, capsys, monkeypatch
+):
     out = tmp_path / "out"
     words = ["restore", *map(str, [many, "-o", out, "--weights", weights, "--engine", "ray", "--workers", 2])]
     run = subprocess.Popen([sys.executable, "-m", "mhnet", *words], stderr=subprocess.PIPE, text=True)
@@ -150,20 +157,11 @@ def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(tmp_path, m
     stamps = {name: (out / name).stat().st_mtime_ns for name in first}
 
     (out / "day 0" / ".99999999-15.png").write_bytes(b"what a killed process leaves")
-    done, killed = threading.Event(), []
-
-    def kill() -> None:
-        if waited_for(out, len(first) + 100, lambda: not done.is_set()):
-            kill_a_worker(psutil.Process())
-            killed.append(len(results(out)))
-
     request.getfixturevalue("cluster")
-    killer = threading.Thread(target=kill)
-    killer.start()
+    monkeypatch.setattr(bulk, "Computing", one_killed(tmp_path / "killed"))
     assert main(words) == 1
-    done.set()
-    killer.join()
-    assert killed and killed[0] < COUNT
+    monkeypatch.undo()
+    assert (tmp_path / "killed").exists()
     said = capsys.readouterr()
     assert f"{COUNT - len(first)} restored, {len(first)} already there" in said.out and f"{BAD} failed" in said.out
     assert all((out / name).stat().st_mtime_ns == stamp for name, stamp in stamps.items())
