@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from mhnet.core.tasks import DERAINING
 from mhnet.data.crops import detail, pad_to, to_tensor
-from mhnet.data.degrade import blur, rain
+from mhnet.data.degrade import blur, filmed_rain, rain, untouched
 from mhnet.data.sampling import Key
 from mhnet.data.sources import Box, Source
 from mhnet.train.config import patch_by_epoch
@@ -24,9 +24,9 @@ from mhnet.train.sources import find_sources
 TASK = DERAINING
 """The task's name, test sets, protocols, and the defaults that differ by task: a `mhnet.core.tasks.Task`."""
 
-DEGRADATIONS = {"rain": rain, "blur": blur}
+DEGRADATIONS = {"rain": rain, "filmed_rain": filmed_rain, "blur": blur, "untouched": untouched}
 """What DATA.DEGRADE names: functions of an image (uint8 H×W×3), a random generator and `severity`, a range in [0, 1],
-that give the degraded image."""
+that give the degraded image, or that and its target."""
 
 
 def build_data(settings: CfgNode) -> "tuple[TrainingCrops, ValidationImages]":

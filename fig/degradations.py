@@ -1,4 +1,5 @@
-"""Draw contact sheets of the synthetic rain and blur, fig/rain.jpg and fig/blur.jpg, from photographs in demo/photos.
+"""Draw contact sheets of the synthetic rain and blur, fig/rain.jpg, fig/filmed_rain.jpg and fig/blur.jpg, from
+photographs in demo/photos.
 
 python fig/degradations.py
 """
@@ -26,6 +27,13 @@ ROWS = {
         ("roman-colosseum", (90, 150)),
         ("chelsea", (60, 10)),
     ],
+    "filmed_rain": [
+        ("lake-sherburne", (150, 150)),
+        ("oakland-zoo-otters", None),
+        ("perched-osprey", (230, 90)),
+        ("roman-colosseum", (90, 150)),
+        ("chelsea", (60, 10)),
+    ],
     "blur": [
         ("roman-colosseum", None),
         ("perched-osprey", None),
@@ -34,7 +42,7 @@ ROWS = {
         ("the-spices-of-life", (200, 200)),
     ],
 }
-SEEDS = {"rain": 23, "blur": 26}
+SEEDS = {"rain": 23, "filmed_rain": 31, "blur": 26}
 
 
 def sheet(name: str) -> Image.Image:
@@ -50,7 +58,8 @@ def sheet(name: str) -> Image.Image:
         for column, severity in enumerate(SEVERITIES):
             random = np.random.default_rng([SEEDS[name], row, column])
             degraded = DEGRADATIONS[name](sharp, random, severity=(severity, severity))
-            psnr = score(degraded, sharp, "rain_y_matlab").psnr
+            degraded, target = degraded if isinstance(degraded, tuple) else (degraded, sharp)
+            psnr = score(degraded, target, "rain_y_matlab").psnr
             cells.append((degraded, f"severity {severity:g}: {psnr:.1f} dB"))
         for column, (cell, caption) in enumerate(cells):
             x, y = column * (CELL[0] + GAP), row * (CELL[1] + CAPTION)

@@ -12,13 +12,17 @@ patch looks like a cut from a degraded photograph.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from mhnet.data.blur import BlurParameters
+from mhnet.data.camera import CameraParameters
+from mhnet.data.filmed import FilmedRainParameters
 from mhnet.data.rain import RainParameters, Range
 
-Parameters = type[RainParameters] | type[BlurParameters]
+Parameters = type[RainParameters] | type[BlurParameters] | type[FilmedRainParameters] | type[CameraParameters]
+Sides = tuple[np.ndarray, np.ndarray]
 
 
 def rain(image: np.ndarray, random: np.random.Generator, *, severity: Range = (0.0, 1.0)) -> np.ndarray:
@@ -49,10 +53,29 @@ def blur(image: np.ndarray, random: np.random.Generator, *, severity: Range = (0
     return _degraded(BlurParameters, image, random, severity)
 
 
-DEGRADATIONS: dict[str, Callable[..., np.ndarray]] = {"rain": rain, "blur": blur}
+def filmed_rain(image: np.ndarray, random: np.random.Generator, *, severity: Range = (0.0, 1.0)) -> Sides:
+    """Return the image in rain as cameras film it, and as the same camera sees it without: both with its exposure,
+    noise and compression, which are not to be removed. Arguments and errors as of `rain`; severity is how much falls.
+    """
+    return _degraded(FilmedRainParameters, image, random, severity)
 
 
-def _degraded(kind: Parameters, image: np.ndarray, random: np.random.Generator, severity: Range) -> np.ndarray:
+def untouched(image: np.ndarray, random: np.random.Generator, *, severity: Range = (0.0, 1.0)) -> Sides:
+    """Return the image twice, as some camera takes it: there is nothing to remove, though it may be foggy, noisy or
+    compressed. Arguments and errors as of `rain`; severity is the share of images that are noisy, and so on."""
+    return _degraded(CameraParameters, image, random, severity)
+
+
+Degradation = Callable[..., np.ndarray | Sides]
+DEGRADATIONS: dict[str, Degradation] = {
+    "rain": rain,
+    "blur": blur,
+    "filmed_rain": filmed_rain,
+    "untouched": untouched,
+}
+
+
+def _degraded(kind: Parameters, image: np.ndarray, random: np.random.Generator, severity: Range) -> Any:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"The image must be uint8 H×W×3 and not empty, not {image.dtype} of shape {image.shape}.")
     if len(severity) != 2 or not 0 <= severity[0] <= severity[1] <= 1:

@@ -10,7 +10,8 @@ from mhnet.data.pairs import Pair, check_pairs
 from mhnet.images.read import image_size, read_rgb, read_rgb_crop
 
 Box = tuple[int, int, int, int]  # top, left, height, width
-Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray | tuple[np.ndarray, np.ndarray]]
+"""Of a sharp image: the degraded one, or that and the target, where the target is not the sharp image itself."""
 
 
 class Images(Protocol):
@@ -115,7 +116,8 @@ class SharpSource:
         return [self.store.crop(self.paths[index], box)]
 
     def finish(self, index: int, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
-        return [self.degrade(crops[0], random), crops[0]]
+        made = self.degrade(crops[0], random)
+        return list(made) if isinstance(made, tuple) else [made, crops[0]]
 
 
 class MixedSource:

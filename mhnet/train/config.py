@@ -157,7 +157,11 @@ def network_args(settings: CfgNode) -> MHNetArgs | MHNetV4Args:
 def one_of(choices: Mapping[str, T], settings: CfgNode, key: str) -> T:
     """What a setting names among choices; ConfigError where it is none of them."""
     section, name = key.split(".")
-    value = getattr(getattr(settings, section), name)
+    return choose(choices, getattr(getattr(settings, section), name), key)
+
+
+def choose(choices: Mapping[str, T], value: str, key: str) -> T:
+    """What a value of a setting names among choices; ConfigError where it is none of them."""
     if value not in choices:
         raise ConfigError(f"{key} is {value!r}; it can be {', '.join(map(repr, choices))}")
     return choices[value]

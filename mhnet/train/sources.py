@@ -15,9 +15,9 @@ from mhnet.data.pairs import Pair, check_pairs, find_sides
 from mhnet.data.sources import Degradation, ImageFiles, Images, MixedSource, PairSource, SharpSource, Source
 from mhnet.data.split import hold_out
 from mhnet.images.listing import find_images
-from mhnet.train.config import one_of, stages
+from mhnet.train.config import ConfigError, choose, stages
 
-Degradations = Mapping[str, Callable[..., np.ndarray]]
+Degradations = Mapping[str, Callable[..., np.ndarray | tuple[np.ndarray, np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def find_sources(settings: CfgNode, degradations: Degradations) -> tuple[MixedSo
         MHNetError: there are no images, a pair does not fit, or too few remain for a batch.
     """
     data = settings.DATA
-    sharp = one_of(degradations, settings, "DATA.DEGRADE") if data.DEGRADE else None
-    degrade = partial(sharp, severity=tuple(data.SEVERITY)) if sharp else None
+    degrade = find_degradation(settings, degradations) if data.DEGRADE else None
     main = None if data.SHARP_DIR else degrade
     found = find_images_of(data, "TRAIN_DIR", "train", main)
     about = [found.about]
@@ -84,6 +83,30 @@ def find_sources(settings: CfgNode, degradations: Degradations) -> tuple[MixedSo
             "raise DATA.REPEAT or lower OPTIM.BATCH_SIZE"
         )
     return training, validation
+
+
+def find_degradation(settings: CfgNode, degradations: Degradations) -> Degradation:
+    """What DATA.DEGRADE names, or a mixture: "rain 2, untouched 1" is rain in two of three crops.
+
+    Raises:
+        ConfigError: a name that is not among the degradations, or a share that is not a positive number.
+    """
+    severity, written = tuple(settings.DATA.SEVERITY), settings.DATA.DEGRADE
+    if "," not in written:
+        return partial(choose(degradations, written, "DATA.DEGRADE"), severity=severity)
+    parts = [part.strip().partition(" ") for part in written.split(",")]
+    chosen = [partial(choose(degradations, name, "DATA.DEGRADE"), severity=severity) for name, _, _ in parts]
+    try:
+        shares = np.array([float(share) for _, _, share in parts])
+    except ValueError:
+        shares = np.zeros(1)
+    if not 0 < shares.min() <= shares.max() < np.inf:
+        raise ConfigError(f"DATA.DEGRADE is {written!r}; a mixture is names with shares, as in 'rain 2, blur 1'")
+
+    def degrade(image: np.ndarray, random: np.random.Generator) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        return chosen[random.choice(len(chosen), p=shares / shares.sum())](image, random)
+
+    return degrade
 
 
 def find_images_of(data: CfgNode, key: str, split: str | None, degrade: Degradation | None) -> ImageSet:
