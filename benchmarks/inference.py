@@ -8,7 +8,7 @@ and their ratio. Peak memory is that above the loaded program, measured in one m
     python benchmarks/inference.py --quick         256×256, few runs
     python benchmarks/inference.py --write         … into docs/performance.md, and fig/performance.png
     python benchmarks/inference.py --scaling       time for each pixel from 0.1 to 25 megapixels
-    python benchmarks/inference.py --also compile openvino onnxruntime   beside other ways to run it, where installed
+    python benchmarks/inference.py --also bf16    … beside it, or compile, openvino, onnxruntime
 """
 
 import argparse
@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE, PLOT = ROOT / "docs" / "performance.md", ROOT / "fig" / "performance.png"
 SIZES = [(256, 256), (320, 480), (720, 1280)]
 SCALING = [(256, 400), (512, 800), (720, 1280), (2048, 2048), (5000, 5000)]
-OTHERS = ("compile", "openvino", "onnxruntime")
+OTHERS = ("bf16", "compile", "openvino", "onnxruntime")
 LARGE, LARGE_RUNS = 500_000, 3
 """From so many pixels on, so many timed runs at most: the published form takes a minute for one at 1280×720."""
 Run = Callable[[Tensor], object]
@@ -63,8 +63,8 @@ def build(form: str, size: tuple[int, int], device: str) -> Run:
     net = network().to(device)
     if form == "published":
         return as_published(net)
-    if form == "ours":
-        return Restorer(net, device, precision="fp32", tile="off")
+    if form in ("ours", "bf16"):
+        return Restorer(net, device, precision="fp32" if form == "ours" else "bf16", tile="off")
     image = torch.zeros(1, 3, *size)
     if form == "compile":
         return torch.compile(net.to(memory_format=torch.channels_last))

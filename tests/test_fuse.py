@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import mhnet.models.mhnet
 from mhnet.inference import stripes
-from mhnet.inference.fuse import FusedNetwork, fuse
+from mhnet.inference.fuse import FusedNetwork, fuse, in_bfloat16
 from mhnet.inference.fused_stages import FusedFRSNet
 from mhnet.models import MHNet, MHNetV4, use_local_statistics
 from mhnet.models.mhnet import SCAB, CASNet, NAFBlock, sliding_mean
@@ -201,6 +201,20 @@ def test_other_precisions(network):
     assert_same(double, fuse(double), image.double(), atol=1e-12)
     with pytest.raises(ValueError, match="other types than float32"):
         fuse(network.bfloat16())
+
+
+@pytest.mark.parametrize("patch", [None, 16])
+@pytest.mark.parametrize("network", networks(), ids=["v1", "v1-wide", "v4"])
+def test_in_bfloat16_it_stays_close_and_holds_half_as_much(network, patch):
+    image = photo(40, 72)
+    use_local_statistics(network, patch)
+    fused = fuse(network)
+    narrow = in_bfloat16(fused)
+    wanted, found = restore(fused, image), restore(narrow, image)
+    assert found.dtype == torch.float32  # the image's values are not rounded
+    assert 0 < (found - wanted).square().mean().sqrt() < 0.01 * max(1, (wanted - image).square().mean().sqrt())
+    per_pixel = [memory.bytes_per_pixel(form, torch.device("cpu")) for form in (fused, narrow)]
+    assert per_pixel[1] < (0.7 if patch else 0.6) * per_pixel[0]  # sums of windows keep 32 bits
 
 
 def test_the_network_stays_as_it_is_and_fused_ones_fuse_again():

@@ -118,7 +118,7 @@ def test_what_is_no_image_is_refused(network, image):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_is_near_and_keeps_its_norms_whole(network, precision):
     kinds = set()
-    restorer = Restorer(network, precision=precision)
+    restorer = Restorer(network, precision=precision, fuse=False)
     conv, norm = network.tail, network.context.encoders[0][0].norm1  # type: ignore[index]
     hooks = [conv.register_forward_hook(lambda module, inputs, output: kinds.add(("conv", output.dtype)))]
     inside = nn.functional.layer_norm

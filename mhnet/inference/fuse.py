@@ -25,11 +25,13 @@ from mhnet.models.mhnet import (
     SCAB,
     CASNet,
     DualAttention,
+    LayerNorm2d,
     MHNet,
     NAFBlock,
     PixelShuffleUp,
     RestorationNetwork,
     SpatialMean,
+    pad_to_multiple,
     use_local_statistics,
 )
 from mhnet.models.mhnet_v4 import FRSNet
@@ -50,13 +52,22 @@ class FusedNetwork(nn.Module):
     def __init__(self, network: RestorationNetwork):
         super().__init__()
         self.network = network
+        self.kind: torch.dtype | None = None  # that maps have; None: the image's
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         if image.ndim != 4 or not len(image):
             return self.network(image)  # which says what is wrong
         parts = image.contiguous(memory_format=torch.channels_last).split(1)
-        return torch.cat([self.network(part) for part in parts])
+        return torch.cat([self.network(part) if self.kind is None else self._narrow(part) for part in parts])
+
+    def _narrow(self, image: Tensor) -> Tensor:
+        """What the network makes of one image: all but the image, which the residual is added to, in that type."""
+        height, width = image.shape[2:]
+        x = pad_to_multiple(image)
+        low = x.to(self.kind)
+        encoded, decoded = self.network.context(low)
+        return (x + self.network.residual(low, encoded, decoded))[:, :, :height, :width]
 
     def train(self, mode: bool = True) -> "FusedNetwork":
         """Raises ValueError for training mode."""
@@ -85,6 +96,17 @@ def fuse(model: nn.Module) -> FusedNetwork:
     if not same_results(model, known):
         raise ValueError(f"{type(model).__name__} computes something else than the MHNet of this package")
     return fused_form(known)
+
+
+def in_bfloat16(form: FusedNetwork) -> FusedNetwork:
+    """A fused network whose maps and weights have 8 bits, in half the memory. Norms, sums and the similarities of the
+    attention are computed in float32, and the residual is added to the image in float32."""
+    narrow = copy.deepcopy(form).to(torch.bfloat16)
+    narrow.kind = torch.bfloat16
+    for module in narrow.modules():
+        if isinstance(module, LayerNorm2d):
+            module.float()
+    return narrow
 
 
 def known_network(model: nn.Module) -> RestorationNetwork | None:

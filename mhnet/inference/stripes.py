@@ -103,6 +103,11 @@ def gate(x: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.mul(x[..., :half], x[..., half:], out=out)
 
 
+def sum_type(x: Tensor) -> torch.dtype:
+    """The type that many of its values are summed in: float32 or wider."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 def mean(x: Tensor) -> Tensor:
     """H×W×C → C."""
     return flat(x).mean(0)
@@ -114,25 +119,25 @@ def window_means(x: Tensor, window: int, bounds: list[slice]) -> Iterator[Tensor
     height, width, channels = x.shape
     tall, wide = min(window, height), min(window, width)
     left = (wide - 1) // 2
-    first, total = 0, x[:tall].sum(0, keepdim=True)  # of the window that starts with the first row
+    first, total = 0, x[:tall].sum(0, keepdim=True, dtype=sum_type(x))  # of the window that starts with the first row
     for stripe in bounds:
-        sums = x.new_empty(stripe.stop - stripe.start, width, channels)
+        sums = total.new_empty(stripe.stop - stripe.start, width, channels)
         for top in range(stripe.start, stripe.stop, ROWS_AT_ONCE):
             rows = range(top, min(top + ROWS_AT_ONCE, stripe.stop))
             starts = [min(max(row - (tall - 1) // 2, 0), height - tall) for row in rows]
             # a row comes in and one goes out with each step of the window
-            steps = x[first + tall : starts[-1] + tall] - x[first : starts[-1]]
+            steps = x[first + tall : starts[-1] + tall].to(sums.dtype) - x[first : starts[-1]]
             taken = torch.arange(first, starts[-1]) < torch.tensor(starts)[:, None]
             out = sums[top - stripe.start : rows.stop - stripe.start]
-            torch.addmm(total.flatten(1), taken.to(x.device, x.dtype), steps.flatten(1), out=out.flatten(1))
+            torch.addmm(total.flatten(1), taken.to(x.device, sums.dtype), steps.flatten(1), out=out.flatten(1))
             first, total = starts[-1], out[-1:]
         inside = along_row(sums, wide).div_(tall * wide)
         if wide < width:
-            means = x.new_empty(len(sums), width, channels)
+            means = sums.new_empty(len(sums), width, channels)
             end = left + inside.shape[1]
             means[:, :left], means[:, left:end], means[:, end:] = inside[:, :1], inside, inside[:, -1:]
             inside = means
-        yield inside
+        yield inside.to(x.dtype)
 
 
 def along_row(x: Tensor, window: int) -> Tensor:

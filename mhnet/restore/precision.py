@@ -3,7 +3,7 @@
 fp32 is what weights are trained and scored in; on a CUDA GPU, convolutions then do not round their inputs to
 TensorFloat-32 (10 bits), which PyTorch lets them do by default. In bf16 and fp16, convolutions compute by autocast in
 16 bits while norms and attention stay in fp32 (`mhnet.models.mhnet.full_precision`); results that are not finite are
-computed again in fp32.
+computed again in fp32. On a CPU, a fused network computes in bf16 itself (`mhnet.inference.fuse.in_bfloat16`).
 """
 
 from collections.abc import Iterator

@@ -17,7 +17,7 @@ from mhnet.checkpoints.networks import Build, load_checkpoint
 from mhnet.core import allocator
 from mhnet.core.devices import choose_device
 from mhnet.core.errors import MHNetError
-from mhnet.inference.fuse import FusedNetwork, fuse, local_patch
+from mhnet.inference.fuse import FusedNetwork, fuse, in_bfloat16, local_patch
 from mhnet.models import use_local_statistics
 from mhnet.restore import memory, tiles
 from mhnet.restore.change import Change, ChangeMeter
@@ -57,16 +57,16 @@ class Computation:
     notes: list[str] = field(default_factory=list)
 
 
-def prepared(network: nn.Module, device: torch.device, local: int | None, fused: bool) -> tuple[nn.Module, str]:
-    """A network as it computes here: on the device, for inference, with local statistics as if trained on such patches;
-    and where it has no faster form that was asked for, why not."""
+def prepared(network: nn.Module, device: torch.device, local: int | None, fused: str) -> tuple[nn.Module, str]:
+    """A network as it computes here: on the device, for inference, with local statistics as if trained on such patches,
+    in its faster form of a precision; and where it has none that was asked for, why not."""
     network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     if local != local_patch(network):
         use_local_statistics(network, local)
     if not fused:
         return network, ""
     try:
-        return fuse(network), ""
+        return in_bfloat16(fuse(network)) if fused == "bf16" else fuse(network), ""
     except ValueError as error:
         return network, str(error)
 
@@ -114,8 +114,9 @@ class Restorer:
         self.precision: Precision = choose_precision(precision, self.device)
         self.tile: Tile = tile
         self.local_statistics, self.strength, self.room = local_statistics, strength, room
-        fused = fuse and self.precision == "fp32" and self.device.type == "cpu"
+        fused = self.precision if fuse and self.precision != "fp16" and self.device.type == "cpu" else ""
         self.network, self.as_written = prepared(network, self.device, local_statistics, fused)
+        self._autocast: Precision = "fp32" if isinstance(self.network, FusedNetwork) else self.precision
         self.last = Computation()
         self._per_pixel: float | None = None
         self._most: int | None = None  # pixels at once, once memory has run out
@@ -131,11 +132,10 @@ class Restorer:
         network: Build | None = None,
         **options: Any,
     ) -> "Restorer":
-        """A restorer from a checkpoint; `options` are the class's own.
+        """A restorer from a checkpoint; `device` and `options` are the class's own.
 
         Args:
             path: a file, or the name of weights that ship.
-            device: as above.
             local_statistics: on, off, or with None as is noted with the weights (`Checkpoint.local_patch`).
             network: builds another network than this package's, as for `mhnet.load`.
 
@@ -256,9 +256,9 @@ class Restorer:
     def _computed(self, image: Tensor, whole: bool) -> Tensor:
         """A tile N×C×H×W on the device → its result; on the CPU where it is one of several."""
         colour = image if image.shape[1] == 3 else image.expand(-1, 3, -1, -1)
-        with computing_in(self.precision, self.device):
+        with computing_in(self._autocast, self.device):
             restored = self.network(colour).float()
-        if self.precision != "fp32" and not restored.isfinite().all():
+        if self._autocast != "fp32" and not restored.isfinite().all():
             self._note(f"values left the range of {self.precision}, so it was computed in fp32")
             restored = self.network(colour)
         if not restored.isfinite().all():
@@ -276,7 +276,7 @@ class Restorer:
         if self.tile == "auto" and height * width * images > max(AT_ONCE, self._held):
             allocator.give_back()
             if self._per_pixel is None:
-                with computing_in(self.precision, self.device):
+                with computing_in(self._autocast, self.device):
                     self._per_pixel = memory.bytes_per_pixel(self.network, self.device)
             free = int(SHARE * memory.free(self.device))
             on_cpu = self.device.type == "cpu"
