@@ -10,10 +10,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from tifffile import TiffFile
 
 from mhnet.images.colours import bgr_to_rgb, cmyk_to_rgb, divide_by_alpha, key_to_alpha, split_alpha, stretch, to_8_bits
 from mhnet.images.extras import decode_heif, decode_jxl, decode_raw
-from mhnet.images.header import Header, open_by_pillow, open_tiff
+from mhnet.images.header import Header, open_by_pillow
 from mhnet.images.png import PIXEL_CHUNKS, select_chunks
 
 cv2.utils.logging.setLogLevel(
@@ -99,7 +100,7 @@ def _expected(pixels: np.ndarray, head: Header) -> np.ndarray:
 
 def _by_tifffile(data: bytes) -> np.ndarray:
     """A TIFF's first page as stored, H×W×C, not turned."""
-    with open_tiff(io.BytesIO(data)) as file:
+    with TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0].aspage()
         pixels = page.asarray(maxworkers=1)
         if int(page.planarconfig) == 2 and pixels.ndim == 3:

@@ -9,17 +9,15 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from PIL import Image
+from tifffile import TiffFile, TiffPage
 
 from mhnet.core.errors import MHNetError
 from mhnet.images.extras import heif_header, jxl_header, raw_header
 from mhnet.images.kinds import START, kind_of
 from mhnet.images.png import iterate_chunks
-
-if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
 
 MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = None  # our own limit is looked at before any pixel is decoded
@@ -84,16 +82,9 @@ class Header:
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
-def open_by_pillow(data: bytes) -> Image.Image:
+def open_by_pillow(file: bytes | BinaryIO) -> Image.Image:
     """Pillow's view of a file, of the kinds that are read."""
-    return Image.open(io.BytesIO(data), formats=_PILLOWS)
-
-
-def open_tiff(stream: BinaryIO) -> "TiffFile":
-    """tifffile's view of a TIFF."""
-    from tifffile import TiffFile
-
-    return TiffFile(stream)
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_PILLOWS)
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
@@ -123,7 +114,7 @@ def load_stream(path: Path, stream: BinaryIO, length: int, max_pixels: int = MAX
 def count_images(data: bytes, head: Header) -> int:
     """How many images a file holds; smaller copies of the first and the further views of a phone are not counted."""
     if head.kind == "TIFF":
-        with open_tiff(io.BytesIO(data)) as file:
+        with TiffFile(io.BytesIO(data)) as file:
             return sum(not page.aspage().subfiletype & _PREVIEW_OR_MASK for page in file.pages)
     if head.kind in ("JPEG", "MPO", *_EXTRAS):
         return 1
@@ -212,7 +203,7 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
 
 def _pillow_header(stream: BinaryIO) -> Header:
     start = stream.read(_ENOUGH)
-    with Image.open(stream, formats=_PILLOWS) as picture:
+    with open_by_pillow(stream) as picture:
         kind, mode, (width, height) = str(picture.format), picture.mode, picture.size
         bits, decoder, orientation = _bits(kind, start, picture), "pillow", _orientation(picture, stream)
     if kind == "PNG" and start[25] == 4:
@@ -241,7 +232,7 @@ def _tiff_header(stream: BinaryIO) -> Header:
     Pillow."""
     length = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    with open_tiff(stream) as file:
+    with TiffFile(stream) as file:
         page = file.pages[0].aspage()
         bits, formats = _largest(page.bitspersample), _largest(page.sampleformat)
         photometric, orientation = int(page.photometric or 0), page.tags.valueof(_ORIENTATION, 1)
@@ -275,7 +266,7 @@ def _tiff_header(stream: BinaryIO) -> Header:
     )  # fmt: skip
 
 
-def _is_raw(page: "TiffPage") -> bool:
+def _is_raw(page: TiffPage) -> bool:
     """Whether a TIFF's first page, or what lies below it, are a sensor's numbers."""
     below = page.pages if page.subifds else ()
     photometrics = [page.photometric, *(one.aspage().photometric for one in below or ())]

@@ -74,21 +74,6 @@ def iterate_chunks(stream: BinaryIO, kinds: Collection[bytes]) -> Iterator[Chunk
         position += 12 + length
 
 
-def verify(stream: BinaryIO) -> str:
-    """What is wrong with a PNG's chunks: one is cut off or has another checksum; '' for nothing."""
-    stream.seek(len(_SIGNATURE))
-    while head := stream.read(8):
-        length, kind = struct.unpack(">I4s", head.ljust(8, b"\0"))
-        content, checksum = stream.read(length), stream.read(4)
-        if len(checksum) < 4:
-            return "it is cut off"
-        if zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
-            return f"the checksum of {kind!r} is wrong"
-        if kind == b"IEND":
-            return ""
-    return "it is cut off"
-
-
 def with_chunks(encoded: bytes | memoryview, more: list[Chunk]) -> list[bytes | memoryview]:
     """The parts of a PNG with more chunks before its pixels."""
     return [encoded[:_HEAD], *(_chunk(*one) for one in more), encoded[_HEAD:]]
