@@ -41,12 +41,11 @@ def to_picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
-def bgr_to_rgb(pixels: np.ndarray) -> np.ndarray:
+def bgr_to_rgb(pixels: np.ndarray) -> None:
     """OpenCV's order of H×W×3 or 4 samples to the usual one, in place."""
     order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
     for top in range(0, len(pixels), _STRIP):
         cv2.cvtColor(pixels[top : top + _STRIP], order, dst=pixels[top : top + _STRIP])
-    return pixels
 
 
 def profile_space(profile: bytes) -> str:

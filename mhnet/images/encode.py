@@ -94,7 +94,7 @@ def _tiff(pixels: np.ndarray, metadata: Metadata) -> Parts:
     """Compressed by zlib after differencing, without loss; EXIF's fields stand in the directory."""
     endian: exif.Endian = "<"
     described: list[exif.Field] = []
-    with contextlib.suppress(ValueError):  # what is damaged is left out
+    with contextlib.suppress(ValueError, struct.error):  # what is damaged is left out
         described, endian = exif.descriptive(exif.parse_fields(metadata.exif)), exif.byte_order(metadata.exif)
     blobs = ((700, "B", metadata.xmp), (33723, "B", metadata.iptc))
     encoded, samples = io.BytesIO(), pixels.shape[2]

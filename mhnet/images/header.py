@@ -20,6 +20,7 @@ from mhnet.images.kinds import START, kind_of
 from mhnet.images.png import iterate_chunks
 
 MAX_PIXELS = 200_000_000
+LONGEST_SIDE = 1_000_000  # of PNG's library
 Image.MAX_IMAGE_PIXELS = None  # our own limit is looked at before any pixel is decoded
 
 # What it warns of is either refused or no harm. Threads read images: catch_warnings is not for them.
@@ -34,7 +35,6 @@ _PREVIEW_OR_MASK = 1 | 4  # of a TIFF's NewSubfileType
 _INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE = range(4)  # of a TIFF's PhotometricInterpretation
 _DNG_VERSION, _SENSOR = 50706, (32803, 34892)  # a tag, and PhotometricInterpretation, of cameras' raws
 _BY_TIFFFILE = (1, 8, 32946, 34925, 32773)  # not compressed, Deflate, LZMA, PackBits: without a further library
-_LONGEST_SIDE = 1_000_000  # of PNG's library
 _HUNGRY = ("HEIF", "AVIF", "JXL")  # whose libraries take up to 45 bytes of memory for a pixel
 _ENOUGH = 1 << 16  # bytes that hold a header
 _LARGE = 1 << 26  # bytes up to which a file is read whatever it holds
@@ -64,7 +64,7 @@ class Header:
     @property
     def grey(self) -> bool:
         """Whether the file holds grey alone, and no palette."""
-        return self.mode in ("1", "L", "LA", "La", "F") or self.mode.startswith("I")
+        return is_grey(self.mode)
 
     @property
     def alpha(self) -> bool:
@@ -80,6 +80,11 @@ class Header:
     def upright_size(self) -> tuple[int, int]:
         """Height and width when upright."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+
+
+def is_grey(mode: str) -> bool:
+    """Whether a pixel of which Pillow has this name is grey."""
+    return mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
 
 
 def open_by_pillow(file: bytes | BinaryIO) -> Image.Image:
@@ -185,8 +190,8 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     except Exception as error:  # libraries raise nearly anything on damaged headers
         raise ImageError(f"{path} has a damaged header ({_reason(error)}); copy it again or remove it.") from error
     size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
-    if max(sides) > _LONGEST_SIDE:
-        raise ImageError(f"{size}, more than the {_LONGEST_SIDE} a side that are read; cut it into parts.")
+    if max(sides) > LONGEST_SIDE:
+        raise ImageError(f"{size}, more than the {LONGEST_SIDE} a side that are read; cut it into parts.")
     most = max_pixels  # what takes the more memory for a pixel may have the fewer
     if kind in _HUNGRY:
         most = max_pixels // 3

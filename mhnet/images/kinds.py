@@ -82,11 +82,8 @@ def kind_of(start: bytes, name: str = "") -> str:
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "WEBP"
     if start[4:8] == b"ftyp":  # ISO 14496-12, 4.3: the major brand, its version, compatible ones
-        brands = [
-            start[8:12],
-            *(start[at : at + 4] for at in range(16, min(int.from_bytes(start[:4], "big"), START), 4)),
-        ]
-        found = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+        places = (8, *range(16, min(int.from_bytes(start[:4], "big"), START), 4))
+        found = [_BRANDS[brand] for brand in (start[at : at + 4] for at in places) if brand in _BRANDS]
         return "AVIF" if "AVIF" in found else found[0] if found else ""
     for signature, kind in _SIGNATURES.items():
         if start.startswith(signature):
