@@ -11,27 +11,17 @@ import gradio as gr
 from mhnet.app import examples
 from mhnet.app.choices import Choice
 from mhnet.app.gate import API
-from mhnet.app.progress import Cancelled, Progress
-from mhnet.app.restoring import PhotoRestorer, Settings, find_clean, score, shown, zipped
+from mhnet.app.restoring import Cancelled, PhotoRestorer, Progress, Settings, find_clean, score, shown, zipped
 from mhnet.app.sessions import Session, Sessions
 from mhnet.core.errors import MHNetError, sentence
 
 T = TypeVar("T")
 
-Files = Sequence[Mapping[str, Any]] | None
-"""Uploads as Gradio describes them, each by its path."""
-
-Problems = dict[Path, str]
-"""What is wrong with files, by their paths; the empty path stands for everything else."""
-
-Entry = dict[str, Any]
-"""A photo for the viewer: its name, size and addresses, and what is known of its result."""
-
-View = dict[str, Any]
-"""What the viewer shows: photos, problems, and the address of a zip."""
-
-Listed = list[dict[str, Any]]
-"""Photos for the page's list: path, name, bytes, problem."""
+Files = Sequence[Mapping[str, Any]] | None  # uploads as Gradio describes them, each by its path
+Problems = dict[Path, str]  # what is wrong with files; the empty path stands for everything else
+Entry = dict[str, Any]  # a photo for the viewer: its name, size and addresses, and what is known of its result
+View = dict[str, Any]  # what the viewer shows: photos, problems, and the address of a zip
+Listed = list[dict[str, Any]]  # photos for the page's list: path, name, bytes, problem
 
 _SURE = 2  # seconds after which the time left is told
 _OFTEN = 0.1  # seconds between two words on progress
@@ -96,9 +86,7 @@ class Events:
             problems[Path()] = "Choose a photo first."
         session.keep_only([*paths, *clean_paths])
         try:
-            choice = self._choice(key)
-            settings = Settings.of(choice.weights, tile, precision, local, strength)
-            self._restore(session, paths, clean_paths, choice, settings, progress, problems)
+            self._restore(session, paths, clean_paths, problems, progress, key, tile, precision, local, strength)
         except MHNetError as error:
             problems[Path()] = str(error)
         except Cancelled:
@@ -139,10 +127,9 @@ class Events:
         """
         session, problems = self._session(request), {}
         paths, clean_paths = self._claimed(session, photos, problems), self._claimed(session, clean, problems)
+        key, settings = task or next(iter(self.choices)), (tile, precision, local_statistics, strength)
         try:
-            choice = self._choice(task or next(iter(self.choices)))
-            settings = Settings.of(choice.weights, tile, precision, local_statistics, strength)
-            entries = self._restore(session, paths, clean_paths, choice, settings, gr.Progress(), problems)
+            entries = self._restore(session, paths, clean_paths, problems, gr.Progress(), key, *settings)
         except (MHNetError, Cancelled) as error:
             raise gr.Error(str(error) or "It was cancelled.", print_exception=False) from error
         told = ("name", "height", "width", "made", "notes", "scores")
@@ -151,11 +138,6 @@ class Events:
 
     def _session(self, request: gr.Request) -> Session:
         return self.sessions.get(request.session_hash or "")
-
-    def _choice(self, key: Any) -> Choice:
-        if not isinstance(key, str) or key not in self.choices:
-            raise MHNetError(f"There is no task {key!r}: use one of {', '.join(self.choices)}.")
-        return self.choices[key]
 
     def _claimed(self, session: Session, given: Files, problems: Problems) -> list[Path]:
         """The session's files among those given; what is wrong with the others goes to the problems."""
@@ -173,28 +155,32 @@ class Events:
         session: Session,
         paths: list[Path],
         clean: list[Path],
-        choice: Choice,
-        settings: Settings,
-        progress: gr.Progress,
         problems: Problems,
+        progress: gr.Progress,
+        key: Any,
+        *how: Any,
     ) -> list[Entry]:
-        """Restores photos one after the other, for the viewer; what goes wrong with one goes to the problems."""
+        """Restores photos one after the other, as `Settings.of` takes it; what goes wrong goes to the problems."""
+        if not isinstance(key, str) or key not in self.choices:
+            raise MHNetError(f"There is no task {key!r}: use one of {', '.join(self.choices)}.")
+        choice = self.choices[key]
+        settings = Settings.of(choice.weights, *how)
         session.results = results = []
         strength = "" if settings.strength == 1 else f", strength {settings.strength:.0%}"
 
         def restore(place: int, path: Path) -> None:
             entry, folder, tell = self._entry(path), self.sessions.new_folder(session), _telling(progress, place, paths)
-            result = self.restorer.restore(path, folder, settings, tell, session.cancelled)
+            result, notes = self.restorer.restore(path, folder, settings, tell, session.cancelled)
             target = examples.clean_of(path) or find_clean(path, clean, alone=len(paths) == 1)
             wrong: Problems = {}
-            scores = target and _or_problem(wrong, target, _scores, path, result.path, target, choice.protocol)
+            scores = target and _or_problem(wrong, target, _scores, path, result, target, choice.protocol)
             more = {
-                "file": str(result.path),
-                "after": _address(shown(result.path, folder)),
-                "result": _address(result.path),
-                "saved": result.path.name,
+                "file": str(result),
+                "after": _address(shown(result, folder)),
+                "result": _address(result),
+                "saved": result.name,
                 "made": f"{choice.label} removed by {Path(choice.weights).stem}{strength}",
-                "notes": [*result.notes, *(f"Not scored: {why}" for why in wrong.values())],
+                "notes": [*notes, *(f"Not scored: {why}" for why in wrong.values())],
                 "scores": scores,
             }
             results.append(entry | more)

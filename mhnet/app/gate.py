@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 from gradio import Blocks
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -238,14 +239,11 @@ def _receiving(body: bytes, then: Receive) -> Receive:
 
 def _with_headers(send: Send, path: str) -> Send:
     """Sends with the headers that every answer has; files are not kept by browsers."""
-    headers = dict(_HEADERS)
-    if path.startswith(_FILE):
-        headers["cache-control"] = "private, no-store"
+    headers = _HEADERS | ({"cache-control": "private, no-store"} if path.startswith(_FILE) else {})
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [(name, value) for name, value in message.get("headers", []) if name.decode() not in headers]
-            message = {**message, "headers": kept + [(n.encode(), v.encode()) for n, v in headers.items()]}
+            MutableHeaders(scope=message).update(headers)
         await send(message)
 
     return sending

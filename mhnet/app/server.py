@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from mhnet.app.restoring import Limits
@@ -21,7 +20,6 @@ from mhnet.core.errors import MHNetError
 PORT = 7860
 LOCAL = ("127.0.0.1", "localhost", "::1")  # hosts that only this machine reaches
 _TRIED = 20  # ports, from that one up
-_SWEEP = 1  # seconds
 _REMEMBERED = 100  # sessions of which Gradio keeps what the page looks like
 
 
@@ -103,7 +101,7 @@ def serving(options: Options) -> Iterator[str]:
         server = uvicorn.Server(config)
         over = threading.Event()
         serve = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        sweep = threading.Thread(target=_sweep, args=(sessions, over), daemon=True)
+        sweep = threading.Thread(target=sessions.sweep_until, args=(over,), daemon=True)
         serve.start()
         sweep.start()
         try:
@@ -163,11 +161,6 @@ def _named(host: str) -> str:
     if host in ("0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
-
-
-def _sweep(sessions: Any, over: threading.Event) -> None:
-    while not over.wait(_SWEEP):
-        sessions.sweep()
 
 
 @contextmanager
