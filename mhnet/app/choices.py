@@ -15,23 +15,14 @@ _KEYS = {DERAINING.name: ("derain", "Rain"), DEBLURRING.name: ("deblur", "Blur")
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing to remove.
+    """One thing to remove."""
 
-    Args:
-        key: what the command calls it, derain or deblur, or the file's name where the weights do not say.
-        label: what the page calls it.
-        weights: a file, or the name of bundled weights.
-        protocol: by which papers score it.
-        facts: which weights, how large, what they were trained on.
-        limits: what they cannot do.
-    """
-
-    key: str
-    label: str
-    weights: str
-    protocol: str
-    facts: str
-    limits: list[str]
+    key: str  # what the command calls it, derain or deblur, or the file's name where the weights do not say
+    label: str  # what the page calls it
+    weights: str  # a file, or the name of bundled weights
+    protocol: str  # by which papers score it
+    facts: str  # which weights, how large, what they were trained on
+    limits: list[str]  # what they cannot do
 
 
 def choices(given: Sequence[str] = ()) -> list[Choice]:

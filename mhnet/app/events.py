@@ -11,7 +11,7 @@ import gradio as gr
 from mhnet.app import examples
 from mhnet.app.choices import Choice
 from mhnet.app.gate import API
-from mhnet.app.restoring import Cancelled, PhotoRestorer, Progress, Settings, find_clean, score, shown, zipped
+from mhnet.app.restoring import Cancelled, PhotoRestorer, Progress, Settings, find_clean, scores, shown, zipped
 from mhnet.app.sessions import Session, Sessions
 from mhnet.core.errors import MHNetError, sentence
 
@@ -28,13 +28,7 @@ _OFTEN = 0.1  # seconds between two words on progress
 
 
 class Events:
-    """Takes what a session brings to the restorer, and what comes out to the page.
-
-    Args:
-        sessions: whose files are handled.
-        restorer: restores.
-        choices: what there is to remove.
-    """
+    """Takes what a session brings to the restorer, and what comes out to the page."""
 
     def __init__(self, sessions: Sessions, restorer: PhotoRestorer, choices: Sequence[Choice]):
         self.sessions = sessions
@@ -173,7 +167,7 @@ class Events:
             result, notes = self.restorer.restore(path, folder, settings, tell, session.cancelled)
             target = examples.clean_of(path) or find_clean(path, clean, alone=len(paths) == 1)
             wrong: Problems = {}
-            scores = target and _or_problem(wrong, target, _scores, path, result, target, choice.protocol)
+            scored = target and _or_problem(wrong, target, scores, path, result, target, choice.protocol)
             more = {
                 "file": str(result),
                 "after": _address(shown(result, folder)),
@@ -181,7 +175,7 @@ class Events:
                 "saved": result.name,
                 "made": f"{choice.label} removed by {Path(choice.weights).stem}{strength}",
                 "notes": [*notes, *(f"Not scored: {why}" for why in wrong.values())],
-                "scores": scores,
+                "scores": scored,
             }
             results.append(entry | more)
 
@@ -236,11 +230,6 @@ def _telling(progress: gr.Progress, place: int, paths: Sequence[Path]) -> Progre
 def _span(seconds: float) -> str:
     """A time in words."""
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{max(seconds, 1):.0f} s"
-
-
-def _scores(before: Path, after: Path, clean: Path, protocol: str) -> dict[str, Any]:
-    """Scores as the viewer wants them."""
-    return {"protocol": protocol, "before": score(before, clean, protocol), "after": score(after, clean, protocol)}
 
 
 def _listed(paths: Iterable[Path], problems: Problems) -> Listed:

@@ -56,14 +56,9 @@ _HEADERS = {
 
 
 class Gate:
-    """Stands before Gradio's server.
+    """Stands before Gradio's server, `app`; calls must fit the functions of `blocks`, and name the sessions' files.
 
-    Args:
-        app: the server.
-        blocks: what it serves; calls must fit its functions.
-        sessions: whose files may be named in calls.
-        limits: of uploads.
-        hosts: the names under which the page may be asked for; None for any.
+    `hosts` are the names under which the page may be asked for; None for any.
     """
 
     def __init__(self, app: ASGIApp, blocks: Blocks, sessions: Sessions, limits: Limits, hosts: frozenset[str] | None):

@@ -36,13 +36,7 @@ def appearance() -> dict[str, Any]:
 
 
 def build(events: Events, choices: Sequence[Choice], limits: Limits) -> gr.Blocks:
-    """The page with its queue.
-
-    Args:
-        events: what is called.
-        choices: what there is to remove.
-        limits: of photos.
-    """
+    """The page with its queue."""
     with gr.Blocks(title="MHNet", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(_header(choices), elem_id="header", apply_default_css=False)
         with gr.Row(elem_id="main", equal_height=False):

@@ -186,15 +186,17 @@ def zipped(files: Sequence[Path], folder: Path) -> Path:
     return target
 
 
-def score(image: Path, clean: Path, protocol: str) -> dict[str, float | None]:
+def scores(before: Path, after: Path, clean: Path, protocol: str) -> dict[str, Any]:
     """Scores as JSON, which has no infinity: None for the PSNR of images that are equal.
 
     Raises:
         MHNetError: the images cannot be compared.
     """
-    scored = protocols.score(read_rgb(image), read_rgb(clean), protocol)
-    psnr = None if np.isinf(scored.psnr) else round(scored.psnr, 2)
-    return {"psnr": psnr, "ssim": round(scored.ssim, 4)}
+    found: dict[str, Any] = {"protocol": protocol}
+    for side, image in (("before", before), ("after", after)):
+        psnr, ssim = protocols.score(read_rgb(image), read_rgb(clean), protocol)
+        found[side] = {"psnr": None if np.isinf(psnr) else round(psnr, 2), "ssim": round(ssim, 4)}
+    return found
 
 
 def find_clean(photo: Path, clean: Sequence[Path], alone: bool) -> Path | None:

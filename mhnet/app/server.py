@@ -25,25 +25,15 @@ _REMEMBERED = 100  # sessions of which Gradio keeps what the page looks like
 
 @dataclass(frozen=True)
 class Options:
-    """How to serve.
+    """How to serve."""
 
-    Args:
-        weights: files that take the place of the bundled weights, or come along.
-        host: the address to listen on.
-        port: None for the first that is free from `PORT` up.
-        device: where to compute.
-        limits: what is accepted.
-        address: the one under which a proxy serves the page, where one does.
-        grace: seconds for which a session waits for a tab whose connection broke.
-    """
-
-    weights: Sequence[str] = ()
-    host: str = "127.0.0.1"
-    port: int | None = None
-    device: str = "auto"
-    limits: Limits = field(default_factory=Limits)
-    address: str | None = None
-    grace: float = 20
+    weights: Sequence[str] = ()  # files that take the place of the bundled weights, or come along
+    host: str = "127.0.0.1"  # the address to listen on
+    port: int | None = None  # None for the first that is free from `PORT` up
+    device: str = "auto"  # where to compute
+    limits: Limits = field(default_factory=Limits)  # what is accepted
+    address: str | None = None  # the one under which a proxy serves the page, where one does
+    grace: float = 20  # seconds for which a session waits for a tab whose connection broke
 
 
 def tame_gradio(folder: Path) -> None:
@@ -129,12 +119,10 @@ def serve(options: Options, browser: bool) -> None:
 
 
 def _hosts(address: str | None, host: str) -> frozenset[str] | None:
-    """The names that a server may be asked by: where only this machine reaches it, no others than its own, so that no
-    page from elsewhere can pretend to be it (DNS rebinding).
+    """The names that a server may be asked by; None for any.
 
-    Args:
-        address: the one under which a proxy serves the page, where one does.
-        host: what the server listens on.
+    Where only this machine reaches it, no others than its own and its proxy's: no page from elsewhere can pretend to be
+    it (DNS rebinding).
     """
     if host not in LOCAL:
         return None

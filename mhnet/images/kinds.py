@@ -6,19 +6,12 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """A kind of image file.
+    """A kind of image file."""
 
-    Args:
-        extensions: of its files' names.
-        written: the extension of its result where a file's own name gives none that is written.
-        bits: the most that a sample has when it is written; 0 for a kind that is not.
-        alpha: whether transparency is written.
-    """
-
-    extensions: tuple[str, ...]
-    written: str
-    bits: int = 0
-    alpha: bool = False
+    extensions: tuple[str, ...]  # of its files' names
+    written: str  # the extension of its result where a file's own name gives none that is written
+    bits: int = 0  # the most that a sample has when it is written; 0 for a kind that is not
+    alpha: bool = False  # whether transparency is written
 
 
 KINDS = {

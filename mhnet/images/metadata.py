@@ -42,35 +42,20 @@ _COLOUR_LENGTHS = {b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"cICP": 4, b"mDCV": 24,
 
 @dataclass(frozen=True)
 class Metadata:
-    """What goes along with the pixels.
+    """What goes along with the pixels."""
 
-    Args:
-        kind: of the file it came from, of `kinds.KINDS`; '' for none.
-        depth: bits per sample in that file.
-        lossless: whether that file holds its pixels exactly.
-        profile: the ICC profile.
-        exif: from its byte order mark on, orientation 1, without a thumbnail.
-        xmp: XML.
-        iptc: records of captions and keywords, as newspapers use them (IPTC-IIM).
-        dpi: pixels per inch, across and down.
-        comment: of a JPEG or a GIF.
-        chunks: of a PNG, texts and what its numbers mean in colours: kinds and contents.
-        codes: primaries, transfer and matrix of a HEIC's or AVIF's colours (ITU-T H.273).
-        left: what of the file does not go along, as sentences.
-    """
-
-    kind: str = ""
-    depth: int = 8
-    lossless: bool = True
-    profile: bytes = field(default=b"", repr=False)
-    exif: bytes = field(default=b"", repr=False)
+    kind: str = ""  # of the file it came from, of `kinds.KINDS`; '' for none
+    depth: int = 8  # bits per sample in that file
+    lossless: bool = True  # whether that file holds its pixels exactly
+    profile: bytes = field(default=b"", repr=False)  # ICC's
+    exif: bytes = field(default=b"", repr=False)  # from its byte order mark on, orientation 1, without a thumbnail
     xmp: bytes = field(default=b"", repr=False)
-    iptc: bytes = field(default=b"", repr=False)
-    dpi: tuple[float, float] | None = None
-    comment: bytes = b""
-    chunks: tuple[Chunk, ...] = field(default=(), repr=False)
-    codes: tuple[int, int, int] | None = None
-    left: tuple[str, ...] = ()
+    iptc: bytes = field(default=b"", repr=False)  # captions and keywords, as newspapers use them (IPTC-IIM)
+    dpi: tuple[float, float] | None = None  # pixels per inch, across and down
+    comment: bytes = b""  # of a JPEG or a GIF
+    chunks: tuple[Chunk, ...] = field(default=(), repr=False)  # a PNG's texts, and what its numbers mean in colours
+    codes: tuple[int, int, int] | None = None  # primaries, transfer, matrix of a HEIC's or AVIF's colours (ITU-T H.273)
+    left: tuple[str, ...] = ()  # what of the file does not go along, as sentences
 
 
 def read_metadata(data: bytes, head: Header, notes: Mapping[Any, Any]) -> Metadata:

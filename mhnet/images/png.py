@@ -26,17 +26,9 @@ _STRIP = 1 << 20  # bytes of pixels that are compressed at a time
 
 
 def corner(data: bytes, height: int, width: int) -> bytes | None:
-    """The PNG of an image's first rows and columns.
+    """The PNG of an image's first rows and columns; None where it is interlaced, a palette or not of 8 bits.
 
-    Args:
-        data: a PNG whose checksums are right.
-        height, width: of the corner, within the image.
-
-    Returns:
-        The file's bytes, or None where the image is interlaced, a palette or not of 8 bits.
-
-    Raises:
-        ValueError: the compressed data is damaged or ends too early.
+    Checksums are not looked at; ValueError for compressed data that is damaged or ends too early.
     """
     full_width, _, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     if not data.startswith(_SIGNATURE) or depth != 8 or interlaced or colour not in _CHANNELS:

@@ -89,15 +89,9 @@ def losses(path: StrPath, image: ImageData) -> list[str]:
 
 
 def check_written(path: StrPath, stream: BinaryIO, size: tuple[int, int]) -> None:
-    """Whether a file that was just written can be read again: header, size, completeness, a PNG's checksums.
+    """ImageError where an open file, just written, cannot be read again: header, size, completeness, a PNG's checksums.
 
-    Args:
-        path: names it in errors.
-        stream: the open file.
-        size: height and width that it must have.
-
-    Raises:
-        ImageError: it cannot.
+    `path` names it in errors; `size` is the height and width that it must have.
     """
     path, length = Path(path), stream.seek(0, os.SEEK_END)
     stream.seek(0)
