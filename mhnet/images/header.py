@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image
 from tifffile import TiffFile, TiffPage
 
@@ -239,7 +240,7 @@ def _tiff_header(stream: BinaryIO) -> Header:
     stream.seek(0)
     with TiffFile(stream) as file:
         page = file.pages[0].aspage()
-        bits, formats = _largest(page.bitspersample), _largest(page.sampleformat)
+        bits, formats = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
         photometric, orientation = int(page.photometric or 0), page.tags.valueof(_ORIENTATION, 1)
         height, width, compression = page.imagelength, page.imagewidth, int(page.compression)
         extra = [int(value) for value in page.extrasamples]
@@ -276,10 +277,6 @@ def _is_raw(page: TiffPage) -> bool:
     below = page.pages if page.subifds else ()
     photometrics = [page.photometric, *(one.aspage().photometric for one in below or ())]
     return any(int(one or 0) in _SENSOR for one in photometrics)
-
-
-def _largest(value: int | tuple[int, ...]) -> int:
-    return int(max(value)) if isinstance(value, tuple) else int(value)
 
 
 def _orientation(picture: Image.Image, stream: BinaryIO) -> int:
