@@ -37,16 +37,14 @@ class Events:
 
     def photos_chosen(self, photos: Files, clean: Files, request: gr.Request) -> tuple[Listed, View]:
         """Lists and shows the photos, and what is wrong with those that cannot be restored."""
-        session, problems = self._session(request), {}
-        paths = self._claimed(session, photos, problems)
-        session.keep_only([*paths, *self._claimed(session, clean, problems)])
+        session, paths, clean_paths, problems = self._brought(request, photos, clean)
+        session.keep_only([*paths, *clean_paths])
         entries = [_or_problem(problems, path, self._entry, path) for path in paths]
         return _listed(paths, problems), _view(entries, problems)
 
     def clean_chosen(self, clean: Files, request: gr.Request) -> Listed:
         """Lists the clean photos, and what is wrong with those that cannot be compared with."""
-        session, problems = self._session(request), {}
-        paths = self._claimed(session, clean, problems)
+        _, _, paths, problems = self._brought(request, None, clean)
         for path in paths:
             _or_problem(problems, path, self.restorer.check, path)
         return _listed(paths, problems)
@@ -74,8 +72,7 @@ class Events:
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio finds it by its default)
     ) -> Any:
         """Restores the session's photos and shows them, and what went wrong."""
-        session, problems = self._session(request), {}
-        paths, clean_paths = self._claimed(session, photos, problems), self._claimed(session, clean, problems)
+        session, paths, clean_paths, problems = self._brought(request, photos, clean)
         if not paths and not problems:
             problems[Path()] = "Choose a photo first."
         session.keep_only([*paths, *clean_paths])
@@ -119,8 +116,7 @@ class Events:
             The restored files; what is known of each: name, height, width, what it was made with, notes, scores; what
             went wrong with others.
         """
-        session, problems = self._session(request), {}
-        paths, clean_paths = self._claimed(session, photos, problems), self._claimed(session, clean, problems)
+        session, paths, clean_paths, problems = self._brought(request, photos, clean)
         key, settings = task or next(iter(self.choices)), (tile, precision, local_statistics, strength)
         try:
             entries = self._restore(session, paths, clean_paths, problems, gr.Progress(), key, *settings)
@@ -132,6 +128,13 @@ class Events:
 
     def _session(self, request: gr.Request) -> Session:
         return self.sessions.get(request.session_hash or "")
+
+    def _brought(
+        self, request: gr.Request, photos: Files, clean: Files
+    ) -> tuple[Session, list[Path], list[Path], Problems]:
+        """The session, its photos and clean photos, and what is wrong with others."""
+        session, problems = self._session(request), {}
+        return session, self._claimed(session, photos, problems), self._claimed(session, clean, problems), problems
 
     def _claimed(self, session: Session, given: Files, problems: Problems) -> list[Path]:
         """The session's files among those given; what is wrong with the others goes to the problems."""

@@ -124,7 +124,6 @@ class Gate:
         limits, received = self.limits, 0
         most = limits.files * limits.bytes
         room = limits.total - self.sessions.taken() - self._coming
-
         if len(self.sessions.unclaimed()) >= _WAITING * limits.files:
             raise HTTPException(503, "Too many uploads wait for their pages: come again later.")
 

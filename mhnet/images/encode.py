@@ -147,9 +147,10 @@ def _heif(pixels: np.ndarray, metadata: Metadata) -> Parts:
     options: dict = {"quality": _QUALITY, "chroma": 420, "exif": metadata.exif, "xmp": metadata.xmp,
                      "icc_profile": metadata.profile}  # fmt: skip
     if metadata.codes:
-        names = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
-        codes = (*metadata.codes[:2], metadata.codes[2] if metadata.codes[2] in _MATRICES else 6)
-        options["nclx_profile"] = {**dict(zip(names, codes, strict=True)), "full_range_flag": 1}
+        primaries, transfer, matrix = metadata.codes
+        options["nclx_profile"] = {"color_primaries": primaries, "transfer_characteristics": transfer,
+                                   "matrix_coefficients": matrix if matrix in _MATRICES else 6,
+                                   "full_range_flag": 1}  # fmt: skip
     if samples in (1, 3) and max(height, width) > _LARGE_HEIF:  # in tiles, as phones do: players take no larger one
         options["tile_size"] = 512
     elif samples in (2, 4) and height * width > _LARGE_HEIF**2:

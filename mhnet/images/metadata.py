@@ -20,7 +20,6 @@ from mhnet.images.header import Header, count_images, open_by_pillow
 from mhnet.images.png import Chunk, iterate_chunks, select_chunks
 
 XMP_TEXT = b"XML:com.adobe.xmp"
-_EXIF_START = b"Exif\0\0"
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 _WEBP_PIXELS = re.compile(rb"VP8[ L]")  # the chunk of a lossy and of a lossless WebP's pixels (RFC 9649, 2.5)
@@ -120,9 +119,7 @@ def _bytes(value: object) -> bytes:
 
 
 def _upright(value: object, orientation: int) -> bytes:
-    data = _bytes(value)
-    while data.startswith(_EXIF_START):
-        data = data[len(_EXIF_START) :]
+    data = re.sub(rb"\A(Exif\0\0)+", b"", _bytes(value))
     with contextlib.suppress(ValueError, struct.error):
         return exif.upright_exif(data, orientation)
     return b""

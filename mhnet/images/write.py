@@ -108,7 +108,7 @@ def check_written(path: StrPath, stream: BinaryIO, size: tuple[int, int]) -> Non
 
 def _is_whole(kind: str, stream: BinaryIO, length: int) -> bool:
     """Whether nothing is missing at a file's end; raises for a PNG's wrong checksum."""
-    stream.seek(-2 if kind == "JPEG" else 0, os.SEEK_END if kind == "JPEG" else os.SEEK_SET)
+    stream.seek(0)
     match kind:
         case "PNG":
             open_by_pillow(stream).verify()
@@ -117,6 +117,7 @@ def _is_whole(kind: str, stream: BinaryIO, length: int) -> bool:
         case "BMP":
             return struct.unpack("<2xI", stream.read(6))[0] == length
         case "JPEG":
+            stream.seek(-2, os.SEEK_END)
             return stream.read() == b"\xff\xd9"
         case "HEIF" | "AVIF" | "JXL":
             data = stream.read()
