@@ -26,11 +26,7 @@ class Choice:
 
 
 def choices(given: Sequence[str] = ()) -> list[Choice]:
-    """What there is to choose from: the bundled weights, and files of weights in their place or besides.
-
-    Raises:
-        MHNetError: a file cannot be read, or there is nothing at all.
-    """
+    """What there is to choose from: the bundled weights, and files of weights in their place or besides."""
     weights = [(name, task.name) for name, task in bundled.shipping().items()]
     weights += [(str(path), read_checkpoint(path).task or "") for path in given]
     found: dict[str, Choice] = {}

@@ -28,11 +28,7 @@ def examples() -> list[dict[str, str]]:
 
 
 def copy(name: str, key: str, folder: Path) -> Path:
-    """Copies an example: in rain or blur, as the choice of that key takes it away, and beside it the clean one.
-
-    Raises:
-        MHNetError: there is no such example.
-    """
+    """Copies an example: in rain or blur, as the choice of that key takes it away, and beside it the clean one."""
     if name == _UNTOUCHED.name:
         return Path(shutil.copy(_UNTOUCHED, folder))
     if name not in [path.name for path in find_images(_CLEAN)]:

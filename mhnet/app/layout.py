@@ -35,8 +35,9 @@ def appearance() -> dict[str, Any]:
     return {"theme": theme, "css": _read_text("layout.css"), "head": '<meta name="color-scheme" content="light dark">'}
 
 
-def build(events: Events, choices: Sequence[Choice], limits: Limits) -> gr.Blocks:
+def build(events: Events) -> gr.Blocks:
     """The page with its queue."""
+    choices, limits = list(events.choices.values()), events.restorer.limits
     with gr.Blocks(title="MHNet", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(_header(choices), elem_id="header", apply_default_css=False)
         with gr.Row(elem_id="main", equal_height=False):

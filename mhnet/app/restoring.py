@@ -53,11 +53,7 @@ class Settings:
 
     @classmethod
     def of(cls, weights: str, tile: Any, precision: Any, local: Any, strength: Any) -> "Settings":
-        """Settings as clients give them.
-
-        Raises:
-            MHNetError: there is no such setting.
-        """
+        """Settings as clients give them; MHNetError where there is no such setting."""
         number = int(tile) if str(tile).isdecimal() and len(str(tile)) < 10 else 0
         if tile not in ("auto", "off") and number < SMALLEST:
             raise MHNetError(f"A tile is auto, off or a number from {SMALLEST} up, not {tile!r}.")
@@ -75,11 +71,7 @@ class Cancelled(Exception):
 
 
 class NetworkProgress:
-    """Counts the tiles that are done, and the modules that have been called within a tile.
-
-    Args:
-        network: is watched; each of its modules first asks whether to go on.
-    """
+    """Counts the tiles that are done, and the modules called within a tile; each first asks whether to go on."""
 
     def __init__(self, network: nn.Module):
         self._calls = 0
@@ -116,12 +108,7 @@ class NetworkProgress:
 
 
 class PhotoRestorer:
-    """Restores photos one after the other, with networks that stay in memory.
-
-    Args:
-        device: where networks compute (`mhnet.core.devices.choose_device`).
-        limits: what is accepted.
-    """
+    """Restores photos one after the other, with networks that stay in memory."""
 
     def __init__(self, device: str, limits: Limits):
         self.device = device
@@ -143,14 +130,9 @@ class PhotoRestorer:
     def restore(
         self, path: Path, folder: Path, settings: Settings, tell: Progress, stop: threading.Event
     ) -> tuple[Path, list[str]]:
-        """Restores a photo to a file in a folder, as `mhnet restore` does.
+        """Restores a photo to a file in a folder, as `mhnet restore` does; Cancelled where `stop` was set.
 
-        Returns:
-            The file, and what was hardly changed, or done in another way than was asked for.
-
-        Raises:
-            MHNetError: the photo cannot be read, or not restored.
-            Cancelled: `stop` was set.
+        Gives the file, and notes of what was hardly changed, or done in another way than was asked for.
         """
         self.check(path)
         (job,) = plan([str(path)], folder, suffix="_restored").jobs
@@ -187,11 +169,7 @@ def zipped(files: Sequence[Path], folder: Path) -> Path:
 
 
 def scores(before: Path, after: Path, clean: Path, protocol: str) -> dict[str, Any]:
-    """Scores as JSON, which has no infinity: None for the PSNR of images that are equal.
-
-    Raises:
-        MHNetError: the images cannot be compared.
-    """
+    """Scores as JSON, which has no infinity: None for the PSNR of images that are equal."""
     found: dict[str, Any] = {"protocol": protocol}
     for side, image in (("before", before), ("after", after)):
         psnr, ssim = protocols.score(read_rgb(image), read_rgb(clean), protocol)

@@ -37,11 +37,7 @@ class Options:
 
 
 def tame_gradio(folder: Path) -> None:
-    """Tells Gradio, before it is imported, to keep its files in a folder and to speak to nobody.
-
-    Raises:
-        MHNetError: it is not installed.
-    """
+    """Tells Gradio, before it is imported, to keep its files in a folder and to speak to nobody."""
     os.environ.update(
         GRADIO_TEMP_DIR=str(folder),
         GRADIO_EXAMPLES_CACHE=str(folder / "examples"),
@@ -58,8 +54,7 @@ def tame_gradio(folder: Path) -> None:
 def serving(options: Options) -> Iterator[str]:
     """The page's address, while it is served from a thread of its own.
 
-    Raises:
-        MHNetError: Gradio is missing, weights cannot be read, or the port is taken.
+    MHNetError where Gradio is missing, weights cannot be read, or the port is taken.
     """
     with tempfile.TemporaryDirectory(prefix="mhnet-app-", ignore_cleanup_errors=True) as place:
         folder = Path(place).resolve()
@@ -75,9 +70,8 @@ def serving(options: Options) -> Iterator[str]:
         from mhnet.app.restoring import PhotoRestorer
         from mhnet.app.sessions import Sessions
 
-        offered, limits = choices(options.weights), options.limits
-        sessions = Sessions(folder, options.grace)
-        blocks = layout.build(Events(sessions, PhotoRestorer(options.device, limits), offered), offered, limits)
+        sessions, limits = Sessions(folder, options.grace), options.limits
+        blocks = layout.build(Events(sessions, PhotoRestorer(options.device, limits), choices(options.weights)))
         blocks.state_session_capacity = _REMEMBERED
         listening = _listen(options.host, options.port)
         app = mount_gradio_app(

@@ -42,18 +42,12 @@ class Session:
 
 
 class Sessions:
-    """All that are open.
-
-    Args:
-        root: an empty folder for everything.
-        grace: seconds for which a session waits for a tab whose connection broke: it may be a phone in a tunnel.
-        idle: seconds for which it waits for a client that keeps no connection, and an upload for its session.
-    """
+    """All that are open, with an empty folder for everything."""
 
     def __init__(self, root: Path, grace: float = 20, idle: float = 900):
         self.root = root.resolve()
-        self.grace = grace
-        self.idle = idle
+        self.grace = grace  # seconds for which a session waits for a tab whose connection broke: perhaps in a tunnel
+        self.idle = idle  # seconds for which it waits for a client without a connection, and an upload for its session
         self._sessions: dict[str, Session] = {}
         self._lock = threading.RLock()
 
@@ -81,11 +75,7 @@ class Sessions:
             return False
 
     def claim(self, session: Session, name: str) -> Path:
-        """The path of a session's file; an upload becomes the session's.
-
-        Raises:
-            MHNetError: the file is another session's, or gone.
-        """
+        """The path of a session's file; an upload becomes the session's. MHNetError for another's, or one gone."""
         path = Path(name)
         with self._lock:
             others = (other for other in self._sessions.values() if other is not session)

@@ -32,11 +32,7 @@ class Field(NamedTuple):
 
 
 def byte_order(data: bytes) -> Endian:
-    """The byte order, '<' or '>', of EXIF or a TIFF.
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """The byte order, '<' or '>', of EXIF or a TIFF; ValueError for what is neither."""
     orders: dict[bytes, Endian] = {b"II*\0": "<", b"MM\0*": ">"}
     if len(data) < 8 or data[:4] not in orders:
         raise ValueError("no directory of fields")
@@ -46,8 +42,7 @@ def byte_order(data: bytes) -> Endian:
 def parse_fields(data: bytes) -> list[Field]:
     """The fields of the first directory, those of its EXIF, GPS and interoperability directories inside.
 
-    Raises:
-        ValueError, struct.error: the structure is damaged.
+    ValueError or struct.error for a damaged structure.
     """
     endian = byte_order(data)
     return _fields(data, endian, _number(data, endian, 4), (EXIF, GPS), [len(data)])
@@ -59,11 +54,7 @@ def descriptive(found: list[Field]) -> list[Field]:
 
 
 def build_directory(found: list[Field], endian: Endian, start: int) -> bytes:
-    """A directory and its values, to stand at byte `start`.
-
-    Raises:
-        struct.error: it ends beyond 4 GiB.
-    """
+    """A directory and its values, to stand at byte `start`; struct.error where it ends beyond 4 GiB."""
     found = sorted(found, key=lambda field: field.tag)
     place = start + 2 + 12 * len(found) + 4
     entries, values = [struct.pack(endian + "H", len(found))], []
@@ -83,14 +74,11 @@ def upright_exif(data: bytes, orientation: int) -> bytes:
     """EXIF for an image that has been turned upright: orientation 1, width and height as they are now, no thumbnail.
 
     Everything else stays in its place, so that what a camera's own notes say of places remains true. The thumbnail
-    shows the image before its restoration, turned as it was: it goes.
+    shows the image before its restoration, turned as it was: it goes. ValueError or struct.error where it is damaged.
 
     Args:
         data: without the `Exif` that stands before it in JPEG files.
         orientation: 1 to 8, of the image in the file.
-
-    Raises:
-        ValueError, struct.error: the structure is damaged.
     """
     endian, changed = byte_order(data), bytearray(data)
     first = _number(data, endian, 4)

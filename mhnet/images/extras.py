@@ -49,11 +49,7 @@ def _open_heif(data: bytes) -> Any:
 
 
 def jxl_header(data: bytes) -> HeaderFields:
-    """Of a JPEG XL (ISO/IEC 18181-1, annex D): the library would decode the pixels to know their number.
-
-    Raises:
-        ValueError: it is animated.
-    """
+    """Of a JPEG XL (ISO/IEC 18181-1, annex D): the library would decode the pixels to know their number."""
     import pillow_jxl  # noqa: F401  (so that its absence is told before anything else)
 
     boxes = iterate_boxes(data)

@@ -28,17 +28,14 @@ _STRIP = 1 << 20  # bytes of pixels that are compressed at a time
 def corner(data: bytes, height: int, width: int) -> bytes | None:
     """The PNG of an image's first rows and columns; None where it is interlaced, a palette or not of 8 bits.
 
-    Checksums are not looked at; ValueError for compressed data that is damaged or ends too early.
+    Checksums are not looked at; zlib.error or ValueError for compressed data that is damaged or ends too early.
     """
     full_width, _, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
-    if not data.startswith(_SIGNATURE) or depth != 8 or interlaced or colour not in _CHANNELS:
+    if depth != 8 or interlaced or colour not in _CHANNELS:
         return None
     row, wanted = 1 + full_width * _CHANNELS[colour], 1 + width * _CHANNELS[colour]
     compressed = b"".join(content for _, content in iterate_chunks(io.BytesIO(data), (b"IDAT",)))
-    try:
-        rows = zlib.decompressobj().decompress(compressed, height * row)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
+    rows = zlib.decompressobj().decompress(compressed, height * row)
     if len(rows) < height * row:
         raise ValueError("image file is truncated")
     if wanted < row:
