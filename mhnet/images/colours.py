@@ -106,12 +106,6 @@ def split_alpha(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return others, alpha
 
 
-def key_to_alpha(pixels: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
-    """H×W alpha of H×W×C pixels: 0 where all samples are the key's, the largest number elsewhere."""
-    opaque = 255 - cv2.inRange(pixels, key, key)
-    return opaque.astype(pixels.dtype) * (np.iinfo(pixels.dtype).max // 255)
-
-
 def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """uint8 H×W×C on white, as transparent as the uint8 H×W alpha says."""
     picture = to_picture(pixels)

@@ -15,7 +15,7 @@ import numpy as np
 from tifffile import TiffFile
 
 from mhnet.core.files import StrPath
-from mhnet.images.colours import bgr_to_rgb, cmyk_to_rgb, divide_by_alpha, key_to_alpha, split_alpha, stretch, to_8_bits
+from mhnet.images.colours import bgr_to_rgb, cmyk_to_rgb, divide_by_alpha, split_alpha, stretch, to_8_bits
 from mhnet.images.extras import decode_heif, decode_jxl, decode_raw
 from mhnet.images.header import (
     LONGEST_SIDE,
@@ -267,4 +267,6 @@ def _keyed(pixels: np.ndarray, head: Header, data: bytes) -> np.ndarray | None:
     if key is None:
         return None
     stretched = 255 // (2**head.bits - 1) if head.bits in (2, 4) else 1  # Pillow stretches a single bit's
-    return key_to_alpha(pixels, tuple(stretched * value for value in (key if isinstance(key, tuple) else (key,))))
+    key = tuple(stretched * value for value in (key if isinstance(key, tuple) else (key,)))
+    opaque = 255 - cv2.inRange(pixels, key, key)
+    return opaque.astype(pixels.dtype) * (np.iinfo(pixels.dtype).max // 255)
