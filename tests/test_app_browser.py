@@ -12,7 +12,7 @@ import pytest
 from served import LIMITS, Page, by_command, photo, served, until
 from small import PHOTOS
 
-from mhnet.app import examples, progress, restoring
+from mhnet.app import examples, restoring
 from mhnet.images.listing import find_images
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
@@ -103,7 +103,7 @@ class Held:
 
 @pytest.fixture
 def held(monkeypatch):
-    held, tell = Held(), progress.NetworkProgress._report
+    held, tell = Held(), restoring.NetworkProgress._report
 
     def holding(self):
         tell(self)
@@ -111,7 +111,7 @@ def held(monkeypatch):
         while not held.go_on.is_set() and not self._cancelled.is_set():
             held.go_on.wait(0.02)
 
-    monkeypatch.setattr(progress.NetworkProgress, "_report", holding)
+    monkeypatch.setattr(restoring.NetworkProgress, "_report", holding)
     yield held
     held.go_on.set()
 
@@ -308,7 +308,7 @@ def test_cancel_stops_all_photos_and_shows_those_that_are_done(opened, monkeypat
             return restore(self, path, folder, settings, tell, stop)
         second.set()
         assert stop.wait(SECONDS)
-        raise progress.Cancelled
+        raise restoring.Cancelled
 
     monkeypatch.setattr(restoring.PhotoRestorer, "restore", restore_first)
     tab = opened()
@@ -342,7 +342,7 @@ def test_closing_the_tab_stops_the_work_and_removes_the_files(opened, page, held
     def watched(*arguments):
         try:
             return restore(*arguments)
-        except progress.Cancelled:
+        except restoring.Cancelled:
             ended.set()
             raise
 

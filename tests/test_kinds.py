@@ -320,7 +320,7 @@ def test_what_was_written_is_looked_at(extension: str) -> None:
 def test_a_result_that_cannot_be_read_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_image(tmp_path / "a.png", picture())
     before = (tmp_path / "a.png").read_bytes()
-    monkeypatch.setitem(sys.modules["mhnet.images.write"].ENCODERS, "PNG", lambda *given: [before[:-30]])
+    monkeypatch.setitem(sys.modules["mhnet.images.encode"].ENCODERS, "PNG", lambda *given: [before[:-30]])
     with pytest.raises(ImageError, match="can be read again"):
         write_image(tmp_path / "a.png", picture())
     assert (tmp_path / "a.png").read_bytes() == before and len(list(tmp_path.iterdir())) == 1

@@ -15,31 +15,18 @@ _KEYS = {DERAINING.name: ("derain", "Rain"), DEBLURRING.name: ("deblur", "Blur")
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing to remove.
+    """One thing to remove."""
 
-    Args:
-        key: what the command calls it, derain or deblur, or the file's name where the weights do not say.
-        label: what the page calls it.
-        weights: a file, or the name of bundled weights.
-        protocol: by which papers score it.
-        facts: which weights, how large, what they were trained on.
-        limits: what they cannot do.
-    """
-
-    key: str
-    label: str
-    weights: str
-    protocol: str
-    facts: str
-    limits: list[str]
+    key: str  # what the command calls it, derain or deblur, or the file's name where the weights do not say
+    label: str  # what the page calls it
+    weights: str  # a file, or the name of bundled weights
+    protocol: str  # by which papers score it
+    facts: str  # which weights, how large, what they were trained on
+    limits: list[str]  # what they cannot do
 
 
 def choices(given: Sequence[str] = ()) -> list[Choice]:
-    """What there is to choose from: the bundled weights, and files of weights in their place or besides.
-
-    Raises:
-        MHNetError: a file cannot be read, or there is nothing at all.
-    """
+    """What there is to choose from: the bundled weights, and files of weights in their place or besides."""
     weights = [(name, task.name) for name, task in bundled.shipping().items()]
     weights += [(str(path), read_checkpoint(path).task or "") for path in given]
     found: dict[str, Choice] = {}

@@ -11,40 +11,24 @@ import gradio as gr
 from mhnet.app import examples
 from mhnet.app.choices import Choice
 from mhnet.app.gate import API
-from mhnet.app.progress import Cancelled, Progress
-from mhnet.app.restoring import PhotoRestorer, Settings, find_clean, score, shown, zipped
+from mhnet.app.restoring import Cancelled, PhotoRestorer, Progress, Settings, find_clean, scores, shown, zipped
 from mhnet.app.sessions import Session, Sessions
 from mhnet.core.errors import MHNetError, sentence
 
 T = TypeVar("T")
 
-Files = Sequence[Mapping[str, Any]] | None
-"""Uploads as Gradio describes them, each by its path."""
-
-Problems = dict[Path, str]
-"""What is wrong with files, by their paths; the empty path stands for everything else."""
-
-Entry = dict[str, Any]
-"""A photo for the viewer: its name, size and addresses, and what is known of its result."""
-
-View = dict[str, Any]
-"""What the viewer shows: photos, problems, and the address of a zip."""
-
-Listed = list[dict[str, Any]]
-"""Photos for the page's list: path, name, bytes, problem."""
+Files = Sequence[Mapping[str, Any]] | None  # uploads as Gradio describes them, each by its path
+Problems = dict[Path, str]  # what is wrong with files; the empty path stands for everything else
+Entry = dict[str, Any]  # a photo for the viewer: its name, size and addresses, and what is known of its result
+View = dict[str, Any]  # what the viewer shows: photos, problems, and the address of a zip
+Listed = list[dict[str, Any]]  # photos for the page's list: path, name, bytes, problem
 
 _SURE = 2  # seconds after which the time left is told
 _OFTEN = 0.1  # seconds between two words on progress
 
 
 class Events:
-    """Takes what a session brings to the restorer, and what comes out to the page.
-
-    Args:
-        sessions: whose files are handled.
-        restorer: restores.
-        choices: what there is to remove.
-    """
+    """Takes what a session brings to the restorer, and what comes out to the page."""
 
     def __init__(self, sessions: Sessions, restorer: PhotoRestorer, choices: Sequence[Choice]):
         self.sessions = sessions
@@ -53,16 +37,14 @@ class Events:
 
     def photos_chosen(self, photos: Files, clean: Files, request: gr.Request) -> tuple[Listed, View]:
         """Lists and shows the photos, and what is wrong with those that cannot be restored."""
-        session, problems = self._session(request), {}
-        paths = self._claimed(session, photos, problems)
-        session.keep_only([*paths, *self._claimed(session, clean, problems)])
+        session, paths, clean_paths, problems = self._brought(request, photos, clean)
+        session.keep_only([*paths, *clean_paths])
         entries = [_or_problem(problems, path, self._entry, path) for path in paths]
         return _listed(paths, problems), _view(entries, problems)
 
     def clean_chosen(self, clean: Files, request: gr.Request) -> Listed:
         """Lists the clean photos, and what is wrong with those that cannot be compared with."""
-        session, problems = self._session(request), {}
-        paths = self._claimed(session, clean, problems)
+        _, _, paths, problems = self._brought(request, None, clean)
         for path in paths:
             _or_problem(problems, path, self.restorer.check, path)
         return _listed(paths, problems)
@@ -90,15 +72,12 @@ class Events:
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio finds it by its default)
     ) -> Any:
         """Restores the session's photos and shows them, and what went wrong."""
-        session, problems = self._session(request), {}
-        paths, clean_paths = self._claimed(session, photos, problems), self._claimed(session, clean, problems)
+        session, paths, clean_paths, problems = self._brought(request, photos, clean)
         if not paths and not problems:
             problems[Path()] = "Choose a photo first."
         session.keep_only([*paths, *clean_paths])
         try:
-            choice = self._choice(key)
-            settings = Settings.of(choice.weights, tile, precision, local, strength)
-            self._restore(session, paths, clean_paths, choice, settings, progress, problems)
+            self._restore(session, paths, clean_paths, problems, progress, key, tile, precision, local, strength)
         except MHNetError as error:
             problems[Path()] = str(error)
         except Cancelled:
@@ -137,12 +116,10 @@ class Events:
             The restored files; what is known of each: name, height, width, what it was made with, notes, scores; what
             went wrong with others.
         """
-        session, problems = self._session(request), {}
-        paths, clean_paths = self._claimed(session, photos, problems), self._claimed(session, clean, problems)
+        session, paths, clean_paths, problems = self._brought(request, photos, clean)
+        key, settings = task or next(iter(self.choices)), (tile, precision, local_statistics, strength)
         try:
-            choice = self._choice(task or next(iter(self.choices)))
-            settings = Settings.of(choice.weights, tile, precision, local_statistics, strength)
-            entries = self._restore(session, paths, clean_paths, choice, settings, gr.Progress(), problems)
+            entries = self._restore(session, paths, clean_paths, problems, gr.Progress(), key, *settings)
         except (MHNetError, Cancelled) as error:
             raise gr.Error(str(error) or "It was cancelled.", print_exception=False) from error
         told = ("name", "height", "width", "made", "notes", "scores")
@@ -152,10 +129,12 @@ class Events:
     def _session(self, request: gr.Request) -> Session:
         return self.sessions.get(request.session_hash or "")
 
-    def _choice(self, key: Any) -> Choice:
-        if not isinstance(key, str) or key not in self.choices:
-            raise MHNetError(f"There is no task {key!r}: use one of {', '.join(self.choices)}.")
-        return self.choices[key]
+    def _brought(
+        self, request: gr.Request, photos: Files, clean: Files
+    ) -> tuple[Session, list[Path], list[Path], Problems]:
+        """The session, its photos and clean photos, and what is wrong with others."""
+        session, problems = self._session(request), {}
+        return session, self._claimed(session, photos, problems), self._claimed(session, clean, problems), problems
 
     def _claimed(self, session: Session, given: Files, problems: Problems) -> list[Path]:
         """The session's files among those given; what is wrong with the others goes to the problems."""
@@ -173,29 +152,33 @@ class Events:
         session: Session,
         paths: list[Path],
         clean: list[Path],
-        choice: Choice,
-        settings: Settings,
-        progress: gr.Progress,
         problems: Problems,
+        progress: gr.Progress,
+        key: Any,
+        *how: Any,
     ) -> list[Entry]:
-        """Restores photos one after the other, for the viewer; what goes wrong with one goes to the problems."""
+        """Restores photos one after the other, as `Settings.of` takes it; what goes wrong goes to the problems."""
+        if not isinstance(key, str) or key not in self.choices:
+            raise MHNetError(f"There is no task {key!r}: use one of {', '.join(self.choices)}.")
+        choice = self.choices[key]
+        settings = Settings.of(choice.weights, *how)
         session.results = results = []
         strength = "" if settings.strength == 1 else f", strength {settings.strength:.0%}"
 
         def restore(place: int, path: Path) -> None:
             entry, folder, tell = self._entry(path), self.sessions.new_folder(session), _telling(progress, place, paths)
-            result = self.restorer.restore(path, folder, settings, tell, session.cancelled)
+            result, notes = self.restorer.restore(path, folder, settings, tell, session.cancelled)
             target = examples.clean_of(path) or find_clean(path, clean, alone=len(paths) == 1)
             wrong: Problems = {}
-            scores = target and _or_problem(wrong, target, _scores, path, result.path, target, choice.protocol)
+            scored = target and _or_problem(wrong, target, scores, path, result, target, choice.protocol)
             more = {
-                "file": str(result.path),
-                "after": _address(shown(result.path, folder)),
-                "result": _address(result.path),
-                "saved": result.path.name,
+                "file": str(result),
+                "after": _address(shown(result, folder)),
+                "result": _address(result),
+                "saved": result.name,
                 "made": f"{choice.label} removed by {Path(choice.weights).stem}{strength}",
-                "notes": [*result.notes, *(f"Not scored: {why}" for why in wrong.values())],
-                "scores": scores,
+                "notes": [*notes, *(f"Not scored: {why}" for why in wrong.values())],
+                "scores": scored,
             }
             results.append(entry | more)
 
@@ -250,11 +233,6 @@ def _telling(progress: gr.Progress, place: int, paths: Sequence[Path]) -> Progre
 def _span(seconds: float) -> str:
     """A time in words."""
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{max(seconds, 1):.0f} s"
-
-
-def _scores(before: Path, after: Path, clean: Path, protocol: str) -> dict[str, Any]:
-    """Scores as the viewer wants them."""
-    return {"protocol": protocol, "before": score(before, clean, protocol), "after": score(after, clean, protocol)}
 
 
 def _listed(paths: Iterable[Path], problems: Problems) -> Listed:

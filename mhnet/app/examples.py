@@ -5,7 +5,7 @@ import io
 import shutil
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mhnet.core.errors import MHNetError
 from mhnet.images.listing import find_images
@@ -28,11 +28,7 @@ def examples() -> list[dict[str, str]]:
 
 
 def copy(name: str, key: str, folder: Path) -> Path:
-    """Copies an example: in rain or blur, as the choice of that key takes it away, and beside it the clean one.
-
-    Raises:
-        MHNetError: there is no such example.
-    """
+    """Copies an example: in rain or blur, as the choice of that key takes it away, and beside it the clean one."""
     if name == _UNTOUCHED.name:
         return Path(shutil.copy(_UNTOUCHED, folder))
     if name not in [path.name for path in find_images(_CLEAN)]:
@@ -49,10 +45,7 @@ def clean_of(photo: Path) -> Path | None:
 
 def _preview(path: Path) -> str:
     """A square cut from a photo's middle, small, as a data URL."""
-    with Image.open(path) as photo:
-        side = min(photo.size)
-        left, top = (photo.width - side) // 2, (photo.height - side) // 2
-        small = photo.convert("RGB").resize((_SIDE, _SIDE), box=(left, top, left + side, top + side))
     encoded = io.BytesIO()
-    small.save(encoded, "JPEG", quality=80)
+    with Image.open(path) as photo:
+        ImageOps.fit(photo.convert("RGB"), (_SIDE, _SIDE)).save(encoded, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getbuffer()).decode()

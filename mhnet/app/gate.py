@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 from gradio import Blocks
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -55,14 +56,9 @@ _HEADERS = {
 
 
 class Gate:
-    """Stands before Gradio's server.
+    """Stands before Gradio's server, `app`; calls must fit the functions of `blocks`, and name the sessions' files.
 
-    Args:
-        app: the server.
-        blocks: what it serves; calls must fit its functions.
-        sessions: whose files may be named in calls.
-        limits: of uploads.
-        hosts: the names under which the page may be asked for; None for any.
+    `hosts` are the names under which the page may be asked for; None for any.
     """
 
     def __init__(self, app: ASGIApp, blocks: Blocks, sessions: Sessions, limits: Limits, hosts: frozenset[str] | None):
@@ -128,7 +124,6 @@ class Gate:
         limits, received = self.limits, 0
         most = limits.files * limits.bytes
         room = limits.total - self.sessions.taken() - self._coming
-
         if len(self.sessions.unclaimed()) >= _WAITING * limits.files:
             raise HTTPException(503, "Too many uploads wait for their pages: come again later.")
 
@@ -238,14 +233,11 @@ def _receiving(body: bytes, then: Receive) -> Receive:
 
 def _with_headers(send: Send, path: str) -> Send:
     """Sends with the headers that every answer has; files are not kept by browsers."""
-    headers = dict(_HEADERS)
-    if path.startswith(_FILE):
-        headers["cache-control"] = "private, no-store"
+    headers = _HEADERS | ({"cache-control": "private, no-store"} if path.startswith(_FILE) else {})
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [(name, value) for name, value in message.get("headers", []) if name.decode() not in headers]
-            message = {**message, "headers": kept + [(n.encode(), v.encode()) for n, v in headers.items()]}
+            MutableHeaders(scope=message).update(headers)
         await send(message)
 
     return sending

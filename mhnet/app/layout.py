@@ -1,6 +1,7 @@
 """The page: what stands where. What happens when something is pressed stands in `mhnet.app.events`."""
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -34,22 +35,16 @@ def appearance() -> dict[str, Any]:
     return {"theme": theme, "css": _read_text("layout.css"), "head": '<meta name="color-scheme" content="light dark">'}
 
 
-def build(events: Events, choices: Sequence[Choice], limits: Limits) -> gr.Blocks:
-    """The page with its queue.
-
-    Args:
-        events: what is called.
-        choices: what there is to remove.
-        limits: of photos.
-    """
+def build(events: Events) -> gr.Blocks:
+    """The page with its queue."""
+    choices, limits = list(events.choices.values()), events.restorer.limits
     with gr.Blocks(title="MHNet", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(_header(choices), elem_id="header", apply_default_css=False)
         with gr.Row(elem_id="main", equal_height=False):
             with gr.Column(scale=0, min_width=320, elem_id="controls"):
                 photos = _photos("Photos", limits, "photos")
-                samples = _component(
-                    "examples", examples.examples(), visible=bool(examples.examples()), elem_id="samples"
-                )
+                given = examples.examples()
+                samples = _component("examples", given, visible=bool(given), elem_id="samples")
                 options = [
                     {"key": one.key, "label": one.label, "facts": one.facts, "limits": one.limits} for one in choices
                 ]
@@ -74,16 +69,17 @@ def build(events: Events, choices: Sequence[Choice], limits: Limits) -> gr.Block
         photos.input(events.photos_chosen, [photos, clean], [photos, viewer], **quick)
         clean.input(events.clean_chosen, [clean], [clean], **quick)
         picked = samples.select(events.example_chosen, [task], [photos, viewer], **quick)
-        begins = [one(_busy, None, buttons, **quick) for one in (start.click, picked.success)]
+        busy, idle = partial(_visible, False, True, True), partial(_visible, True, False, False)
+        begins = [one(busy, None, buttons, **quick) for one in (start.click, picked.success)]
         runs: list[Any] = [
             begin.then(events.restore_on_page, settings, [photos, viewer], **own, show_progress="full",
                        show_progress_on=[status], concurrency_id="network", concurrency_limit=1)
             for begin in begins
         ]  # fmt: skip
         for run in runs:
-            run.then(_idle, None, buttons, **quick)
-        stop.click(events.cancel, None, [viewer], cancels=runs, **quick).then(_idle, None, buttons, **quick)
-        blocks.unload(_left)
+            run.then(idle, None, buttons, **quick)
+        stop.click(events.cancel, None, [viewer], cancels=runs, **quick).then(idle, None, buttons, **quick)
+        blocks.unload(lambda: None)  # because of this, Gradio's page keeps a connection, whose end the gate notices
         api(events.restore_files, api_name="restore", concurrency_id="network", concurrency_limit=1)
     blocks.queue(max_size=_QUEUE, api_open=False)
     return blocks
@@ -101,16 +97,8 @@ def _photos(title: str, limits: Limits, name: str) -> gr.HTML:
     return _component("photos", [], title=title, most=limits.bytes, accept=accepted, elem_id=name)
 
 
-def _busy() -> list[Any]:
-    return [gr.update(visible=False), gr.update(visible=True), gr.update(visible=True)]
-
-
-def _idle() -> list[Any]:
-    return [gr.update(visible=True), gr.update(visible=False), gr.update(visible=False)]
-
-
-def _left() -> None:
-    """Nothing: because there is this, Gradio's page keeps a connection, whose end the gate notices."""
+def _visible(*visible: bool) -> list[Any]:
+    return [gr.update(visible=one) for one in visible]
 
 
 def _header(choices: Sequence[Choice]) -> str:

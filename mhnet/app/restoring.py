@@ -3,15 +3,16 @@
 import threading
 import warnings
 import zipfile
-from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from mhnet.app.progress import NetworkProgress, Progress
 from mhnet.core.errors import MHNetError
 from mhnet.evaluation import protocols
 from mhnet.images.header import read_header
@@ -26,6 +27,8 @@ from mhnet.restore.tiles import SMALLEST
 _SHOWN = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF")  # kinds that browsers show
 _HELD = 3  # networks that are kept in memory
 _LOCAL = {"auto": None, "on": True, "off": False}
+
+Progress = Callable[[float, str], None]  # is called with the share that is done, and with words for it
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,7 @@ class Settings:
 
     @classmethod
     def of(cls, weights: str, tile: Any, precision: Any, local: Any, strength: Any) -> "Settings":
-        """Settings as clients give them.
-
-        Raises:
-            MHNetError: there is no such setting.
-        """
+        """Settings as clients give them; MHNetError where there is no such setting."""
         number = int(tile) if str(tile).isdecimal() and len(str(tile)) < 10 else 0
         if tile not in ("auto", "off") and number < SMALLEST:
             raise MHNetError(f"A tile is auto, off or a number from {SMALLEST} up, not {tile!r}.")
@@ -67,31 +66,54 @@ class Settings:
         return cls(weights, number or tile, precision, _LOCAL[local], strength / 100)
 
 
-@dataclass(frozen=True)
-class Result:
-    """A restored photo.
+class Cancelled(Exception):
+    """Nobody waits for the result any more."""
 
-    Args:
-        path: its file.
-        notes: what was hardly changed, or done in another way than was asked for.
-    """
 
-    path: Path
-    notes: list[str]
+class NetworkProgress:
+    """Counts the tiles that are done, and the modules called within a tile; each first asks whether to go on."""
+
+    def __init__(self, network: nn.Module):
+        self._calls = 0
+        self._calls_of_a_tile = 0  # 0 until one is done
+        self._done = 0
+        self._count = 1
+        self.begin(lambda share, words: None, threading.Event())
+        for module in network.modules():
+            module.register_forward_pre_hook(self._module_called)
+
+    def begin(self, tell: Progress, cancelled: threading.Event) -> None:
+        """For a photo: whom to tell, and what to look at before each module, which raises Cancelled where it is set."""
+        self._calls, self._tell, self._cancelled = 0, tell, cancelled
+
+    def tiles_done(self, done: int, count: int) -> None:
+        """For the restorer to call."""
+        if done > self._done:
+            self._calls_of_a_tile = self._calls
+        self._done, self._count, self._calls = done, count, 0
+        self._report()
+
+    def _module_called(self, module: nn.Module, arguments: Any) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled
+        self._calls += 1
+        self._report()
+
+    def _report(self) -> None:
+        within = 0.0
+        if self._calls_of_a_tile and self._done < self._count:
+            within = min(self._calls / self._calls_of_a_tile, 1)
+        words = f"tile {min(self._done + 1, self._count)} of {self._count}" if self._count > 1 else ""
+        self._tell((self._done + within) / self._count, words)
 
 
 class PhotoRestorer:
-    """Restores photos one after the other, with networks that stay in memory.
-
-    Args:
-        device: where networks compute (`mhnet.core.devices.choose_device`).
-        limits: what is accepted.
-    """
+    """Restores photos one after the other, with networks that stay in memory."""
 
     def __init__(self, device: str, limits: Limits):
         self.device = device
         self.limits = limits
-        self._restorers: OrderedDict[Settings, tuple[Restorer, NetworkProgress]] = OrderedDict()
+        self._restorer = lru_cache(_HELD)(self._load)
         self._one = threading.Lock()
 
     def check(self, path: Path) -> tuple[int, int]:
@@ -105,22 +127,18 @@ class PhotoRestorer:
             raise MHNetError(f"{path.name} has {count:.3g} megapixels; up to {most:.3g} are taken.")
         return height, width
 
-    def restore(self, path: Path, folder: Path, settings: Settings, tell: Progress, stop: threading.Event) -> Result:
-        """Restores a photo to a file in a folder, as `mhnet restore` does.
+    def restore(
+        self, path: Path, folder: Path, settings: Settings, tell: Progress, stop: threading.Event
+    ) -> tuple[Path, list[str]]:
+        """Restores a photo to a file in a folder, as `mhnet restore` does; Cancelled where `stop` was set.
 
-        Args:
-            tell: is called with the share that is done, and with words for it.
-            stop: is looked at all the time.
-
-        Raises:
-            MHNetError: the photo cannot be read, or not restored.
-            Cancelled: `stop` was set.
+        Gives the file, and notes of what was hardly changed, or done in another way than was asked for.
         """
         self.check(path)
         (job,) = plan([str(path)], folder, suffix="_restored").jobs
         picture = read_image(path)
         with self._one:
-            restorer, progress = self._restorer(settings)
+            restorer, progress = self._restorer(replace(settings, strength=1))  # which changes nothing of the network
             progress.begin(tell, stop)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RestoreWarning)  # told with the result
@@ -129,20 +147,14 @@ class PhotoRestorer:
             last = restorer.last
             notes = [*hardly_changed(next(iter(last.changes), None), restorer.task), *last.notes]
         write_image(job.target, replace(picture, pixels=pixels))
-        return Result(job.target, notes + losses(job.target, picture))
+        return job.target, notes + losses(job.target, picture)
 
-    def _restorer(self, settings: Settings) -> tuple[Restorer, NetworkProgress]:
-        settings = replace(settings, strength=1)  # which changes nothing of the network
-        if settings not in self._restorers:
-            restorer = Restorer.from_weights(settings.weights, self.device, settings.local_statistics,
-                                             tile=settings.tile, precision=settings.precision)  # fmt: skip
-            progress = NetworkProgress(restorer.network)
-            restorer(np.zeros((SMALLEST, SMALLEST, 3), np.uint8), progress.tiles_done)  # counts the modules of a tile
-            self._restorers[settings] = restorer, progress
-            if len(self._restorers) > _HELD:
-                self._restorers.popitem(last=False)
-        self._restorers.move_to_end(settings)
-        return self._restorers[settings]
+    def _load(self, settings: Settings) -> tuple[Restorer, NetworkProgress]:
+        restorer = Restorer.from_weights(settings.weights, self.device, settings.local_statistics,
+                                         tile=settings.tile, precision=settings.precision)  # fmt: skip
+        progress = NetworkProgress(restorer.network)
+        restorer(np.zeros((SMALLEST, SMALLEST, 3), np.uint8), progress.tiles_done)  # counts the modules of a tile
+        return restorer, progress
 
 
 def zipped(files: Sequence[Path], folder: Path) -> Path:
@@ -156,15 +168,13 @@ def zipped(files: Sequence[Path], folder: Path) -> Path:
     return target
 
 
-def score(image: Path, clean: Path, protocol: str) -> dict[str, float | None]:
-    """Scores as JSON, which has no infinity: None for the PSNR of images that are equal.
-
-    Raises:
-        MHNetError: the images cannot be compared.
-    """
-    scored = protocols.score(read_rgb(image), read_rgb(clean), protocol)
-    psnr = None if np.isinf(scored.psnr) else round(scored.psnr, 2)
-    return {"psnr": psnr, "ssim": round(scored.ssim, 4)}
+def scores(before: Path, after: Path, clean: Path, protocol: str) -> dict[str, Any]:
+    """Scores as JSON, which has no infinity: None for the PSNR of images that are equal."""
+    found: dict[str, Any] = {"protocol": protocol}
+    for side, image in (("before", before), ("after", after)):
+        psnr, ssim = protocols.score(read_rgb(image), read_rgb(clean), protocol)
+        found[side] = {"psnr": None if np.isinf(psnr) else round(psnr, 2), "ssim": round(ssim, 4)}
+    return found
 
 
 def find_clean(photo: Path, clean: Sequence[Path], alone: bool) -> Path | None:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from mhnet.app.restoring import Limits
@@ -21,39 +20,24 @@ from mhnet.core.errors import MHNetError
 PORT = 7860
 LOCAL = ("127.0.0.1", "localhost", "::1")  # hosts that only this machine reaches
 _TRIED = 20  # ports, from that one up
-_SWEEP = 1  # seconds
 _REMEMBERED = 100  # sessions of which Gradio keeps what the page looks like
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to serve.
+    """How to serve."""
 
-    Args:
-        weights: files that take the place of the bundled weights, or come along.
-        host: the address to listen on.
-        port: None for the first that is free from `PORT` up.
-        device: where to compute.
-        limits: what is accepted.
-        address: the one under which a proxy serves the page, where one does.
-        grace: seconds for which a session waits for a tab whose connection broke.
-    """
-
-    weights: Sequence[str] = ()
-    host: str = "127.0.0.1"
-    port: int | None = None
-    device: str = "auto"
-    limits: Limits = field(default_factory=Limits)
-    address: str | None = None
-    grace: float = 20
+    weights: Sequence[str] = ()  # files that take the place of the bundled weights, or come along
+    host: str = "127.0.0.1"  # the address to listen on
+    port: int | None = None  # None for the first that is free from `PORT` up
+    device: str = "auto"  # where to compute
+    limits: Limits = field(default_factory=Limits)  # what is accepted
+    address: str | None = None  # the one under which a proxy serves the page, where one does
+    grace: float = 20  # seconds for which a session waits for a tab whose connection broke
 
 
 def tame_gradio(folder: Path) -> None:
-    """Tells Gradio, before it is imported, to keep its files in a folder and to speak to nobody.
-
-    Raises:
-        MHNetError: it is not installed.
-    """
+    """Tells Gradio, before it is imported, to keep its files in a folder and to speak to nobody."""
     os.environ.update(
         GRADIO_TEMP_DIR=str(folder),
         GRADIO_EXAMPLES_CACHE=str(folder / "examples"),
@@ -70,8 +54,7 @@ def tame_gradio(folder: Path) -> None:
 def serving(options: Options) -> Iterator[str]:
     """The page's address, while it is served from a thread of its own.
 
-    Raises:
-        MHNetError: Gradio is missing, weights cannot be read, or the port is taken.
+    MHNetError where Gradio is missing, weights cannot be read, or the port is taken.
     """
     with tempfile.TemporaryDirectory(prefix="mhnet-app-", ignore_cleanup_errors=True) as place:
         folder = Path(place).resolve()
@@ -87,9 +70,8 @@ def serving(options: Options) -> Iterator[str]:
         from mhnet.app.restoring import PhotoRestorer
         from mhnet.app.sessions import Sessions
 
-        offered, limits = choices(options.weights), options.limits
-        sessions = Sessions(folder, options.grace)
-        blocks = layout.build(Events(sessions, PhotoRestorer(options.device, limits), offered), offered, limits)
+        sessions, limits = Sessions(folder, options.grace), options.limits
+        blocks = layout.build(Events(sessions, PhotoRestorer(options.device, limits), choices(options.weights)))
         blocks.state_session_capacity = _REMEMBERED
         listening = _listen(options.host, options.port)
         app = mount_gradio_app(
@@ -103,7 +85,7 @@ def serving(options: Options) -> Iterator[str]:
         server = uvicorn.Server(config)
         over = threading.Event()
         serve = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        sweep = threading.Thread(target=_sweep, args=(sessions, over), daemon=True)
+        sweep = threading.Thread(target=sessions.sweep_until, args=(over,), daemon=True)
         serve.start()
         sweep.start()
         try:
@@ -131,12 +113,10 @@ def serve(options: Options, browser: bool) -> None:
 
 
 def _hosts(address: str | None, host: str) -> frozenset[str] | None:
-    """The names that a server may be asked by: where only this machine reaches it, no others than its own, so that no
-    page from elsewhere can pretend to be it (DNS rebinding).
+    """The names that a server may be asked by; None for any.
 
-    Args:
-        address: the one under which a proxy serves the page, where one does.
-        host: what the server listens on.
+    Where only this machine reaches it, no others than its own and its proxy's: no page from elsewhere can pretend to be
+    it (DNS rebinding).
     """
     if host not in LOCAL:
         return None
@@ -163,11 +143,6 @@ def _named(host: str) -> str:
     if host in ("0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
-
-
-def _sweep(sessions: Any, over: threading.Event) -> None:
-    while not over.wait(_SWEEP):
-        sessions.sweep()
 
 
 @contextmanager

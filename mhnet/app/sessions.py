@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +21,17 @@ from mhnet.core.errors import MHNetError
 _LEAST = 1 << 20  # bytes that a file counts for, so that many small ones reach the limit too
 
 
+@dataclass(eq=False)
 class Session:
-    """One tab of a browser, or one client.
+    """One tab of a browser, or one client. While it has connections, or something runs, it does not end."""
 
-    Attributes:
-        folders: what it has brought and been given.
-        results: what the latest run has made, for the viewer.
-        cancelled: whether what it computes should stop.
-        connections, running: how many there are of either; while there are, it does not end.
-        ends: when it ends otherwise, in seconds of `time.monotonic`.
-        closed: whether it has ended.
-    """
-
-    def __init__(self) -> None:
-        self.folders: set[Path] = set()
-        self.results: list[dict[str, Any]] = []
-        self.cancelled = threading.Event()
-        self.connections = 0
-        self.running = 0
-        self.ends = 0.0
-        self.closed = False
+    folders: set[Path] = field(default_factory=set)  # what it has brought and been given
+    results: list[dict[str, Any]] = field(default_factory=list)  # what the latest run has made, for the viewer
+    cancelled: threading.Event = field(default_factory=threading.Event)  # whether what it computes should stop
+    connections: int = 0
+    running: int = 0
+    ends: float = 0.0  # when it ends otherwise, in seconds of `time.monotonic`
+    closed: bool = False  # whether it has ended
 
     def keep_only(self, files: list[Path]) -> None:
         """Removes everything but some files' folders, and forgets the results."""
@@ -50,18 +42,12 @@ class Session:
 
 
 class Sessions:
-    """All that are open.
-
-    Args:
-        root: an empty folder for everything.
-        grace: seconds for which a session waits for a tab whose connection broke: it may be a phone in a tunnel.
-        idle: seconds for which it waits for a client that keeps no connection, and an upload for its session.
-    """
+    """All that are open, with an empty folder for everything."""
 
     def __init__(self, root: Path, grace: float = 20, idle: float = 900):
         self.root = root.resolve()
-        self.grace = grace
-        self.idle = idle
+        self.grace = grace  # seconds for which a session waits for a tab whose connection broke: perhaps in a tunnel
+        self.idle = idle  # seconds for which it waits for a client without a connection, and an upload for its session
         self._sessions: dict[str, Session] = {}
         self._lock = threading.RLock()
 
@@ -89,11 +75,7 @@ class Sessions:
             return False
 
     def claim(self, session: Session, name: str) -> Path:
-        """The path of a session's file; an upload becomes the session's.
-
-        Raises:
-            MHNetError: the file is another session's, or gone.
-        """
+        """The path of a session's file; an upload becomes the session's. MHNetError for another's, or one gone."""
         path = Path(name)
         with self._lock:
             others = (other for other in self._sessions.values() if other is not session)
@@ -126,8 +108,8 @@ class Sessions:
         finally:
             with self._lock:
                 session.running -= 1
-            if session.closed:
-                self._remove(session)
+            if session.closed and not session.running:
+                session.keep_only([])
 
     def close(self, name: str) -> None:
         """Ends a session: what it computes stops, its files go."""
@@ -135,7 +117,8 @@ class Sessions:
             session = self._sessions.pop(name)
             session.closed = True
         session.cancelled.set()
-        self._remove(session)
+        if not session.running:
+            session.keep_only([])
 
     def sweep(self) -> None:
         """Ends the sessions whose time has come, and removes uploads that nobody has asked for."""
@@ -146,6 +129,11 @@ class Sessions:
             with suppress(FileNotFoundError):  # removed just now
                 if time.time() - folder.stat().st_mtime > self.idle:
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep_until(self, over: threading.Event) -> None:
+        """Sweeps each second."""
+        while not over.wait(1):
+            self.sweep()
 
     def unclaimed(self) -> set[Path]:
         """The folders of uploads that no session has named yet."""
@@ -166,7 +154,3 @@ class Sessions:
                 with suppress(FileNotFoundError):  # removed just now
                     total += max(Path(folder, name).stat().st_size, _LEAST)
         return total
-
-    def _remove(self, session: Session) -> None:
-        if not session.running:
-            session.keep_only([])

@@ -2,10 +2,11 @@
 
 import contextlib
 import io
+from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 _STRIP = 256  # rows at a time, so that wider numbers take little memory
 _BLACK_POINT_COMPENSATION = 0x2000
@@ -13,26 +14,38 @@ _BLACK_POINT_COMPENSATION = 0x2000
 
 def cmyk_to_rgb(picture: Image.Image) -> Image.Image:
     """To sRGB by the picture's profile, relative to white and black as printers do; without one by 255 − ink."""
-    profile = picture.info.get("icc_profile")
-    if profile and profile_space(profile) == "CMYK":
-        with contextlib.suppress(Exception):  # a build without LittleCMS, or a damaged profile
-            from PIL import ImageCms
-
-            source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-            flags = ImageCms.Flags(_BLACK_POINT_COMPENSATION)
-            converted = ImageCms.profileToProfile(picture, source, target, intent, "RGB", flags=flags)
-            if converted is not None:
-                return converted
-    return picture.convert("RGB")
+    profile = picture.info.get("icc_profile", b"")
+    if profile_space(profile) == "CMYK":
+        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags(_BLACK_POINT_COMPENSATION)
+        picture = _by_profile(picture, profile, renderingIntent=intent, flags=flags)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def bgr_to_rgb(pixels: np.ndarray) -> np.ndarray:
+def to_srgb(pixels: np.ndarray, profile: bytes) -> np.ndarray:
+    """uint8 H×W×C, perhaps with an alpha, from its profile's colours to sRGB; as it is where the profile is damaged."""
+    colours = pixels[..., : 1 if pixels.shape[2] < 3 else 3]
+    converted = np.asarray(_by_profile(to_picture(colours), profile)).reshape(*pixels.shape[:2], -1)
+    return np.concatenate([converted, pixels[..., colours.shape[2] :]], axis=2)
+
+
+def _by_profile(picture: Image.Image, profile: bytes, **options: Any) -> Image.Image:
+    """To sRGB; the picture itself where the profile is damaged, or this build has no LittleCMS."""
+    with contextlib.suppress(Exception):
+        source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(picture, source, target, outputMode="RGB", **options) or picture
+    return picture
+
+
+def to_picture(pixels: np.ndarray) -> Image.Image:
+    """uint8 H×W×C as Pillow has it."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def bgr_to_rgb(pixels: np.ndarray) -> None:
     """OpenCV's order of H×W×3 or 4 samples to the usual one, in place."""
     order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
     for top in range(0, len(pixels), _STRIP):
         cv2.cvtColor(pixels[top : top + _STRIP], order, dst=pixels[top : top + _STRIP])
-    return pixels
 
 
 def profile_space(profile: bytes) -> str:
@@ -45,21 +58,9 @@ def profile_space(profile: bytes) -> str:
 def is_srgb(profile: bytes) -> bool:
     """Whether an ICC profile calls itself one of sRGB, as libraries and cameras do."""
     with contextlib.suppress(Exception):  # what is damaged is none
-        from PIL import ImageCms
-
         name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
         return "sRGB" in name or "D65_SRG_Rel_SRG" in name  # the latter is libjxl's
     return False
-
-
-def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """An L or RGB picture from its profile's colours to sRGB; as it is where the profile is damaged."""
-    with contextlib.suppress(Exception):
-        from PIL import ImageCms
-
-        source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(picture, source, target, outputMode="RGB") or picture
-    return picture
 
 
 def to_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
@@ -105,14 +106,9 @@ def split_alpha(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return others, alpha
 
 
-def key_to_alpha(pixels: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
-    """H×W alpha of H×W×C pixels: 0 where all samples are the key's, the largest number elsewhere."""
-    opaque = 255 - cv2.inRange(pixels, key, key)
-    return opaque.astype(pixels.dtype) * (np.iinfo(pixels.dtype).max // 255)
-
-
-def over_white(picture: Image.Image, alpha: np.ndarray) -> Image.Image:
-    """A picture on white, as transparent as the uint8 H×W alpha says."""
+def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """uint8 H×W×C on white, as transparent as the uint8 H×W alpha says."""
+    picture = to_picture(pixels)
     flat = Image.new(picture.mode, picture.size, "white")
     flat.paste(picture, mask=Image.fromarray(alpha))
-    return flat
+    return np.asarray(flat).reshape(pixels.shape)

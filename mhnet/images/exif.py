@@ -32,11 +32,7 @@ class Field(NamedTuple):
 
 
 def byte_order(data: bytes) -> Endian:
-    """The byte order, '<' or '>', of EXIF or a TIFF.
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """The byte order, '<' or '>', of EXIF or a TIFF; ValueError for what is neither."""
     orders: dict[bytes, Endian] = {b"II*\0": "<", b"MM\0*": ">"}
     if len(data) < 8 or data[:4] not in orders:
         raise ValueError("no directory of fields")
@@ -46,8 +42,7 @@ def byte_order(data: bytes) -> Endian:
 def parse_fields(data: bytes) -> list[Field]:
     """The fields of the first directory, those of its EXIF, GPS and interoperability directories inside.
 
-    Raises:
-        ValueError: the structure is damaged.
+    ValueError or struct.error for a damaged structure.
     """
     endian = byte_order(data)
     return _fields(data, endian, _number(data, endian, 4), (EXIF, GPS), [len(data)])
@@ -58,18 +53,8 @@ def descriptive(found: list[Field]) -> list[Field]:
     return [field for field in found if field.tag in _DESCRIPTIVE]
 
 
-def build_exif(found: list[Field], endian: Endian) -> bytes:
-    """EXIF that holds these fields."""
-    head = (b"II*\0" if endian == "<" else b"MM\0*") + struct.pack(endian + "I", 8)
-    return head + build_directory(found, endian, 8)
-
-
 def build_directory(found: list[Field], endian: Endian, start: int) -> bytes:
-    """A directory and its values, to stand at byte `start`.
-
-    Raises:
-        struct.error: it ends beyond 4 GiB.
-    """
+    """A directory and its values, to stand at byte `start`; struct.error where it ends beyond 4 GiB."""
     found = sorted(found, key=lambda field: field.tag)
     place = start + 2 + 12 * len(found) + 4
     entries, values = [struct.pack(endian + "H", len(found))], []
@@ -89,14 +74,11 @@ def upright_exif(data: bytes, orientation: int) -> bytes:
     """EXIF for an image that has been turned upright: orientation 1, width and height as they are now, no thumbnail.
 
     Everything else stays in its place, so that what a camera's own notes say of places remains true. The thumbnail
-    shows the image before its restoration, turned as it was: it goes.
+    shows the image before its restoration, turned as it was: it goes. ValueError or struct.error where it is damaged.
 
     Args:
         data: without the `Exif` that stands before it in JPEG files.
         orientation: 1 to 8, of the image in the file.
-
-    Raises:
-        ValueError: the structure is damaged.
     """
     endian, changed = byte_order(data), bytearray(data)
     first = _number(data, endian, 4)
@@ -122,7 +104,7 @@ def _thumbnail(data: bytes, endian: Endian, at: int) -> tuple[int, int]:
     """Where the second directory's JPEG starts, and its length; 0, 0 where there is none."""
     try:
         numbers = {tag: _number(data, endian, place) for tag, _, _, place in _entries(data, endian, at)}
-    except ValueError:
+    except struct.error:
         return 0, 0
     start, length = numbers.get(_THUMBNAIL, 0), numbers.get(_THUMBNAIL_LENGTH, 0)
     sound = start >= 8 and data[start : start + 2] == b"\xff\xd8" and start + length <= len(data)
@@ -150,17 +132,11 @@ def _fields(data: bytes, endian: Endian, at: int, inner: tuple[int, ...], left: 
 
 def _entries(data: bytes, endian: Endian, at: int) -> Iterator[tuple[int, int, int, int]]:
     """Number, type and how many values of a directory's fields, and where its value is or the value's place."""
-    try:
-        (count,) = struct.unpack_from(endian + "H", data, at)
-        for place in range(at + 2, at + 2 + 12 * count, 12):
-            tag, kind, length = struct.unpack_from(endian + "HHI", data, place)
-            yield tag, kind, length, place + 8
-    except struct.error:
-        raise ValueError("a directory of fields is cut off") from None
+    (count,) = struct.unpack_from(endian + "H", data, at)
+    for place in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind, length = struct.unpack_from(endian + "HHI", data, place)
+        yield tag, kind, length, place + 8
 
 
 def _number(data: bytes, endian: Endian, at: int) -> int:
-    try:
-        return struct.unpack_from(endian + "I", data, at)[0]
-    except struct.error:
-        raise ValueError("a directory of fields is cut off") from None
+    return struct.unpack_from(endian + "I", data, at)[0]

@@ -39,7 +39,7 @@ def decode_heif(data: bytes) -> Decoded:
     pixels, bits = np.array(found), found.info["bit_depth"]
     if pixels.dtype == np.uint16:
         pixels = stretch(pixels >> (16 - bits), bits)
-    return _in_three(pixels), {**found.info, "pictures": len(found)}
+    return np.atleast_3d(pixels), {**found.info, "pictures": len(found)}
 
 
 def _open_heif(data: bytes) -> Any:
@@ -49,11 +49,7 @@ def _open_heif(data: bytes) -> Any:
 
 
 def jxl_header(data: bytes) -> HeaderFields:
-    """Of a JPEG XL (ISO/IEC 18181-1, annex D): the library would decode the pixels to know their number.
-
-    Raises:
-        ValueError: it is animated.
-    """
+    """Of a JPEG XL (ISO/IEC 18181-1, annex D): the library would decode the pixels to know their number."""
     import pillow_jxl  # noqa: F401  (so that its absence is told before anything else)
 
     boxes = iterate_boxes(data)
@@ -84,7 +80,7 @@ def decode_jxl(data: bytes) -> Decoded:
     is_jpeg, about, content, profile, _ = Decoder(num_threads=-1)(data)  # pyright: ignore[reportGeneralTypeIssues]
     if is_jpeg:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
-            return _in_three(np.array(ImageOps.exif_transpose(picture))), dict(picture.info)
+            return np.atleast_3d(np.array(ImageOps.exif_transpose(picture))), dict(picture.info)
     dtype = np.uint16 if about.mode == "I;16" else np.uint8
     pixels = np.frombuffer(content, dtype).reshape(about.height, about.width, -1).copy()
     boxes = dict(iterate_boxes(data))
@@ -95,7 +91,9 @@ def decode_jxl(data: bytes) -> Decoded:
 
 def raw_header(data: bytes) -> HeaderFields:
     """Of a camera's raw."""
-    with _open_raw(data) as raw:
+    import rawpy
+
+    with rawpy.imread(io.BytesIO(data)) as raw:
         return "RGB", raw.sizes.iheight, raw.sizes.iwidth, _RAW_TURNS.get(raw.sizes.flip, 1), 16
 
 
@@ -103,20 +101,14 @@ def decode_raw(data: bytes) -> Decoded:
     """A camera's raw, developed by LibRaw to sRGB of 16 bits, in the white that the camera measured."""
     import rawpy
 
-    with _open_raw(data) as raw:
+    with rawpy.imread(io.BytesIO(data)) as raw:
         notes: dict[str, Any] = {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()}
         with contextlib.suppress(Exception):  # not every camera adds a preview
             thumbnail = raw.extract_thumb()
             if thumbnail.format == rawpy.ThumbFormat.JPEG:
-                with Image.open(io.BytesIO(thumbnail.data), formats=("JPEG",)) as picture:
+                with Image.open(io.BytesIO(bytes(thumbnail.data)), formats=("JPEG",)) as picture:
                     notes["exif"] = picture.info.get("exif", b"")
         return raw.postprocess(use_camera_wb=True, output_bps=16, gamma=_SRGB_GAMMA), notes
-
-
-def _open_raw(data: bytes) -> Any:
-    import rawpy
-
-    return rawpy.imread(io.BytesIO(data))
 
 
 def iterate_boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -156,7 +148,3 @@ def _bit_reader(data: bytes) -> Callable[[int], int]:
         return value
 
     return take
-
-
-def _in_three(pixels: np.ndarray) -> np.ndarray:
-    return pixels if pixels.ndim == 3 else pixels[..., None]

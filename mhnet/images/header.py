@@ -9,19 +9,19 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
+import numpy as np
 from PIL import Image
+from tifffile import TiffFile, TiffPage
 
 from mhnet.core.errors import MHNetError
 from mhnet.images.extras import heif_header, jxl_header, raw_header
 from mhnet.images.kinds import START, kind_of
 from mhnet.images.png import iterate_chunks
 
-if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
-
 MAX_PIXELS = 200_000_000
+LONGEST_SIDE = 1_000_000  # of PNG's library
 Image.MAX_IMAGE_PIXELS = None  # our own limit is looked at before any pixel is decoded
 
 # What it warns of is either refused or no harm. Threads read images: catch_warnings is not for them.
@@ -36,7 +36,6 @@ _PREVIEW_OR_MASK = 1 | 4  # of a TIFF's NewSubfileType
 _INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE = range(4)  # of a TIFF's PhotometricInterpretation
 _DNG_VERSION, _SENSOR = 50706, (32803, 34892)  # a tag, and PhotometricInterpretation, of cameras' raws
 _BY_TIFFFILE = (1, 8, 32946, 34925, 32773)  # not compressed, Deflate, LZMA, PackBits: without a further library
-_LONGEST_SIDE = 1_000_000  # of PNG's library
 _HUNGRY = ("HEIF", "AVIF", "JXL")  # whose libraries take up to 45 bytes of memory for a pixel
 _ENOUGH = 1 << 16  # bytes that hold a header
 _LARGE = 1 << 26  # bytes up to which a file is read whatever it holds
@@ -66,7 +65,7 @@ class Header:
     @property
     def grey(self) -> bool:
         """Whether the file holds grey alone, and no palette."""
-        return self.mode in ("1", "L", "LA", "La", "F") or self.mode.startswith("I")
+        return is_grey(self.mode)
 
     @property
     def alpha(self) -> bool:
@@ -84,16 +83,14 @@ class Header:
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
-def open_by_pillow(data: bytes) -> Image.Image:
+def is_grey(mode: str) -> bool:
+    """Whether a pixel of which Pillow has this name is grey."""
+    return mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
+
+
+def open_by_pillow(file: bytes | BinaryIO) -> Image.Image:
     """Pillow's view of a file, of the kinds that are read."""
-    return Image.open(io.BytesIO(data), formats=_PILLOWS)
-
-
-def open_tiff(stream: BinaryIO) -> "TiffFile":
-    """tifffile's view of a TIFF."""
-    from tifffile import TiffFile
-
-    return TiffFile(stream)
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_PILLOWS)
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
@@ -123,7 +120,7 @@ def load_stream(path: Path, stream: BinaryIO, length: int, max_pixels: int = MAX
 def count_images(data: bytes, head: Header) -> int:
     """How many images a file holds; smaller copies of the first and the further views of a phone are not counted."""
     if head.kind == "TIFF":
-        with open_tiff(io.BytesIO(data)) as file:
+        with TiffFile(io.BytesIO(data)) as file:
             return sum(not page.aspage().subfiletype & _PREVIEW_OR_MASK for page in file.pages)
     if head.kind in ("JPEG", "MPO", *_EXTRAS):
         return 1
@@ -194,8 +191,8 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     except Exception as error:  # libraries raise nearly anything on damaged headers
         raise ImageError(f"{path} has a damaged header ({_reason(error)}); copy it again or remove it.") from error
     size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
-    if max(sides) > _LONGEST_SIDE:
-        raise ImageError(f"{size}, more than the {_LONGEST_SIDE} a side that are read; cut it into parts.")
+    if max(sides) > LONGEST_SIDE:
+        raise ImageError(f"{size}, more than the {LONGEST_SIDE} a side that are read; cut it into parts.")
     most = max_pixels  # what takes the more memory for a pixel may have the fewer
     if kind in _HUNGRY:
         most = max_pixels // 3
@@ -212,7 +209,7 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
 
 def _pillow_header(stream: BinaryIO) -> Header:
     start = stream.read(_ENOUGH)
-    with Image.open(stream, formats=_PILLOWS) as picture:
+    with open_by_pillow(stream) as picture:
         kind, mode, (width, height) = str(picture.format), picture.mode, picture.size
         bits, decoder, orientation = _bits(kind, start, picture), "pillow", _orientation(picture, stream)
     if kind == "PNG" and start[25] == 4:
@@ -241,9 +238,9 @@ def _tiff_header(stream: BinaryIO) -> Header:
     Pillow."""
     length = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    with open_tiff(stream) as file:
+    with TiffFile(stream) as file:
         page = file.pages[0].aspage()
-        bits, formats = _largest(page.bitspersample), _largest(page.sampleformat)
+        bits, formats = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
         photometric, orientation = int(page.photometric or 0), page.tags.valueof(_ORIENTATION, 1)
         height, width, compression = page.imagelength, page.imagewidth, int(page.compression)
         extra = [int(value) for value in page.extrasamples]
@@ -275,15 +272,11 @@ def _tiff_header(stream: BinaryIO) -> Header:
     )  # fmt: skip
 
 
-def _is_raw(page: "TiffPage") -> bool:
+def _is_raw(page: TiffPage) -> bool:
     """Whether a TIFF's first page, or what lies below it, are a sensor's numbers."""
     below = page.pages if page.subifds else ()
     photometrics = [page.photometric, *(one.aspage().photometric for one in below or ())]
     return any(int(one or 0) in _SENSOR for one in photometrics)
-
-
-def _largest(value: int | tuple[int, ...]) -> int:
-    return int(max(value)) if isinstance(value, tuple) else int(value)
 
 
 def _orientation(picture: Image.Image, stream: BinaryIO) -> int:

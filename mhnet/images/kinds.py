@@ -6,19 +6,12 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """A kind of image file.
+    """A kind of image file."""
 
-    Args:
-        extensions: of its files' names.
-        written: the extension of its result where a file's own name gives none that is written.
-        bits: the most that a sample has when it is written; 0 for a kind that is not.
-        alpha: whether transparency is written.
-    """
-
-    extensions: tuple[str, ...]
-    written: str
-    bits: int = 0
-    alpha: bool = False
+    extensions: tuple[str, ...]  # of its files' names
+    written: str  # the extension of its result where a file's own name gives none that is written
+    bits: int = 0  # the most that a sample has when it is written; 0 for a kind that is not
+    alpha: bool = False  # whether transparency is written
 
 
 KINDS = {
@@ -82,11 +75,8 @@ def kind_of(start: bytes, name: str = "") -> str:
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "WEBP"
     if start[4:8] == b"ftyp":  # ISO 14496-12, 4.3: the major brand, its version, compatible ones
-        brands = [
-            start[8:12],
-            *(start[at : at + 4] for at in range(16, min(int.from_bytes(start[:4], "big"), START), 4)),
-        ]
-        found = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+        places = (8, *range(16, min(int.from_bytes(start[:4], "big"), START), 4))
+        found = [_BRANDS[brand] for brand in (start[at : at + 4] for at in places) if brand in _BRANDS]
         return "AVIF" if "AVIF" in found else found[0] if found else ""
     for signature, kind in _SIGNATURES.items():
         if start.startswith(signature):

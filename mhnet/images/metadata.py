@@ -1,21 +1,25 @@
-"""What an image file says besides its pixels, as far as it goes along when the image is written again."""
+"""What an image file says besides its pixels: what goes along when the image is written again, and what does not.
+
+What does not is told: gain maps, films, depth maps, further pictures, channels. XMP that promises it is made true.
+"""
 
 import contextlib
 import io
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+from PIL import Image
 
 from mhnet.images import exif
-from mhnet.images.exif import Endian, Field
-from mhnet.images.header import Header, open_by_pillow
-from mhnet.images.left import told_of, without_promises
+from mhnet.images.header import Header, count_images, open_by_pillow
 from mhnet.images.png import Chunk, iterate_chunks, select_chunks
 
 XMP_TEXT = b"XML:com.adobe.xmp"
-_EXIF_START = b"Exif\0\0"
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 _WEBP_PIXELS = re.compile(rb"VP8[ L]")  # the chunk of a lossy and of a lossless WebP's pixels (RFC 9649, 2.5)
@@ -25,48 +29,36 @@ _IPTC_RESOURCE = 0x0404
 _PER_INCH = {2: 1.0, 3: 2.54}  # by the number that says which unit: inch, centimetre
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _READ_CHUNKS = (b"iCCP", b"pHYs", b"eXIf", b"iTXt")
+_FILM = re.compile(rb"\0\0\0[\x08-\x80]ftyp(mp4|iso|qt  |avc|hvc)|mpvd")
+_GAIN_MAPS = (b"hdr-gain-map", b"hdrgainmap", b"GainMap")
+_GAIN_MAP_BOX = re.compile(rb"ftyp.{0,64}tmap|jhgm", re.DOTALL)  # ISO 21496-1; JPEG XL
+_DEPTH_MAPS = (b"photos/1.0/depthmap", b"google.com/photos/dd/1.0/depthmap", b'Semantic="Depth')
+_PROMISES = ("http://ns.google.com/photos/", "http://ns.adobe.com/hdr-gain-map/", "http://ns.adobe.com/xmp/note/",
+             "http://ns.apple.com/HDRGainMap/")  # fmt: skip
+_LARGEST_XMP = 1 << 20  # bytes that are parsed
 _COLOUR_LENGTHS = {b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8}  # bytes
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What goes along with the pixels.
+    """What goes along with the pixels."""
 
-    Args:
-        kind: of the file it came from, of `kinds.KINDS`; '' for none.
-        depth: bits per sample in that file.
-        lossless: whether that file holds its pixels exactly.
-        profile: the ICC profile.
-        exif: from its byte order mark on, orientation 1, without a thumbnail.
-        xmp: XML.
-        iptc: records of captions and keywords, as newspapers use them (IPTC-IIM).
-        dpi: pixels per inch, across and down.
-        comment: of a JPEG or a GIF.
-        chunks: of a PNG, texts and what its numbers mean in colours: kinds and contents.
-        codes: primaries, transfer and matrix of a HEIC's or AVIF's colours (ITU-T H.273).
-        left: what of the file does not go along, as sentences.
-    """
-
-    kind: str = ""
-    depth: int = 8
-    lossless: bool = True
-    profile: bytes = field(default=b"", repr=False)
-    exif: bytes = field(default=b"", repr=False)
+    kind: str = ""  # of the file it came from, of `kinds.KINDS`; '' for none
+    depth: int = 8  # bits per sample in that file
+    lossless: bool = True  # whether that file holds its pixels exactly
+    profile: bytes = field(default=b"", repr=False)  # ICC's
+    exif: bytes = field(default=b"", repr=False)  # from its byte order mark on, orientation 1, without a thumbnail
     xmp: bytes = field(default=b"", repr=False)
-    iptc: bytes = field(default=b"", repr=False)
-    dpi: tuple[float, float] | None = None
-    comment: bytes = b""
-    chunks: tuple[Chunk, ...] = field(default=(), repr=False)
-    codes: tuple[int, int, int] | None = None
-    left: tuple[str, ...] = ()
+    iptc: bytes = field(default=b"", repr=False)  # captions and keywords, as newspapers use them (IPTC-IIM)
+    dpi: tuple[float, float] | None = None  # pixels per inch, across and down
+    comment: bytes = b""  # of a JPEG or a GIF
+    chunks: tuple[Chunk, ...] = field(default=(), repr=False)  # a PNG's texts, and what its numbers mean in colours
+    codes: tuple[int, int, int] | None = None  # primaries, transfer, matrix of a HEIC's or AVIF's colours (ITU-T H.273)
+    left: tuple[str, ...] = ()  # what of the file does not go along, as sentences
 
 
 def read_metadata(data: bytes, head: Header, notes: Mapping[Any, Any]) -> Metadata:
-    """The metadata of a file's bytes; what of it is damaged is left out.
-
-    Args:
-        notes: what `decode_samples` found beside the pixels.
-    """
+    """The metadata of a file's bytes; what of it is damaged is left out. `notes` were found beside the pixels."""
     tiff = head.kind == "TIFF" or (head.kind == "RAW" and data[:4] in (b"II*\0", b"MM\0*"))
     found = _of_tiff(data, head.orientation) if tiff else _of_others(data, head, notes)
     webp = _WEBP_PIXELS.search(data) if head.kind == "WEBP" else None
@@ -78,8 +70,8 @@ def read_metadata(data: bytes, head: Header, notes: Mapping[Any, Any]) -> Metada
         depth=max(head.bits, 8),
         lossless=not lossy,
         profile=profile if head.mode != "CMYK" else b"",  # the pixels become sRGB
-        xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", without_promises(found.xmp)),
-        left=tuple(told_of(data, head, notes, found.xmp)),
+        xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", _without_promises(found.xmp)),
+        left=tuple(_left_behind(data, head, notes, found.xmp)),
     )
 
 
@@ -108,16 +100,17 @@ def _of_tiff(data: bytes, orientation: int) -> Metadata:
     try:
         endian, found = exif.byte_order(data), exif.parse_fields(data)
         described = exif.descriptive(found)
-        kept = exif.upright_exif(exif.build_exif(described, endian), orientation) if described else b""
-    except ValueError:  # a BigTIFF has larger directories
+        directory = exif.build_directory(described, endian, 8)
+        kept = exif.upright_exif(data[:4] + struct.pack(endian + "I", 8) + directory, orientation)
+    except (ValueError, struct.error):  # a BigTIFF has larger directories
         return Metadata()
     blobs = {entry.tag: entry.value for entry in found if isinstance(entry.value, bytes)}
     return Metadata(
         profile=blobs.get(_PROFILE, b""),
-        exif=kept,
+        exif=kept if described else b"",
         xmp=blobs.get(_XMP, b"").rstrip(b"\0"),
         iptc=blobs.get(_IPTC, b""),
-        dpi=_resolution(found, endian),
+        dpi=_resolution(kept),
     )
 
 
@@ -126,10 +119,8 @@ def _bytes(value: object) -> bytes:
 
 
 def _upright(value: object, orientation: int) -> bytes:
-    data = _bytes(value)
-    while data.startswith(_EXIF_START):
-        data = data[len(_EXIF_START) :]
-    with contextlib.suppress(ValueError):
+    data = re.sub(rb"\A(Exif\0\0)+", b"", _bytes(value))
+    with contextlib.suppress(ValueError, struct.error):
         return exif.upright_exif(data, orientation)
     return b""
 
@@ -151,25 +142,72 @@ def _dpi(notes: Mapping[Any, Any], kind: str, kept_exif: bytes) -> tuple[float, 
     found = notes.get("dpi")
     if kind in ("JPEG", "MPO") and notes.get("jfif_unit") not in (1, 2):
         found = None  # Pillow says 72 where nothing is said
-    if found is None and kept_exif:
-        with contextlib.suppress(ValueError):
-            return _resolution(exif.parse_fields(kept_exif), exif.byte_order(kept_exif))
-    return _sound(found)
+    return _resolution(kept_exif) if found is None else _sound(found)
 
 
-def _resolution(found: Sequence[Field], endian: Endian) -> tuple[float, float] | None:
-    values = {entry.tag: entry.value for entry in found if isinstance(entry.value, bytes)}
-    with contextlib.suppress(KeyError, struct.error, ZeroDivisionError):
+def _resolution(kept_exif: bytes) -> tuple[float, float] | None:
+    with contextlib.suppress(Exception):  # what is damaged is none
+        found = Image.Exif()
+        found.load(kept_exif)
         across, down, unit = exif.RESOLUTION
-        factor = _PER_INCH[struct.unpack(endian + "H", values.get(unit, struct.pack(endian + "H", 2)))[0]]
-        sides = [struct.unpack(endian + "II", values[tag]) for tag in (across, down)]
-        return _sound(tuple(above / below * factor for above, below in sides))
+        factor = _PER_INCH[found.get(unit, 2)]
+        return _sound((found[across] * factor, found[down] * factor))
     return None
 
 
-def _sound(dpi: object) -> tuple[float, float] | None:
-    if isinstance(dpi, tuple) and len(dpi) == 2:
-        with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
-            across, down = float(dpi[0]), float(dpi[1])
-            return (across, down) if 0.01 < across < 1e5 and 0.01 < down < 1e5 else None
+def _sound(dpi: Any) -> tuple[float, float] | None:
+    with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
+        across, down = map(float, dpi)
+        return (across, down) if 0.01 < across < 1e5 and 0.01 < down < 1e5 else None
     return None
+
+
+def _left_behind(data: bytes, head: Header, notes: Mapping[Any, Any], xmp: bytes) -> Iterator[str]:
+    """What does not go along, as sentences; `notes` and `xmp` are as they stand in the file."""
+    boxed = head.kind in ("HEIF", "AVIF", "JXL")
+    if head.kind in ("JPEG", "MPO") or boxed:
+        searched = data if boxed or head.kind == "MPO" else xmp
+        gain_map = any(name in searched for name in _GAIN_MAPS) or (boxed and _GAIN_MAP_BOX.search(data) is not None)
+        depth_map = any(name in xmp for name in _DEPTH_MAPS) or bool(notes.get("depth_images"))
+        if gain_map:
+            yield "Its HDR gain map is not kept: the result has the ordinary range of brightness."
+        if _FILM.search(data, 64):
+            yield "The film of its motion photo is not kept: the result is the picture alone."
+        if depth_map:
+            yield "Its depth map is not kept."
+        if _views(data, head, notes) > 1 + gain_map + depth_map:
+            yield "Its further pictures are not kept: the first was restored."
+    if head.kind == "TIFF" and (count := count_images(data, head)) > 1:
+        yield f"It has {count} pages: the first was restored, the others are not kept."
+    if head.left_channels:
+        what = "channel beside its colours is" if head.left_channels == 1 else "channels beside its colours are"
+        yield f"{head.left_channels} {what} not kept."
+    if head.kind == "JXL" and head.bits > 8:
+        yield f"Its {head.bits} bits were read as 8, all that the library for .jxl gives."
+
+
+def _views(data: bytes, head: Header, notes: Mapping[Any, Any]) -> int:
+    """How many pictures a file holds beside its thumbnails."""
+    if head.kind == "MPO":
+        with open_by_pillow(data) as picture:
+            return getattr(picture, "n_frames", 1)
+    return int(notes.get("pictures", 1))
+
+
+def _without_promises(xmp: bytes) -> bytes:
+    """XMP without the words of gain maps, motion photos, depth maps and parts that follow the image."""
+    if not any(name.encode() in xmp for name in _PROMISES):
+        return xmp
+    if len(xmp) > _LARGEST_XMP:
+        return b""  # rather nothing than what is not true
+    try:
+        document = minidom.parseString(xmp)
+    except (ExpatError, ValueError):
+        return b""
+    for element in document.getElementsByTagName("*"):
+        for attribute in list(element.attributes.values()):
+            if (attribute.namespaceURI or "").startswith(_PROMISES) or attribute.value.startswith(_PROMISES):
+                element.removeAttributeNode(attribute)
+        if (element.namespaceURI or "").startswith(_PROMISES) and element.parentNode:
+            element.parentNode.removeChild(element)
+    return document.documentElement.toxml("utf-8") if document.documentElement else b""

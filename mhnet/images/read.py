@@ -1,25 +1,43 @@
-"""Image files to arrays: as uint8 RGB, which training and scoring see, or with all that is in the file."""
+"""Image files to arrays: as uint8 RGB, which training and scoring see, or with all that is in the file.
 
+OpenCV decodes JPEG and PNG for training, since it is faster than Pillow, and 16-bit PNG, which Pillow cuts to 8 bits.
+tifffile decodes TIFF, as far as it does so without further libraries; the libraries of `extras` decode their kinds;
+OpenCV decodes what else has more than 8 bits, and Pillow the rest.
+"""
+
+import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+import cv2
 import numpy as np
+from tifffile import TiffFile
 
 from mhnet.core.files import StrPath
-from mhnet.images.decode import check, decode_rgb, decode_samples
+from mhnet.images.colours import bgr_to_rgb, cmyk_to_rgb, divide_by_alpha, split_alpha, stretch, to_8_bits
+from mhnet.images.extras import decode_heif, decode_jxl, decode_raw
 from mhnet.images.header import (
+    LONGEST_SIDE,
     MAX_PIXELS,
     Header,
     ImageError,
     count_images,
+    is_grey,
     load_file,
     load_stream,
+    open_by_pillow,
     read_header,
     refuse_damage,
 )
 from mhnet.images.metadata import Metadata, read_metadata
-from mhnet.images.png import corner
+from mhnet.images.png import PIXEL_CHUNKS, corner, select_chunks
+
+# What it warns of is raised as an ImageError, or no harm.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+_EXTRAS = {"HEIF": decode_heif, "JXL": decode_jxl, "RAW": decode_raw}
+_MODES = {"1": "L", "La": "LA", "RGBX": "RGB", "RGBa": "RGBA", "YCbCr": "RGB"}  # to be converted
 
 
 class ImageInfo(NamedTuple):
@@ -32,7 +50,7 @@ class ImageInfo(NamedTuple):
     @property
     def in_colour(self) -> bool:
         """Whether the file holds colours (a palette's entries among them), not grey alone."""
-        return self.mode not in ("1", "L", "LA", "La", "I", "F") and not self.mode.startswith("I;16")
+        return not is_grey(self.mode)
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,7 @@ def read_rgb(path: StrPath) -> np.ndarray:
     Raises:
         ImageError: the file is missing, empty, truncated, damaged, not an image, or larger than MAX_PIXELS.
     """
-    return _read_rgb(Path(path), None)
+    return read_rgb_crop(path, 0, 0, LONGEST_SIDE, LONGEST_SIDE)
 
 
 def read_rgb_crop(path: StrPath, top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -68,20 +86,16 @@ def read_rgb_crop(path: StrPath, top: int, left: int, height: int, width: int) -
     Raises:
         ImageError: as by `read_rgb`; damage outside the part is found only where the file's checksums show it.
     """
-    return _read_rgb(Path(path), (top, left, height, width))
-
-
-def _read_rgb(path: Path, box: tuple[int, int, int, int] | None) -> np.ndarray:
+    path = Path(path)
     data, head = load_file(path)
-    top, left, height, width = box or (0, 0, head.height, head.width)
+    bottom, right = min(top + height, head.height), min(left + width, head.width)
     with refuse_damage(path):
-        check(data, head)
-        if head.kind == "PNG" and head.orientation == 1:
-            bottom, right = min(top + height, head.height), min(left + width, head.width)
-            if bottom * right < 0.9 * head.height * head.width and (cut := corner(data, bottom, right)):
-                data, head = cut, replace(head, height=bottom, width=right)
-        pixels = decode_rgb(data, head)
-    return np.ascontiguousarray(pixels[top : top + height, left : left + width]) if box else pixels
+        _check(data, head)
+        small = bottom * right < 0.9 * head.height * head.width
+        if head.kind == "PNG" and head.orientation == 1 and small and (cut := corner(data, bottom, right)):
+            data, head = cut, replace(head, height=bottom, width=right)
+        pixels = _decode_rgb(data, head)
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
 def image_info(path: StrPath) -> ImageInfo:
@@ -121,9 +135,138 @@ def read_image_stream(path: StrPath, stream: BinaryIO, length: int, max_pixels: 
 
 def _decoded(path: Path, data: bytes, head: Header) -> ImageData:
     with refuse_damage(path):
-        check(data, head)
+        _check(data, head)
         count = count_images(data, head)
         if count > 1 and head.kind != "TIFF":
             raise ImageError(f"{path} has {count} frames, of which one would remain; save them as files of their own.")
-        pixels, alpha, notes = decode_samples(data, head)
+        pixels, alpha, notes = _decode_samples(data, head)
         return ImageData(pixels, alpha, read_metadata(data, head, notes))
+
+
+def _check(data: bytes, head: Header) -> None:
+    """Raises for what is not decoded, and where a file's own marks show damage that decoders pass over."""
+    if head.refusal:
+        raise ValueError(head.refusal)
+    if head.kind == "PNG":
+        with open_by_pillow(data) as picture:
+            picture.verify()  # checksums: libpng would print what it finds to stderr
+
+
+def _decode_rgb(data: bytes, head: Header) -> np.ndarray:
+    """uint8 H×W×3 RGB, upright; 16-bit values v become round(v / 257), alpha is dropped."""
+    if (head.kind == "PNG" and head.mode not in ("P", "1")) or (head.kind in ("JPEG", "MPO") and head.mode != "CMYK"):
+        return _upright(to_8_bits(_by_opencv(data, replace(head, mode="RGB"))), head)
+    pixels = to_8_bits(_decode_samples(data, head)[0])
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+
+
+def _decode_samples(data: bytes, head: Header) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
+    """H×W×C, grey or RGB, and H×W alpha or None; uint8 or uint16 as in the file, upright.
+
+    The third is what the libraries of `extras` find beside the pixels.
+    """
+    notes = {}
+    if head.kind in _EXTRAS:
+        stored, notes = _EXTRAS[head.kind](data)
+    elif head.decoder == "tifffile":
+        stored = _by_tifffile(data)[..., : (1 if head.grey else 3) + head.alpha]
+    elif head.decoder == "opencv":
+        stored = _by_opencv(data, head)
+    else:
+        stored = _by_pillow(data, head)
+    stored = _upright(stored, head)
+    if head.inverted:
+        count = stored.shape[2] - head.alpha
+        stored[..., :count] = np.iinfo(stored.dtype).max - stored[..., :count]
+    if head.multiplied:
+        divide_by_alpha(stored)
+    if stored.shape[2] in (1, 3):
+        return stored, _keyed(stored, head, data), notes
+    pixels, alpha = split_alpha(stored)
+    return pixels, None if head.kind == "BMP" and not alpha.any() else alpha, notes  # many programs leave it at zero
+
+
+def _upright(pixels: np.ndarray, head: Header) -> np.ndarray:
+    """H×W×C by its EXIF orientation (Exif 2.32, tag 274), unless its decoder has turned it; contiguous.
+
+    Raises where the pixels are not what the header says.
+    """
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"its samples are {pixels.dtype}, whole numbers of 8 or 16 bits are read")
+    if pixels.shape[:2] != (head.upright_size if head.turned else (head.height, head.width)):
+        raise ValueError("its header and its pixels differ in size")
+    if not head.turned:
+        if head.orientation >= 5:
+            pixels = pixels.transpose(1, 0, 2)
+        if head.orientation in (2, 3, 6, 7):
+            pixels = pixels[:, ::-1]
+        if head.orientation in (3, 4, 7, 8):
+            pixels = pixels[::-1]
+    if any(stride < 0 for stride in pixels.strides):
+        return pixels.copy()  # NumPy calls a single row contiguous whichever way it is walked
+    return np.ascontiguousarray(pixels)
+
+
+def _by_tifffile(data: bytes) -> np.ndarray:
+    """A TIFF's first page as stored, H×W×C, not turned."""
+    with TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0].aspage()
+        pixels = page.asarray(maxworkers=1)
+        if int(page.planarconfig) == 2 and pixels.ndim == 3:
+            pixels = pixels.transpose(1, 2, 0)
+    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1))
+
+
+def _by_opencv(data: bytes, head: Header) -> np.ndarray:
+    """H×W×C, not turned (a TIFF is): grey or RGB, and alpha where there is one; uint16 where there are over 8 bits."""
+    flags = (cv2.IMREAD_GRAYSCALE if head.grey else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH
+    flags = cv2.IMREAD_UNCHANGED if head.alpha else flags | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(_pixels_alone(data, head), np.uint8), flags)
+    if pixels is None:
+        raise ValueError("its pixels cannot be decoded")
+    if head.alpha and (pixels.ndim != 3 or pixels.shape[2] != 4):
+        raise ValueError(f"{pixels.shape} values were decoded")
+    if not head.grey:
+        bgr_to_rgb(pixels)
+    elif head.alpha:
+        pixels = pixels[..., [0, 3]]
+    else:
+        pixels = pixels[..., None]
+    return stretch(pixels, head.bits) if pixels.dtype == np.uint16 and head.bits < 16 else pixels
+
+
+def _by_pillow(data: bytes, head: Header) -> np.ndarray:
+    """uint8 H×W×C."""
+    with open_by_pillow(_pixels_alone(data, head)) as picture:
+        if picture.mode in ("P", "PA"):
+            transparent = picture.mode == "PA" or "transparency" in picture.info
+            converted = picture.convert("RGBA" if transparent else "RGB")
+        elif picture.mode == "CMYK":
+            picture.load()
+            converted = cmyk_to_rgb(picture)
+        else:
+            picture.info.pop("transparency", None)  # see _keyed
+            wanted = _MODES.get(picture.mode, picture.mode)
+            converted = picture if wanted == picture.mode else picture.convert(wanted)
+        if converted.mode not in ("L", "LA", "RGB", "RGBA"):
+            raise ValueError(f"its pixels are of the kind {picture.mode}")
+        return np.atleast_3d(np.array(converted))
+
+
+def _pixels_alone(data: bytes, head: Header) -> bytes:
+    """The file without what decoders would complain about."""
+    return select_chunks(data, PIXEL_CHUNKS) if head.kind == "PNG" else data
+
+
+def _keyed(pixels: np.ndarray, head: Header, data: bytes) -> np.ndarray | None:
+    """The alpha of a PNG that names one grey or colour as transparent."""
+    if head.kind != "PNG" or head.mode == "P":
+        return None
+    with open_by_pillow(data) as picture:
+        key = picture.info.get("transparency")
+    if key is None:
+        return None
+    stretched = 255 // (2**head.bits - 1) if head.bits in (2, 4) else 1  # Pillow stretches a single bit's
+    key = tuple(stretched * value for value in (key if isinstance(key, tuple) else (key,)))
+    opaque = 255 - cv2.inRange(pixels, key, key)
+    return opaque.astype(pixels.dtype) * (np.iinfo(pixels.dtype).max // 255)

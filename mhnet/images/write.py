@@ -11,11 +11,10 @@ import numpy as np
 
 from mhnet.core.files import StrPath, replacing
 from mhnet.images.colours import is_srgb
-from mhnet.images.encode import ENCODERS, Parts
+from mhnet.images.encode import Parts, encode
 from mhnet.images.extras import iterate_boxes
-from mhnet.images.header import ImageError, header_of
+from mhnet.images.header import ImageError, header_of, open_by_pillow
 from mhnet.images.kinds import KIND_OF_EXTENSION, KINDS, WRITTEN_EXTENSIONS
-from mhnet.images.png import verify
 from mhnet.images.read import ImageData
 
 _USUAL_COLOURS = ((1, 1), (1, 2), (1, 6), (1, 13), (2, 2), (5, 13), (6, 13))  # sRGB's, or nearly (ITU-T H.273)
@@ -90,35 +89,41 @@ def losses(path: StrPath, image: ImageData) -> list[str]:
 
 
 def check_written(path: StrPath, stream: BinaryIO, size: tuple[int, int]) -> None:
-    """Whether a file that was just written can be read again: header, size, completeness, a PNG's checksums.
+    """ImageError where an open file, just written, cannot be read again: header, size, completeness, a PNG's checksums.
 
-    Args:
-        path: names it in errors.
-        stream: the open file.
-        size: height and width that it must have.
-
-    Raises:
-        ImageError: it cannot.
+    `path` names it in errors; `size` is the height and width that it must have.
     """
     path, length = Path(path), stream.seek(0, os.SEEK_END)
     stream.seek(0)
     head = header_of(path, stream, size[0] * size[1] * 4)
-    fault = head.refusal or ("" if head.upright_size == tuple(size) else f"its header says {head.upright_size}")
+    try:
+        if head.refusal or head.upright_size != tuple(size):
+            raise ValueError(head.refusal or f"its header says {head.upright_size}")
+        if not _is_whole(head.kind, stream, length):
+            raise ValueError("it is cut off")
+    except Exception as error:
+        message = f"{path} could not be written so that it can be read again ({error}); use another kind."
+        raise ImageError(message) from error
+
+
+def _is_whole(kind: str, stream: BinaryIO, length: int) -> bool:
+    """Whether nothing is missing at a file's end; raises for a PNG's wrong checksum."""
     stream.seek(0)
-    if head.kind == "PNG" and not fault:
-        fault = verify(stream)
-    elif head.kind == "WEBP":
-        fault = fault or ("" if 8 + struct.unpack("<4xI", stream.read(8))[0] == length else "it is cut off")
-    elif head.kind == "BMP":
-        fault = fault or ("" if struct.unpack("<2xI", stream.read(6))[0] == length else "it is cut off")
-    elif head.kind == "JPEG":
-        stream.seek(-2, os.SEEK_END)
-        fault = fault or ("" if stream.read() == b"\xff\xd9" else "it is cut off")
-    elif head.kind in ("HEIF", "AVIF", "JXL"):
-        data = stream.read()
-        fault = fault or ("" if data[:2] == b"\xff\x0a" or _boxes_fill(data) else "it is cut off")
-    if fault:
-        raise ImageError(f"{path} could not be written so that it can be read again ({fault}); use another kind.")
+    match kind:
+        case "PNG":
+            open_by_pillow(stream).verify()
+        case "WEBP":
+            return struct.unpack("<4xI", stream.read(8))[0] + 8 == length
+        case "BMP":
+            return struct.unpack("<2xI", stream.read(6))[0] == length
+        case "JPEG":
+            stream.seek(-2, os.SEEK_END)
+            return stream.read() == b"\xff\xd9"
+        case "HEIF" | "AVIF" | "JXL":
+            data = stream.read()
+            filled = sum(8 + len(content) for _, content in iterate_boxes(data))
+            return data[:2] == b"\xff\x0a" or filled >= length - 8
+    return True  # a TIFF's header shows it
 
 
 def _encoded(path: Path, image: ImageData) -> Parts:
@@ -140,12 +145,8 @@ def _encoded(path: Path, image: ImageData) -> Parts:
     if most and max(pixels.shape[:2]) > most:
         raise ImageError(f"{path} cannot hold {shape}: its format has at most {most} a side; use .tif.")
     try:
-        return ENCODERS[kind](pixels, alpha, image.metadata)
+        return encode(kind, pixels, alpha, image.metadata)
     except ImportError as error:
         raise ImageError(f"{path} needs {error.name}; pip install 'mhnet[photos]' brings it.") from error
     except (OSError, ValueError, SystemError, RuntimeError, struct.error, OverflowError, cv2.error) as error:
         raise ImageError(f"{path} cannot hold {shape} ({error}); use .png.") from error
-
-
-def _boxes_fill(data: bytes) -> bool:
-    return sum(8 + len(content) for _, content in iterate_boxes(data)) >= len(data) - 8
