@@ -4,12 +4,11 @@ import argparse
 import os
 import sys
 
-from mhnet.cli.usage import add_command
+from mhnet.cli.usage import Commands, add_command
 from mhnet.core.errors import MHNetError
 
 
-def add_app_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds it; what it needs is imported when it runs."""
+def add_app_command(commands: Commands) -> None:
     app = add_command(
         commands,
         "app",
@@ -21,6 +20,7 @@ def add_app_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
         mhnet app --weights model_deblurring.pth
         mhnet app --host 0.0.0.0 --no-browser      for everybody in the network
         """,
+        _app,
     )
     app.add_argument("--weights", action="append", default=[], metavar="FILE", help="weights of yours or the authors', "
                      "in the place of those that ship; may be given twice")  # fmt: skip
@@ -34,7 +34,6 @@ def add_app_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     app.add_argument("--max-mb", type=int, default=64, metavar="N", help="megabytes of a photo (default: %(default)s)")
     app.add_argument("--max-megapixels", type=int, default=50, metavar="N", help="(default: %(default)s)")
     app.add_argument("--no-browser", action="store_true", help="do not open the page")
-    app.set_defaults(run=_app)
 
 
 def _app(args: argparse.Namespace) -> int:

@@ -15,16 +15,6 @@ from mhnet.restore.outcomes import Outcome
 from mhnet.restore.plan import Plan, plan
 
 
-def check_options(args: argparse.Namespace) -> None:
-    """Raises MHNetError for options that go with the other engine alone."""
-    for name, given in {"--targets": args.targets, "--protocol": args.protocol, "--compare": args.compare}.items():
-        if given:
-            way = "use `mhnet evaluate` on the results, or no --engine"
-            raise MHNetError(f"{name} does not go with --engine ray: {way}.")
-    if args.report and Path(args.report).suffix.lower() in (".html", ".htm"):
-        raise MHNetError("--engine ray makes no HTML page: name its tables, as in --report out/report.")
-
-
 def restore_in_bulk(args: argparse.Namespace, checkpoint: Checkpoint) -> int:
     """Restores what the options name; the exit status."""
     names = [name if stores.is_address(name) else str(Path(name).absolute()) for name in (*args.inputs, str(args.out))]
@@ -44,8 +34,7 @@ def restore_in_bulk(args: argparse.Namespace, checkpoint: Checkpoint) -> int:
     except KeyboardInterrupt:
         return printer.tell_interrupted(len(planned.jobs))
     printer.tell_counts(report)
-    printer.tell_failures(report)
-    return int(bool(printer.reasons))
+    return printer.tell_failures(report)
 
 
 def _restore(args: argparse.Namespace, checkpoint: Checkpoint, work: Plan, printer: OutcomePrinter) -> str:

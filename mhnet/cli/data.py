@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mhnet.cli.usage import add_command
+from mhnet.cli.usage import Commands, add_command
 from mhnet.core.errors import MHNetError, printable
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _PAIRS = "a folder of pairs in any layout of docs/data.md, found below it"
 
 
-def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_data_commands(parent: Commands) -> None:
     """Adds `data` with its own commands; what they need is imported when they run."""
     data = add_command(
         parent,
@@ -37,10 +37,10 @@ def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParse
         mhnet data check Datasets
         mhnet data check --input rainy --target clean --all
         """,
+        _check,
     )
     _add_pairs(check, "or a pack")
     check.add_argument("--all", action="store_true", help="print every fault, not the first ten of each set")
-    check.set_defaults(run=_check)
 
     pack = add_command(
         commands,
@@ -52,9 +52,9 @@ def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParse
         mhnet data pack Datasets/train packs/rain13k
         mhnet data pack GoPro packs/gopro --split train
         """,
+        _pack,
     )
     _add_pairs(pack)
-    pack.set_defaults(run=_pack)
 
     crops = add_command(
         commands,
@@ -66,11 +66,11 @@ def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParse
         mhnet data crops GoPro/train crops
         mhnet data crops GoPro/train crops --size 256 --step 200
         """,
+        _crops,
     )
     _add_pairs(crops)
     crops.add_argument("--size", type=int, default=512, help="side of the crops, pixels (default: %(default)s)")
     crops.add_argument("--step", type=int, default=256, help="from crop to crop, pixels (default: %(default)s)")
-    crops.set_defaults(run=_crops)
 
     degrade = add_command(
         commands,
@@ -82,6 +82,7 @@ def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParse
         mhnet data degrade photos pairs --kind rain
         mhnet data degrade photos pairs --kind blur --severity 0.2 0.6 --versions 3
         """,
+        _degrade,
     )
     degrade.add_argument("photos", type=Path, metavar="IN", help="a folder of sharp photographs")
     _add_out(degrade)
@@ -92,7 +93,6 @@ def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParse
     )  # fmt: skip
     degrade.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     degrade.add_argument("--versions", type=int, default=1, help="degraded images to a photograph (default: 1)")
-    degrade.set_defaults(run=_degrade)
 
 
 def _add_pairs(parser: argparse.ArgumentParser, more: str = "") -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mhnet.cli.usage import add_command
+from mhnet.cli.usage import Commands, add_command
 from mhnet.core.terminal import paint
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def add_doctor_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds it; what it needs is imported when it runs."""
+def add_doctor_command(commands: Commands) -> None:
     doctor = add_command(
         commands,
         "doctor",
@@ -51,9 +50,9 @@ def add_doctor_command(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         mhnet doctor
         mhnet doctor --json > doctor.json          to go with a report of a defect
         """,
+        _doctor,
     )
     doctor.add_argument("--json", action="store_true", help="print it as JSON")
-    doctor.set_defaults(run=_doctor)
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from mhnet.cli.usage import add_command
+from mhnet.cli.usage import Commands, add_command
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import TASKS, Task
 
@@ -14,8 +14,7 @@ ROOMS = Path(__file__).resolve().parents[2]
 """Where the rooms lie beside the package, in a clone."""
 
 
-def add_room_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds them; what they need is imported when they run."""
+def add_room_commands(commands: Commands) -> None:
     train = add_command(
         commands,
         "train",
@@ -28,6 +27,7 @@ def add_room_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         mhnet train deblurring OPTIM.BATCH_SIZE 8 DATA.TRAIN_DIR /data/GoPro/train
         mhnet train deraining --config mine.yml
         """,
+        _run,
     )
     test = add_command(
         commands,
@@ -39,11 +39,11 @@ def add_room_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         mhnet test deraining
         mhnet test deblurring --weights model_deblurring.pth --input_dir /data/GoPro/test --tlc both
         """,
+        _run,
     )
-    for parser, script in ((train, "train"), (test, "test")):
+    for parser in (train, test):
         parser.add_argument("task", choices=list(TASKS), metavar="TASK", help=" or ".join(TASKS))
         parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="the options of the room's script")
-        parser.set_defaults(run=_run, script=script)
 
 
 def room_of(task: Task, here: Path) -> Path:
@@ -55,21 +55,13 @@ def room_of(task: Task, here: Path) -> Path:
     return next(found, here)
 
 
-def scripts_of(task: Task, room: Path) -> Path:
-    """Where the scripts for a room lie: in it, or, for a folder of settings alone, in the room beside the package.
-
-    Raises:
-        MHNetError: there are none, as where the package alone was installed.
-    """
-    for folder in (room, ROOMS / task.folder):
-        if (folder / "train.py").is_file():
-            return folder
-    raise MHNetError(f"There is no folder {task.folder} with train.py here: clone the repository, and work there")
-
-
 def _run(args: argparse.Namespace) -> int:
     task = TASKS[args.task]
     room = room_of(task, Path.cwd())
-    sys.path.insert(0, str(scripts_of(task, room)))
-    script = importlib.import_module(args.script)
+    # For a folder of settings alone, the scripts are those of the room beside the package.
+    scripts = next((folder for folder in (room, ROOMS / task.folder) if (folder / "train.py").is_file()), None)
+    if scripts is None:
+        raise MHNetError(f"There is no folder {task.folder} with train.py here: clone the repository, and work there")
+    sys.path.insert(0, str(scripts))
+    script = importlib.import_module(args.command)  # train or test
     return script.main(args.rest, f"mhnet {args.command} {task.name}", room)

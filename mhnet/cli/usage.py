@@ -2,6 +2,10 @@
 
 import argparse
 import textwrap
+from collections.abc import Callable
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -16,11 +20,12 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 def add_command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: Commands,
     name: str,
     summary: str,
     description: str,
     examples: str,
+    run: Callable[[argparse.Namespace], int] | None = None,
 ) -> argparse.ArgumentParser:
     """Adds a command.
 
@@ -29,9 +34,13 @@ def add_command(
         name: of the command.
         summary: a line for the list of commands.
         description: what it does.
-        examples: commands, one to a line.
+        examples: commands, one to a line; further paragraphs may follow.
+        run: does it, and returns the exit status; what it needs is imported there, so that the help is quick.
     """
-    lines = textwrap.indent(textwrap.dedent(examples).strip("\n"), "  ")
-    return commands.add_parser(
-        name, help=summary, description=description, epilog=f"examples:\n{lines}", formatter_class=HelpFormatter
+    lines, _, more = textwrap.dedent(examples).strip("\n").partition("\n\n")
+    epilog = f"examples:\n{textwrap.indent(lines, '  ')}" + (f"\n\n{more}" if more else "")
+    parser = commands.add_parser(
+        name, help=summary, description=description, epilog=epilog, formatter_class=HelpFormatter
     )
+    parser.set_defaults(run=run)
+    return parser
