@@ -51,11 +51,11 @@ def _restore(args: argparse.Namespace, checkpoint: Checkpoint, work: Plan, print
 
         def each(outcome: Outcome) -> None:
             bar.update()
-            tables.add(outcome)
+            add_row(outcome)
             printer.tell(outcome)
 
         try:
-            with bar, reporting(work, store, report) as tables:
+            with bar, reporting(work, store, report) as add_row:
                 bulk.restore_bulk(work, computing, share, each, check=args.check and not args.overwrite)
         except RayError as error:
             raise MHNetError(f"Ray stopped: {sentence(MHNetError(str(error)))}") from error

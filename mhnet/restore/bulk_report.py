@@ -1,7 +1,7 @@
 """What became of very many files, as two tables: Parquet for programs, CSV for people."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,56 +24,50 @@ SCHEMA = pyarrow.schema({
 _AT_A_TIME = 1000  # rows that are held
 
 
-class ReportTables:
-    """Takes outcomes and writes them as rows, `_AT_A_TIME` at a time."""
-
-    def __init__(self, inputs: Store, results: Store, writers: list[Any]):
-        self.inputs, self.results, self.writers = inputs, results, writers
-        self.rows: list[dict[str, Any]] = []
-
-    def add(self, outcome: Outcome) -> None:
-        self.rows.append({
-            "file": printable(self.inputs.shown(outcome.job.source)), "status": outcome.status,
-            "reason": printable(outcome.reason) or None, "bytes": outcome.bytes or None,
-            "height": outcome.height or None, "width": outcome.width or None, "seconds": round(outcome.seconds, 3),
-            "tile": f"{outcome.tile[0]}x{outcome.tile[1]}" if outcome.tile else None,
-            "change": outcome.change.mean if outcome.change else None,
-            "result": printable(self.results.shown(outcome.job.target)) if outcome.has_result else None,
-            "notes": " ".join(outcome.notes) or None,
-        })  # fmt: skip
-        if len(self.rows) == _AT_A_TIME:
-            self.flush()
-
-    def flush(self) -> None:
-        for writer in self.writers:
-            writer.write_table(pyarrow.Table.from_pylist(self.rows, SCHEMA))
-        self.rows = []
-
-
 @contextmanager
-def reporting(plan: Plan, store: Store, path: Path) -> Iterator[ReportTables]:
-    """A report of outcomes that is put to PATH.parquet and PATH.csv at the end, also where the run is interrupted.
+def reporting(plan: Plan, store: Store, path: Path) -> Iterator[Callable[[Outcome], None]]:
+    """Takes outcomes, and puts them to PATH.parquet and PATH.csv at the end, also where the run is interrupted.
 
     Raises:
         MHNetError: it cannot be written there.
     """
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        tables = {end: Path(name) / f"report{end}" for end in (".parquet", ".csv")}
+        tables = [Path(name) / f"report{end}" for end in (".parquet", ".csv")]
         try:
-            with (
-                parquet.ParquetWriter(tables[".parquet"], SCHEMA) as first,
-                csv.CSVWriter(tables[".csv"], SCHEMA) as second,
-            ):
-                report = ReportTables(plan.inputs, plan.results, [first, second])
+            with parquet.ParquetWriter(tables[0], SCHEMA) as first, csv.CSVWriter(tables[1], SCHEMA) as second:
+
+                def flush() -> None:
+                    for writer in (first, second):
+                        writer.write_table(pyarrow.Table.from_pylist(rows, SCHEMA))
+                    rows.clear()
+
+                def add(outcome: Outcome) -> None:
+                    rows.append(_row(outcome, plan))
+                    if len(rows) == _AT_A_TIME:
+                        flush()
+
                 try:
-                    yield report
+                    yield add
                 finally:
-                    report.flush()
+                    flush()
         finally:
-            for end, table in tables.items():
-                place = path.with_name(path.name + end)
+            for table in tables:
+                place = path.with_name(path.name + table.suffix)
                 try:
                     stores.put(store, place, table.read_bytes())
                 except OSError as error:
                     reason, shown = error.strerror or stores.first_line(error), printable(store.shown(place))
                     raise MHNetError(f"{shown} cannot be written ({reason}): name another report.") from error
+
+
+def _row(outcome: Outcome, plan: Plan) -> dict[str, Any]:
+    return {
+        "file": printable(plan.inputs.shown(outcome.job.source)), "status": outcome.status,
+        "reason": printable(outcome.reason) or None, "bytes": outcome.bytes or None,
+        "height": outcome.height or None, "width": outcome.width or None, "seconds": round(outcome.seconds, 3),
+        "tile": f"{outcome.tile[0]}x{outcome.tile[1]}" if outcome.tile else None,
+        "change": outcome.change.mean if outcome.change else None,
+        "result": printable(plan.results.shown(outcome.job.target)) if outcome.has_result else None,
+        "notes": " ".join(outcome.notes) or None,
+    }  # fmt: skip

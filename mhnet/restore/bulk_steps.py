@@ -10,6 +10,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -135,42 +136,32 @@ class Restoring:
                     yield from self._alike(list(items))
 
     def _alike(self, items: list[Item]) -> Iterator[pyarrow.Table]:
-        """Restores pictures of one kind and size."""
+        """Restores pictures of one kind and size; where some at once fail, one by one, so that none suffers from
+        another."""
         size = items[0].outcome
         count = max(min(self.batch, BATCH_PIXELS // (size.height * size.width)), 1)
         for start in range(0, len(items), count):
             some = items[start : start + count]
-            if len(some) > 1 and (restored := self._all_or_none(some)):
-                yield packed(restored)
-            else:
-                for item in some:
-                    yield packed([_attempt(self._alone, item)])
-
-    def _all_or_none(self, items: list[Item]) -> list[Item] | None:
-        """Items restored at once; None where they are to be taken one by one, so that none suffers from another."""
-        if not self._begin(items, 0):
-            return None
-        try:
-            return self._at_once(items)
-        except Exception:
-            return None
-        finally:
-            self._end(items)
+            restored: list[Item] = []
+            if len(some) > 1:
+                with suppress(Exception):
+                    restored = self._noted(some, 0)
+            for one in [restored] if restored else ([_attempt(self._alone, item)] for item in some):
+                yield packed(one)
 
     def _alone(self, item: Item) -> Item:
-        if not self._begin([item], 1):
-            source = item.outcome.job.source
+        return self._noted([item], 1)[0]
+
+    def _noted(self, items: list[Item], most: int) -> list[Item]:
+        """Items restored at once, unless one of them has ended more processes than that."""
+        numbers = [item.number for item in items]
+        if not ray.get(self.ledger.begin.remote(numbers, most)):
+            source = items[0].outcome.job.source
             raise MHNetError(f"{source} ended its process twice: it may need more memory than there is.")
         try:
-            return self._at_once([item])[0]
+            return self._at_once(items)
         finally:
-            self._end([item])
-
-    def _begin(self, items: list[Item], most: int) -> bool:
-        return ray.get(self.ledger.begin.remote([item.number for item in items], most))
-
-    def _end(self, items: list[Item]) -> None:
-        self.ledger.end.remote([item.number for item in items])
+            self.ledger.end.remote(numbers)
 
     def _at_once(self, items: list[Item]) -> list[Item]:
         start = time.perf_counter()
