@@ -25,10 +25,10 @@ from mhnet.core.version import __version__
 from mhnet.images.read import ImageData
 from mhnet.images.write import losses
 from mhnet.restore import stores
+from mhnet.restore.kinds import is_film
 from mhnet.restore.outcomes import Outcome, failed
 from mhnet.restore.plan import Job
 from mhnet.restore.stores import Store
-from mhnet.restore.video_kinds import is_film
 
 if TYPE_CHECKING:
     from ray import ObjectRef

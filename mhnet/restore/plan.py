@@ -11,9 +11,8 @@ from typing import NamedTuple
 from natsort import natsorted, ns
 
 from mhnet.core.errors import MHNetError, printable, shortened
-from mhnet.restore.kinds import is_result_name, result_extension
+from mhnet.restore.kinds import is_film, is_result_name, result_extension
 from mhnet.restore.stores import HERE, Store, find_store
-from mhnet.restore.video_kinds import is_film
 
 
 class Job(NamedTuple):

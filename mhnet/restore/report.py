@@ -26,7 +26,7 @@ from mhnet.core.errors import MHNetError, printable
 from mhnet.core.files import replacing
 from mhnet.evaluation.protocols import Score
 from mhnet.images.read import read_rgb
-from mhnet.restore.video_kinds import is_film
+from mhnet.restore.kinds import is_film
 
 LARGEST, SMALLEST = 1600, 320
 """Longest side of a preview, in pixels, in a page of few and of many images."""

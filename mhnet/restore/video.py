@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mhnet.restore.kinds import CONTAINERS
 from mhnet.restore.video_frames import (
     DamagedVideo,
     Frame,
     VideoError,
-    import_av,
     read_format,
     read_frames,
     seconds_missing,
 )
-from mhnet.restore.video_kinds import CONTAINERS
 from mhnet.restore.video_mux import check_streams, join
 from mhnet.restore.video_segments import LENGTH, Segments, choose_encoding
 
@@ -67,7 +66,6 @@ def restore_video(
         VideoError: the source is damaged or no video, the target exists, cannot hold the sound, or cannot be written.
         MHNetError: PyAV is not installed.
     """
-    av = import_av()
     if target.exists() and (not overwrite or (source.exists() and target.samefile(source))):
         way = "name another result" if overwrite or target.samefile(source) else "remove it, or ask to overwrite"
         raise VideoError(f"{target} is there already; {way}.")
@@ -85,8 +83,7 @@ def restore_video(
     if web and form.properties["sample_aspect_ratio"] != 1 and CONTAINERS[target.suffix.lower()] not in ("mp4", "mov"):
         notes.append("the shape of its pixels is not kept; a result that ends in .mp4 keeps it")
     read = _stamp(source)
-    segments = Segments(target, {"source": read, "identity": identity, "encoding": encoding, "length": LENGTH,
-                                 "libraries": av.library_versions})  # fmt: skip
+    segments = Segments(target, {"source": read, "identity": identity, "encoding": encoding})
     resumed = segments.frames
     try:
         with tqdm(total=form.count, initial=resumed, desc=source.name, unit="frame", leave=False,

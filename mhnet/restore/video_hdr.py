@@ -1,12 +1,10 @@
 """HDR metadata of a video: from its frames to the encoders' options, or what is said where it cannot be kept."""
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
+from av import VideoFrame
 
 _LOST = {
     "DYNAMIC_HDR_PLUS": "its HDR10+ metadata is not kept",
@@ -38,7 +36,7 @@ class HdrMetadata(NamedTuple):
     light: tuple[int, ...]
 
 
-def read_hdr(frame: "VideoFrame") -> HdrMetadata:
+def read_hdr(frame: VideoFrame) -> HdrMetadata:
     """The HDR metadata that comes with a frame."""
     display, light = frame.side_data.get("MASTERING_DISPLAY_METADATA"), frame.side_data.get("CONTENT_LIGHT_LEVEL")
     values = np.frombuffer(bytes(display), np.int32)[:20].reshape(10, 2).tolist() if display is not None else []
@@ -46,7 +44,7 @@ def read_hdr(frame: "VideoFrame") -> HdrMetadata:
     return HdrMetadata(tuple(Fraction(above, below or 1) for above, below in values), tuple(levels))
 
 
-def lost_metadata(frame: "VideoFrame") -> list[str]:
+def lost_metadata(frame: VideoFrame) -> list[str]:
     """What else comes with a frame and no encoder takes, as sentences."""
     return [note for kind, note in _LOST.items() if frame.side_data.get(kind) is not None]
 
