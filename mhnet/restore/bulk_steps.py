@@ -23,10 +23,9 @@ import ray
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
 from mhnet.images.read import ImageData
-from mhnet.images.write import losses
 from mhnet.restore import stores
 from mhnet.restore.kinds import is_film
-from mhnet.restore.outcomes import Outcome, failed
+from mhnet.restore.outcomes import Outcome, failed, written
 from mhnet.restore.plan import Job
 from mhnet.restore.stores import Store
 
@@ -192,17 +191,8 @@ def _kind(item: Item) -> tuple[Any, ...] | None:
 
 def write(table: pyarrow.Table, *, results: Store) -> Iterator[pyarrow.Table]:
     """Writes each item's restored picture, whole or not at all."""
-    for item in unpacked(table):
-        yield packed([_attempt(_write, item, results)])
-
-
-def _write(item: Item, results: Store) -> Item:
-    if item.picture is None:
-        return item
-    target = item.outcome.job.target
-    stores.write_picture(results, target, item.picture)
-    notes = (*item.outcome.notes, *losses(target, item.picture))
-    return Item(item.number, replace(item.outcome, notes=notes))
+    for number, outcome, picture in unpacked(table):
+        yield packed([Item(number, written(outcome, picture, results))])
 
 
 def _attempt(step: Callable[..., Item], item: Item, *more: Any) -> Item:

@@ -1,4 +1,4 @@
-"""What became of a file, and what an error says of it."""
+"""What became of a file: written, failed with what an error says of it, or not tried."""
 
 import errno
 from collections.abc import Sequence
@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mhnet.core.errors import MHNetError
+from mhnet.images.read import ImageData
+from mhnet.images.write import losses
+from mhnet.restore import stores
 from mhnet.restore.change import Change
 from mhnet.restore.plan import Job
-from mhnet.restore.stores import first_line
+from mhnet.restore.stores import HERE, Store
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -45,6 +48,17 @@ class Outcome:
         return self.status in ("restored", "skipped")
 
 
+def written(outcome: Outcome, picture: ImageData | None, store: Store = HERE) -> Outcome:
+    """The outcome once the restored picture, if there is one, lies in its place."""
+    if picture is None:
+        return outcome
+    try:
+        stores.write_picture(store, outcome.job.target, picture)
+        return replace(outcome, notes=[*outcome.notes, *losses(outcome.job.target, picture)])
+    except Exception as error:
+        return failed(outcome, error)
+
+
 def failed(outcome: Outcome, error: Exception) -> Outcome:
     """The outcome of a file that an error ended; whatever it is, it is that file's alone."""
     source, cause = outcome.job.source, error.__cause__ or error
@@ -53,7 +67,7 @@ def failed(outcome: Outcome, error: Exception) -> Outcome:
     elif isinstance(error, MemoryError):
         reason = f"{source} does not fit in memory: close other programs, or compute with fewer workers."
     else:
-        reason = f"{source} cannot be restored ({type(error).__name__}: {first_line(error)})."
+        reason = f"{source} cannot be restored ({type(error).__name__}: {stores.first_line(error)})."
     disk_full = isinstance(cause, OSError) and cause.errno in _DISK_FULL
     return replace(outcome, status="failed", reason=reason, disk_full=disk_full)
 

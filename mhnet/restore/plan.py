@@ -116,25 +116,19 @@ def _kept_apart(jobs: list[Job], results: Store, suffix: str) -> tuple[list[Job]
     `a.jpg` and `a.tif` that would both become `a.png` become `a.jpg.png` and `a.tif.png`.
     """
     counts = Counter(_compared(results, job.target) for job in jobs)
-    named = []
+    users: dict[str, list[Job]] = {}
     for job in jobs:
         if counts[_compared(results, job.target)] > 1:
-            own = job.target.with_name(f"{job.source.name}{suffix}{job.target.suffix}")
-            named.append(job._replace(target=own))
-        else:
-            named.append(job)
-    users: dict[str, list[Job]] = {}
-    for job in named:
+            job = job._replace(target=job.target.with_name(f"{job.source.name}{suffix}{job.target.suffix}"))
         users.setdefault(_compared(results, job.target), []).append(job)
     colliding = []
-    for same in users.values():
+    for same in (same for same in users.values() if len(same) > 1):
         names = shortened([printable(job.source) for job in same], 2)
         target = printable(same[0].target)
         why = f"{names} would become one file, {target}: restore them one after the other, into two folders."
-        colliding += [(job, why) for job in same] if len(same) > 1 else []
-    lost = {job for job, _ in colliding}
-    renamed = [job for job, before in zip(named, jobs, strict=True) if job != before and job not in lost]
-    return [job for job in named if job not in lost], renamed, colliding
+        colliding += [(job, why) for job in same]
+    apart, unchanged = [same[0] for same in users.values() if len(same) == 1], set(jobs)
+    return apart, [job for job in apart if job not in unchanged], colliding
 
 
 def check_targets(jobs: Iterable[Job], originals: Collection[Path], results: Store = HERE) -> None:
