@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ray.exceptions import RayError
 from tqdm import tqdm
@@ -15,8 +16,9 @@ from mhnet.restore.outcomes import Outcome
 from mhnet.restore.plan import Plan, plan
 
 
-def restore_in_bulk(args: argparse.Namespace, checkpoint: Checkpoint) -> int:
-    """Restores what the options name; the exit status."""
+def restore_in_bulk(args: argparse.Namespace, checkpoint: Checkpoint, options: dict[str, Any]) -> int:
+    """Restores what the options name, computing by those of `Restorer`; the exit status."""
+    computing = bulk.Computing(checkpoint, args.tlc, round(args.max_megapixels * 1e6), options)
     names = [name if stores.is_address(name) else str(Path(name).absolute()) for name in (*args.inputs, str(args.out))]
     planned = plan(names[:-1], names[-1], suffix=args.suffix, extension=args.format and f".{args.format}")
     printer = OutcomePrinter(args, planned.inputs, planned.results)
@@ -30,20 +32,18 @@ def restore_in_bulk(args: argparse.Namespace, checkpoint: Checkpoint) -> int:
     report = ""
     try:
         if work.jobs:
-            report = _restore(args, checkpoint, work, printer)
+            report = _restore(args, computing, work, printer)
     except KeyboardInterrupt:
         return printer.tell_interrupted(len(planned.jobs))
     printer.tell_counts(report)
     return printer.tell_failures(report)
 
 
-def _restore(args: argparse.Namespace, checkpoint: Checkpoint, work: Plan, printer: OutcomePrinter) -> str:
+def _restore(args: argparse.Namespace, computing: bulk.Computing, work: Plan, printer: OutcomePrinter) -> str:
     """Restores files; where their report lies."""
     store, report = stores.find_store(str(args.report)) if args.report else (work.results, work.folder / "report")
     if report.suffix in (".csv", ".parquet"):
         report = report.with_suffix("")
-    computing = bulk.Computing(checkpoint, args.precision, args.tile, args.tlc, not args.no_fuse,
-                               args.strength, round(args.max_megapixels * 1e6))  # fmt: skip
     disabled = None if printer.progress else True
     bar = tqdm(total=len(work.jobs), desc="restoring", unit="image", leave=False, disable=disabled)
     with bulk.cluster() as resources:

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mhnet.cli.usage import Commands, add_command
 from mhnet.core.errors import MHNetError, printable, shortened
@@ -66,7 +66,9 @@ def add_restore_command(commands: Commands) -> None:
                      help="compute in tiles where memory needs it, never, or of N×N pixels (auto)")  # fmt: skip
     how.add_argument("--max-megapixels", type=_megapixels, default=MEGAPIXELS, metavar="N",
                      help="refuse images of more pixels: memory grows with them (default: %(default)s)")  # fmt: skip
-    how.add_argument("--no-fuse", action="store_true", help="compute the network as it is, not its faster equal")
+    how.add_argument(
+        "--no-fuse", dest="fuse", action="store_false", help="compute the network as it is, not its faster equal"
+    )
 
     results = parser.add_argument_group("results")
     results.add_argument("--overwrite", action="store_true", help="restore again what has a result")
@@ -146,10 +148,11 @@ def _restore(args: argparse.Namespace) -> int:
     from mhnet.core.tasks import TASKS
 
     weights = args.weights or bundled.for_task(TASKS[MEANT[args.task]])
-    return _restore_in_bulk(args, weights) if args.engine == "ray" else _restore_here(args, weights)
+    options = {name: getattr(args, name) for name in ("precision", "tile", "fuse", "strength")}  # of `Restorer`
+    return (_restore_in_bulk if args.engine == "ray" else _restore_here)(args, weights, options)
 
 
-def _restore_here(args: argparse.Namespace, weights: str | Path) -> int:
+def _restore_here(args: argparse.Namespace, weights: str | Path, options: dict[str, Any]) -> int:
     from mhnet.cli.outcomes import OutcomePrinter
     from mhnet.evaluation.protocols import get_protocol
     from mhnet.restore import results
@@ -165,8 +168,7 @@ def _restore_here(args: argparse.Namespace, weights: str | Path) -> int:
     targets = results.find_targets(jobs, args.targets) if args.targets else {}
     if args.protocol:
         get_protocol(args.protocol)
-    restorer = Restorer.from_weights(weights, args.device, args.tlc, precision=args.precision, tile=args.tile,
-                                     fuse=not args.no_fuse, strength=args.strength)  # fmt: skip
+    restorer = Restorer.from_weights(weights, args.device, args.tlc, **options)
     _warn_of_task(args, weights, restorer.task)
     missing = [printable(job.source) for job in jobs if job.source not in targets and not job.film]
     if args.targets and missing:
@@ -184,7 +186,7 @@ def _restore_here(args: argparse.Namespace, weights: str | Path) -> int:
     return printer.tell_failures()
 
 
-def _restore_in_bulk(args: argparse.Namespace, weights: str | Path) -> int:
+def _restore_in_bulk(args: argparse.Namespace, weights: str | Path, options: dict[str, Any]) -> int:
     from mhnet.checkpoints.files import read_checkpoint
 
     try:
@@ -193,7 +195,7 @@ def _restore_in_bulk(args: argparse.Namespace, weights: str | Path) -> int:
         raise MHNetError(f"--engine ray needs Ray Data ({error}): pip install 'mhnet[ray]'") from error
     checkpoint = read_checkpoint(weights)
     _warn_of_task(args, weights, checkpoint.task)
-    return restore_in_bulk(args, checkpoint)
+    return restore_in_bulk(args, checkpoint, options)
 
 
 def _evaluate_results(

@@ -82,11 +82,9 @@ def test_command(
     """Restores test sets, and scores what was written where there are clean images.
 
     Args:
-        task: what the room is for.
         room: the folder with Datasets/, checkpoints/ and pretrained_models/.
         networks: what builds each architecture.
-        words: the command line; None: the program's.
-        prog: how it was called.
+        words, prog: as of `train_command`.
     """
     parser = argparse.ArgumentParser(
         prog,

@@ -30,12 +30,9 @@ def add_command(
     """Adds a command.
 
     Args:
-        commands: to which.
-        name: of the command.
         summary: a line for the list of commands.
-        description: what it does.
         examples: commands, one to a line; further paragraphs may follow.
-        run: does it, and returns the exit status; what it needs is imported there, so that the help is quick.
+        run: does it and gives the exit status. What it needs is imported there, so that help comes quickly.
     """
     lines, _, more = textwrap.dedent(examples).strip("\n").partition("\n\n")
     epilog = f"examples:\n{textwrap.indent(lines, '  ')}" + (f"\n\n{more}" if more else "")

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -30,8 +30,7 @@ from mhnet.restore import bulk_steps, stores
 from mhnet.restore.bulk_steps import Item
 from mhnet.restore.outcomes import Outcome, failed, not_tried
 from mhnet.restore.plan import Plan
-from mhnet.restore.precision import Precision
-from mhnet.restore.restorer import Restorer, Tile
+from mhnet.restore.restorer import Restorer
 
 AT_A_TIME = 32  # files that a reading task is given, at most
 BLOCK = 16 << 20  # bytes of items that travel together: large photos alone, so that little is done again after a kill
@@ -43,23 +42,19 @@ STEPS_SHARE = 0.25  # of the CPUs, kept free of workers on CPUs for reading and 
 
 @dataclass(frozen=True)
 class Computing:
-    """How each worker computes: the options of `Restorer`, and how many pixels an image may have."""
+    """How each worker computes."""
 
     checkpoint: Checkpoint
-    precision: Precision = "auto"
-    tile: Tile = "auto"
-    local_statistics: bool | None = None
-    fuse: bool = True
-    strength: float = 100
-    max_pixels: int = MAX_PIXELS
+    local_statistics: bool | None = None  # None: as noted with the checkpoint
+    max_pixels: int = MAX_PIXELS  # that an image may have
+    options: Mapping[str, Any] = field(default_factory=dict)  # of `Restorer`, by name
 
     def restorer(self, device: str, threads: int) -> Restorer:
         """The restorer of a worker, in its process."""
         allocator.keep_pages()
         torch.set_num_threads(threads)
         patch = self.checkpoint.local_patch(self.local_statistics)
-        made = Restorer(network_of(self.checkpoint), device, patch, precision=self.precision, tile=self.tile,
-                        fuse=self.fuse, strength=self.strength, room=IMAGE_MEMORY)  # fmt: skip
+        made = Restorer(network_of(self.checkpoint), device, patch, room=IMAGE_MEMORY, **self.options)
         made.task = self.checkpoint.task
         return made
 

@@ -18,29 +18,18 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file.
-
-    Attributes:
-        status: "restored", "skipped" because a whole result was there, "failed", or "not tried" once the disk was full.
-        seconds: it was computed for; of images computed at once, each one's share.
-        tile: height and width of the tiles; None for an image computed whole.
-        change: how much the network changed it, before `strength`; None where that is not known.
-        reason: why there is no result, '' otherwise.
-        notes: what was not done as asked, as sentences.
-        disk_full: it failed because the disk is full or read-only.
-        bytes, height, width: of the file and its picture, where they are noted.
-    """
+    """What became of a file: "skipped" because a whole result was there, "not tried" once the disk was full."""
 
     job: Job
     status: Literal["restored", "skipped", "failed", "not tried"] = "restored"
-    seconds: float = 0.0
-    tile: tuple[int, int] | None = None
-    change: Change | None = None
-    reason: str = ""
-    notes: Sequence[str] = ()
-    disk_full: bool = False
-    bytes: int = 0
-    height: int = 0
+    seconds: float = 0.0  # it was computed for; of images computed at once, each one's share
+    tile: tuple[int, int] | None = None  # height and width of the tiles; None for an image computed whole
+    change: Change | None = None  # how much the network changed it, before `strength`; None where that is not known
+    reason: str = ""  # why there is no result
+    notes: Sequence[str] = ()  # what was not done as asked, as sentences
+    disk_full: bool = False  # it failed because the disk is full or read-only
+    bytes: int = 0  # of the file, where they are noted
+    height: int = 0  # of the picture, likewise
     width: int = 0
 
     @property

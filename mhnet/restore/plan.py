@@ -16,41 +16,24 @@ from mhnet.restore.stores import HERE, Store, find_store
 
 
 class Job(NamedTuple):
-    """One file to restore.
-
-    Args:
-        source: the file.
-        target: where its result goes.
-        root: the folder that was searched for it, or the one it lies in.
-        film: whether it is one, by its content.
-    """
+    """One file to restore."""
 
     source: Path
-    target: Path
-    root: Path
-    film: bool = False
+    target: Path  # where its result goes
+    root: Path  # the folder that was searched for it, or the one it lies in
+    film: bool = False  # whether it is one, by its content
 
 
 class Plan(NamedTuple):
-    """What to restore.
+    """What to restore."""
 
-    Args:
-        jobs: in the order of the inputs, and in natural order within a folder.
-        folder: what the results lie in.
-        inputs: the store of the sources.
-        results: the store of the results.
-        renamed: those of the jobs whose results would have had the name of another's, and got one of their own.
-        colliding: files whose results cannot have names of their own, each with the reason.
-        others: how many files were found that are neither images nor films.
-    """
-
-    jobs: list[Job]
-    folder: Path
-    inputs: Store = HERE
+    jobs: list[Job]  # in the order of the inputs, and in natural order within a folder
+    folder: Path  # what the results lie in
+    inputs: Store = HERE  # where the sources lie
     results: Store = HERE
-    renamed: Sequence[Job] = ()
-    colliding: Sequence[tuple[Job, str]] = ()
-    others: int = 0
+    renamed: Sequence[Job] = ()  # those whose results would have had the name of another's, and got one of their own
+    colliding: Sequence[tuple[Job, str]] = ()  # files whose results cannot have names of their own, with the reason
+    others: int = 0  # how many files were found that are neither images nor films
 
 
 def plan(
@@ -79,10 +62,10 @@ def plan(
     found = [(within[0], Path(name)) if within else find_store(name) for name in inputs]
     results, top = (within[1], Path(out)) if within else find_store(str(out))
     store, paths = found[0][0], [path for _, path in found]
-    if other := next((name for name, (one, _) in zip(inputs, found, strict=True) if not one.equals(store)), None):
+    if other := next((name for name, (one, _) in zip(inputs, found, strict=True) if one.system != store.system), None):
         both = f"{printable(other)} lies in another store than {printable(inputs[0])}"
         raise MHNetError(f"{both}: restore them one after the other.")
-    same = store.equals(results)
+    same = store.system == results.system
     is_pattern = [store.local and glob.has_magic(name) and not os.path.lexists(name) for name in inputs]
     is_folder = [not pattern and store.is_folder(path) for path, pattern in zip(paths, is_pattern, strict=True)]
     to_file = len(inputs) == 1 and not any(is_folder + is_pattern) and _names_a_file(results, top)

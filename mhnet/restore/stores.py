@@ -32,15 +32,10 @@ _UNFINISHED = re.compile(
 
 
 class Store(NamedTuple):
-    """What holds files.
+    """What holds files."""
 
-    Args:
-        system: pyarrow's file system; None for this machine's own folders.
-        prefix: what stands before its paths where they are shown, such as "s3://".
-    """
-
-    system: "FileSystem | None" = None
-    prefix: str = ""
+    system: "FileSystem | None" = None  # pyarrow's; None for this machine's own folders
+    prefix: str = ""  # what stands before its paths where they are shown, such as "s3://"
 
     @property
     def local(self) -> bool:
@@ -61,11 +56,6 @@ class Store(NamedTuple):
 
     def absolute(self, path: Path) -> Path:
         return path.absolute() if self.system is None else path
-
-    def equals(self, other: "Store") -> bool:
-        if self.system is None or other.system is None:
-            return self.system is other.system
-        return self.system.equals(other.system)
 
     def is_folder(self, path: Path) -> bool:
         """Whether a path is a folder's.

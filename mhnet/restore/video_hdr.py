@@ -24,12 +24,12 @@ _OPTIONS = {
 
 
 class HdrMetadata(NamedTuple):
-    """SMPTE ST 2086 and CTA-861.3.
+    """SMPTE ST 2086 and CTA-861.3; () for what is not noted.
 
     Args:
         display: of the mastering display, x and y (CIE 1931) of red, green, blue and white, then the least and greatest
-            luminance, cd/m²; () where it is not noted.
-        light: MaxCLL and MaxFALL, cd/m²; () where they are not noted.
+            luminance, cd/m².
+        light: MaxCLL and MaxFALL, cd/m².
     """
 
     display: tuple[Fraction, ...]
