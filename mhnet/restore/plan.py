@@ -5,6 +5,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +69,8 @@ def plan(
     same = store.system == results.system
     is_pattern = [store.local and glob.has_magic(name) and not os.path.lexists(name) for name in inputs]
     is_folder = [not pattern and store.is_folder(path) for path, pattern in zip(paths, is_pattern, strict=True)]
-    to_file = len(inputs) == 1 and not any(is_folder + is_pattern) and _names_a_file(results, top)
+    to_file = len(inputs) == 1 and not any(is_folder + is_pattern) and is_result_name(top)
+    to_file = to_file and not (results.local and top.is_dir())
     jobs: dict[Path, Job] = {}
     others = 0
     for path, folder, pattern in zip(paths, is_folder, is_pattern, strict=True):
@@ -136,11 +138,6 @@ def check_targets(jobs: Iterable[Job], originals: Collection[Path], results: Sto
             raise MHNetError(f"{printable(existing)} cannot be written to: choose another folder for the results.")
 
 
-def _names_a_file(store: Store, out: Path) -> bool:
-    """Whether OUT names a result rather than a folder."""
-    return is_result_name(out) and not (store.local and out.is_dir())
-
-
 def _below(store: Store, folder: Path, out: Path | None, suffix: str) -> list[Path]:
     """The files below a folder, without what an earlier run has put there; `out` is None elsewhere."""
     among = out is not None and store.real(out) == store.real(folder)  # results among their originals
@@ -161,12 +158,10 @@ def _plain_part(pattern: Path) -> Path:
 def _identities(store: Store, path: Path) -> Iterator[object]:
     """What all names of one file, such as links and hard links, have in common."""
     yield store.real(path)
-    if store.local:
-        try:
+    with suppress(OSError, ValueError):  # it is not there
+        if store.local:
             about = path.stat()
-        except (OSError, ValueError):  # it is not there
-            return
-        yield about.st_dev, about.st_ino
+            yield about.st_dev, about.st_ino
 
 
 def _compared(store: Store, path: Path) -> str:

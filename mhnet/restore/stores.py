@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _PUT_WHOLE = ("s3", "gcs", "abfs")  # where a file appears when it is complete, and folders need not be made
-_UNFINISHED = re.compile(
-    r"\.(\d{1,9})-(.+)", re.DOTALL
-)  # what `files.replacing` and `put` call a file until it is whole
+_UNFINISHED = re.compile(r"\.(\d{1,9})-(.+)", re.DOTALL)  # `.PID-NAME`: a file until it is whole
 
 
 class Store(NamedTuple):

@@ -1,7 +1,10 @@
-"""Videos through a network: frame by frame, with their sound and timing, resumable."""
+"""Videos through a network: frame by frame, with their sound and timing, resumable.
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+Importing this raises MHNetError where PyAV is not installed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
@@ -11,7 +14,6 @@ from tqdm import tqdm
 from mhnet.restore.kinds import CONTAINERS
 from mhnet.restore.video_frames import (
     DamagedVideo,
-    Frame,
     VideoError,
     read_format,
     read_frames,
@@ -32,8 +34,8 @@ class VideoResult:
     """
 
     frames: int
-    resumed: int = 0
-    notes: list[str] = field(default_factory=list)
+    resumed: int
+    notes: list[str]
 
 
 def restore_video(
@@ -64,7 +66,6 @@ def restore_video(
 
     Raises:
         VideoError: the source is damaged or no video, the target exists, cannot hold the sound, or cannot be written.
-        MHNetError: PyAV is not installed.
     """
     if target.exists() and (not overwrite or (source.exists() and target.samefile(source))):
         way = "name another result" if overwrite or target.samefile(source) else "remove it, or ask to overwrite"
@@ -86,17 +87,11 @@ def restore_video(
     segments = Segments(target, {"source": read, "identity": identity, "encoding": encoding})
     resumed = segments.frames
     try:
-        with tqdm(total=form.count, initial=resumed, desc=source.name, unit="frame", leave=False,
-                  disable=None if progress else True) as bar:  # fmt: skip
-
-            def restored(frames: Iterable[Frame]) -> Iterator[Frame]:
-                for frame in frames:
-                    yield frame._replace(pixels=restorer(frame.pixels))
-                    bar.update()
-
-            frames = read_frames(source, form, resumed, deep)
+        with tqdm(read_frames(source, form, resumed, deep), source.name, form.count, initial=resumed, unit="frame",
+                  leave=False, disable=None if progress else True) as bar:  # fmt: skip
+            frames = (frame._replace(pixels=restorer(frame.pixels)) for frame in bar)
             for first in frames:
-                segments.write(restored(chain([first], islice(frames, LENGTH - 1))), form, encoding)
+                segments.write(chain([first], islice(frames, LENGTH - 1)), form, encoding)
         if _stamp(source) != read:
             raise DamagedVideo(f"{source} was changed while it was read; restore it again.")
     except BaseException as error:

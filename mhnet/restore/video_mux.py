@@ -78,7 +78,7 @@ def join(segments: Sequence[Segment], source: Path, target: Path, form: VideoFor
                 if chapters := container.chapters():
                     output.set_chapters(chapters)
                 for packet in heapq.merge(_video_packets(segments, picture, form), _copied(source, container, others),
-                                          key=_decoded_at):  # fmt: skip
+                                          key=lambda packet: (packet.dts or 0) * packet.time_base):  # fmt: skip
                     output.mux(packet)
             _check_times(temporary, target, segments, form)
     except (FFmpegError, OSError) as error:
@@ -115,10 +115,6 @@ def _add_others(container: InputContainer, video: Stream, output: OutputContaine
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:
     return {key: text for key, text in metadata.items() if not key.lower().startswith(_STALE)}
-
-
-def _decoded_at(packet: Packet) -> Fraction:
-    return (packet.dts or 0) * packet.time_base
 
 
 def _video_packets(segments: Sequence[Segment], stream: Stream, form: VideoFormat) -> Iterator[Packet]:
