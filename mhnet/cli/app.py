@@ -9,19 +9,7 @@ from mhnet.core.errors import MHNetError
 
 
 def add_app_command(commands: Commands) -> None:
-    app = add_command(
-        commands,
-        "app",
-        "a page in the browser to restore photos with",
-        "Serves a page on this machine: drop photos, see before and after, download the results. Nothing leaves the "
-        "machine, and nothing is kept (pip install 'mhnet[app]').",
-        """
-        mhnet app
-        mhnet app --weights model_deblurring.pth
-        mhnet app --host 0.0.0.0 --no-browser      for everybody in the network
-        """,
-        _app,
-    )
+    app = add_command(commands, "app", _app)
     app.add_argument("--weights", action="append", default=[], metavar="FILE", help="weights of yours or the authors', "
                      "in the place of those that ship; may be given twice")  # fmt: skip
     app.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
@@ -37,6 +25,15 @@ def add_app_command(commands: Commands) -> None:
 
 
 def _app(args: argparse.Namespace) -> int:
+    """a page in the browser to restore photos with
+
+    Serves a page on this machine: drop photos, see before and after, download the results. Nothing leaves the
+    machine, and nothing is kept (pip install 'mhnet[app]').
+
+    mhnet app
+    mhnet app --weights model_deblurring.pth
+    mhnet app --host 0.0.0.0 --no-browser      for everybody in the network
+    """
     if min(args.max_mb, args.max_megapixels) < 1:
         raise MHNetError("--max-mb and --max-megapixels are numbers from 1 up.")
     from mhnet.app.restoring import Limits

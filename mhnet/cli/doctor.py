@@ -40,22 +40,19 @@ class Finding(NamedTuple):
 
 
 def add_doctor_command(commands: Commands) -> None:
-    doctor = add_command(
-        commands,
-        "doctor",
-        "check that everything is here that MHNet needs",
-        "Prints versions, devices with their memory, what is missing and how to get it; writes and reads each kind of "
-        "image, and runs a small network on each device. Exits with 1 when something is broken that MHNet needs.",
-        """
-        mhnet doctor
-        mhnet doctor --json > doctor.json          to go with a report of a defect
-        """,
-        _doctor,
-    )
+    doctor = add_command(commands, "doctor", _doctor)
     doctor.add_argument("--json", action="store_true", help="print it as JSON")
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    """check that everything is here that MHNet needs
+
+    Prints versions, devices with their memory, what is missing and how to get it; writes and reads each kind of
+    image, and runs a small network on each device. Exits with 1 when something is broken that MHNet needs.
+
+    mhnet doctor
+    mhnet doctor --json > doctor.json          to go with a report of a defect
+    """
     findings: list[Finding] = []
     for finding in examine():
         if not args.json:

@@ -16,19 +16,7 @@ PROTOCOLS = "rain_y_matlab, gopro_rgb_matlab, rgb_channel_mean, realblur_ecc, y_
 
 
 def add_evaluate_command(commands: Commands) -> None:
-    evaluate = add_command(
-        commands,
-        "evaluate",
-        "score restored images against their targets",
-        "Pairs the images of two folders by name and prints PSNR and SSIM, as a table and as a LaTeX row. "
-        "Several sets: RESULTS TARGETS RESULTS TARGETS and so on; then also their unweighted mean.",
-        """
-        mhnet evaluate results/Rain100L Datasets/test/Rain100L/target --protocol rain_y_matlab
-        mhnet evaluate results/GoPro GoPro/test/target --protocol gopro_rgb_matlab --report scores/
-        mhnet evaluate results/A clean/A results/B clean/B --protocol rain_y_matlab --csv scores.csv
-        """,
-        _evaluate,
-    )
+    evaluate = add_command(commands, "evaluate", _evaluate)
     evaluate.add_argument("results", type=Path, metavar="RESULTS", help="folder of restored images")
     evaluate.add_argument("targets", type=Path, metavar="TARGETS", help="folder of their clean ones")
     evaluate.add_argument("more", type=Path, nargs="*", metavar="RESULTS TARGETS", help="those of further sets")
@@ -55,6 +43,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    """score restored images against their targets
+
+    Pairs the images of two folders by name and prints PSNR and SSIM, as a table and as a LaTeX row. Several sets:
+    RESULTS TARGETS RESULTS TARGETS and so on; then also their unweighted mean.
+
+    mhnet evaluate results/Rain100L Datasets/test/Rain100L/target --protocol rain_y_matlab
+    mhnet evaluate results/GoPro GoPro/test/target --protocol gopro_rgb_matlab --report scores/
+    mhnet evaluate results/A clean/A results/B clean/B --protocol rain_y_matlab --csv scores.csv
+    """
     from mhnet.evaluation import protocols
     from mhnet.evaluation.scoring import evaluate_folder
 

@@ -61,22 +61,19 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_completion_command(commands: Commands) -> None:
-    completion = add_command(
-        commands,
-        "completion",
-        "print what makes a shell complete our commands",
-        "Prints a script for the shell, by the library shtab: pip install 'mhnet[completion]'.",
-        """
-        mhnet completion bash > ~/.local/share/bash-completion/completions/mhnet
-        mhnet completion zsh > ~/.zfunc/_mhnet         where fpath holds ~/.zfunc
-        mhnet completion fish > ~/.config/fish/completions/mhnet.fish
-        """,
-        _complete,
-    )
+    completion = add_command(commands, "completion", _complete)
     completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
 
 
 def _complete(args: argparse.Namespace) -> int:
+    """print what makes a shell complete our commands
+
+    Prints a script for the shell, by the library shtab: pip install 'mhnet[completion]'.
+
+    mhnet completion bash > ~/.local/share/bash-completion/completions/mhnet
+    mhnet completion zsh > ~/.zfunc/_mhnet         where fpath holds ~/.zfunc
+    mhnet completion fish > ~/.config/fish/completions/mhnet.fish
+    """
     try:
         import shtab
     except ImportError as error:

@@ -22,31 +22,7 @@ MEGAPIXELS = 200.0  # as in `mhnet.images.header`, which would take long to impo
 
 
 def add_restore_command(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "restore",
-        "restore photos, folders and videos",
-        "Restores images and videos of any size. Results keep the kind, depth, transparency and metadata of their "
-        "files; subfolders are mirrored.",
-        """
-        mhnet restore photo.jpg -o restored.jpg --task derain
-        mhnet restore holiday/ -o restored/ --task deblur            a folder with its subfolders
-        mhnet restore 'scans/**/*.tif' -o out/ --weights mine.safetensors
-        mhnet restore rainy/ -o out/ --task derain --targets clean/  and score the results
-        mhnet restore clip.mp4 -o clear.mp4 --task derain
-        mhnet restore s3://rainy/2024 -o s3://restored/2024 --task derain --engine ray
-
-        A run that was stopped goes on when it is called again: what has a whole result is skipped. Originals
-        are never touched.
-
-        exit status:
-          0    all is done
-          1    some files failed, or the command was refused; sentences on standard error say what, and the way out
-          2    wrong usage
-          130  interrupted by Ctrl-C
-        """,
-        _restore,
-    )
+    parser = add_command(commands, "restore", _restore)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a video, a folder, or a pattern")
     parser.add_argument("-o", "--out", type=_path_or_address, required=True, metavar="OUT",
                         help="folder for the results; for one file, the result's name may be given")  # fmt: skip
@@ -143,6 +119,27 @@ def _path_or_address(text: str) -> Path | str:
 
 
 def _restore(args: argparse.Namespace) -> int:
+    """restore photos, folders and videos
+
+    Restores images and videos of any size. Results keep the kind, depth, transparency and metadata of their files;
+    subfolders are mirrored.
+
+    mhnet restore photo.jpg -o restored.jpg --task derain
+    mhnet restore holiday/ -o restored/ --task deblur            a folder with its subfolders
+    mhnet restore 'scans/**/*.tif' -o out/ --weights mine.safetensors
+    mhnet restore rainy/ -o out/ --task derain --targets clean/  and score the results
+    mhnet restore clip.mp4 -o clear.mp4 --task derain
+    mhnet restore s3://rainy/2024 -o s3://restored/2024 --task derain --engine ray
+
+    A run that was stopped goes on when it is called again: what has a whole result is skipped. Originals
+    are never touched.
+
+    exit status:
+      0    all is done
+      1    some files failed, or the command was refused; sentences on standard error say what, and the way out
+      2    wrong usage
+      130  interrupted by Ctrl-C
+    """
     _check_options(args)
     from mhnet.checkpoints import bundled
     from mhnet.core.tasks import TASKS

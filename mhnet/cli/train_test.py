@@ -15,33 +15,8 @@ ROOMS = Path(__file__).resolve().parents[2]
 
 
 def add_room_commands(commands: Commands) -> None:
-    train = add_command(
-        commands,
-        "train",
-        "train a network",
-        f"Trains MHNet by the settings of TASK's room: {SETTINGS} there, or the file after --config. The room is the "
-        f"current folder if it holds {SETTINGS}, else Deblurring/ or Deraining/ in it, else that of the clone that "
-        "mhnet was installed from. A run that was stopped goes on. Options: mhnet train TASK --help.",
-        """
-        mhnet train deraining
-        mhnet train deblurring OPTIM.BATCH_SIZE 8 DATA.TRAIN_DIR /data/GoPro/train
-        mhnet train deraining --config mine.yml
-        """,
-        _run,
-    )
-    test = add_command(
-        commands,
-        "test",
-        "restore test sets and score them",
-        "Restores the test sets of TASK's room, which is found as by mhnet train, with the weights trained there or "
-        "named, and scores what was written. Options: mhnet test TASK --help.",
-        """
-        mhnet test deraining
-        mhnet test deblurring --weights model_deblurring.pth --input_dir /data/GoPro/test --tlc both
-        """,
-        _run,
-    )
-    for parser in (train, test):
+    for name, run in (("train", _train), ("test", _test)):
+        parser = add_command(commands, name, run)
         parser.add_argument("task", choices=list(TASKS), metavar="TASK", help=" or ".join(TASKS))
         parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="the options of the room's script")
 
@@ -53,6 +28,32 @@ def room_of(task: Task, here: Path) -> Path:
     candidates = [here, here / task.folder, here.parent / task.folder, ROOMS / task.folder]
     found = (room for room in candidates if (room / SETTINGS).is_file() and room.name not in others)
     return next(found, here)
+
+
+def _train(args: argparse.Namespace) -> int:
+    """train a network
+
+    Trains MHNet by the settings of TASK's room: training.yml there, or the file after --config. The room is the current
+    folder if it holds training.yml, else Deblurring/ or Deraining/ in it, else that of the clone that mhnet was
+    installed from. A run that was stopped goes on. Options: mhnet train TASK --help.
+
+    mhnet train deraining
+    mhnet train deblurring OPTIM.BATCH_SIZE 8 DATA.TRAIN_DIR /data/GoPro/train
+    mhnet train deraining --config mine.yml
+    """
+    return _run(args)
+
+
+def _test(args: argparse.Namespace) -> int:
+    """restore test sets and score them
+
+    Restores the test sets of TASK's room, which is found as by mhnet train, with the weights trained there or named,
+    and scores what was written. Options: mhnet test TASK --help.
+
+    mhnet test deraining
+    mhnet test deblurring --weights model_deblurring.pth --input_dir /data/GoPro/test --tlc both
+    """
+    return _run(args)
 
 
 def _run(args: argparse.Namespace) -> int:

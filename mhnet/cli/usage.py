@@ -1,6 +1,7 @@
 """How the commands' help reads: what a command does, then examples, as they are to be typed."""
 
 import argparse
+import inspect
 import textwrap
 from collections.abc import Callable
 from typing import TypeAlias
@@ -19,25 +20,16 @@ class HelpFormatter(argparse.HelpFormatter):
         )
 
 
-def add_command(
-    commands: Commands,
-    name: str,
-    summary: str,
-    description: str,
-    examples: str,
-    run: Callable[[argparse.Namespace], int] | None = None,
-) -> argparse.ArgumentParser:
-    """Adds a command.
+def add_command(commands: Commands, name: str, run: Callable[..., int | None]) -> argparse.ArgumentParser:
+    """Adds a command that `run` does and gives the exit status of.
 
-    Args:
-        summary: a line for the list of commands.
-        examples: commands, one to a line; further paragraphs may follow.
-        run: does it and gives the exit status. What it needs is imported there, so that help comes quickly.
+    What it needs is imported there, so that its help is quick. The help is the docstring of `run`: a line for the list
+    of commands, what it does, examples as they are to be typed, and what else there is to say, empty lines between.
     """
-    lines, _, more = textwrap.dedent(examples).strip("\n").partition("\n\n")
-    epilog = f"examples:\n{textwrap.indent(lines, '  ')}" + (f"\n\n{more}" if more else "")
+    summary, description, examples, *more = [*(inspect.getdoc(run) or name).split("\n\n"), "", ""]
+    epilog = "\n\n".join(["examples:\n" + textwrap.indent(examples, "  "), *more])
     parser = commands.add_parser(
-        name, help=summary, description=description, epilog=epilog, formatter_class=HelpFormatter
+        name, help=summary, description=" ".join(description.split()), epilog=epilog, formatter_class=HelpFormatter
     )
     parser.set_defaults(run=run)
     return parser
