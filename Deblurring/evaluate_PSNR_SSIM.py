@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dataset import TASK
 
-from mhnet.cli.room_evaluate import evaluate_command
+from mhnet.cli.rooms import evaluate_command
 
 if __name__ == "__main__":
     sys.exit(evaluate_command(TASK, Path(__file__).resolve().parent))

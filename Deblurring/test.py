@@ -7,7 +7,7 @@ from pathlib import Path
 from dataset import TASK
 from train import NETWORKS
 
-from mhnet.cli.room_test import test_command
+from mhnet.cli.rooms import test_command
 
 ROOM = Path(__file__).resolve().parent
 

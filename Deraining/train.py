@@ -15,7 +15,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from yacs.config import CfgNode
 
-from mhnet.cli.room_train import train_command
+from mhnet.cli.rooms import train_command
 from mhnet.models import MHNetV4
 from mhnet.train.config import network_arguments, one_of
 from mhnet.train.losses import LOSSES, Loss, with_edges

@@ -42,7 +42,7 @@ def printed(code: str, **environment: str) -> str:
 
 @GLIBC
 def test_an_import_leaves_the_allocator_alone():
-    code = "import mhnet.cli.main, mhnet.cli.room_train, mhnet.models; from mhnet.core import allocator; "
+    code = "import mhnet.cli.main, mhnet.cli.rooms, mhnet.models; from mhnet.core import allocator; "
     code += "print(allocator.kept(), faults())"
     kept, faults = printed(FAULTS + code).split()
     assert kept == "False"

@@ -224,7 +224,7 @@ def test_an_image_that_ends_its_process_each_time_fails_alone(tmp_path, weights,
         write_rgb(tmp_path / "in" / f"{i}.png", np.full((16, 16, 3), 255 if i == 2 else 20 * i, np.uint8))
     done: list[Outcome] = []
     planned = plan([str(tmp_path / "in")], tmp_path / "out")
-    computing = Deadly(read_checkpoint(weights), fuse=False)
+    computing = Deadly(read_checkpoint(weights), options={"fuse": False})
     bulk.restore_bulk(planned, computing, bulk.shares(cluster, workers=1, batch=3), done.append)
     assert names(tmp_path / "out") == ["0.png", "1.png", "3.png", "4.png", "5.png"]
     reasons = {outcome.job.source.name: outcome.reason for outcome in done if outcome.status == "failed"}

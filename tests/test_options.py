@@ -17,7 +17,7 @@ from torch.optim import Adam
 
 from mhnet.checkpoints.files import WeightsError, read_checkpoint
 from mhnet.checkpoints.networks import load
-from mhnet.cli.room_train import train_command
+from mhnet.cli.rooms import train_command
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import DEBLURRING, TASKS
 from mhnet.images.read import read_rgb

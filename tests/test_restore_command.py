@@ -24,7 +24,7 @@ from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
 from mhnet.images.read import ImageData, read_image, read_rgb
 from mhnet.images.write import write_image, write_rgb
-from mhnet.restore import folders
+from mhnet.restore import stores
 from mhnet.restore.change import Change, ChangeMeter, hardly_changed
 from mhnet.restore.folders import restore_all
 from mhnet.restore.plan import plan
@@ -129,7 +129,7 @@ def test_whatever_a_file_does_the_rest_is_restored(tmp_path, photos, weights, mo
             raise struct.error("int too large\nto pack")
         write_image(path, picture)
 
-    monkeypatch.setattr(folders, "write_image", faulty_write)
+    monkeypatch.setattr(stores, "write_image", faulty_write)
     jobs = plan([str(photos)], tmp_path / "out").jobs
     said = {one.job.source.name: one for one in restore_all(jobs, restorer, read=faulty_read, progress=False)}
     assert [one.status for one in said.values()] == ["failed", "failed", "failed", "restored"]
@@ -415,7 +415,7 @@ def test_a_full_disk_stops_the_work(tmp_path, photos, weights, capsys, monkeypat
         except OSError as error:
             raise MHNetError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
 
-    monkeypatch.setattr(folders, "write_image", full)
+    monkeypatch.setattr(stores, "write_image", full)
     assert restore(photos, "-o", tmp_path / "out", "--weights", weights) == 1
     said = capsys.readouterr()
     assert 1 <= len(written) <= 2 and said.out.count(f"{len(written)} failed, {4 - len(written)} not tried") == 1

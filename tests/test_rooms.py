@@ -16,8 +16,7 @@ from small import ROOT, crops, make_pairs, settings
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
-from mhnet.cli.room_evaluate import evaluate_command
-from mhnet.cli.room_test import default_weights, test_command
+from mhnet.cli.rooms import default_weights, evaluate_command, test_command
 from mhnet.core.devices import choose_device
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import DEBLURRING, DERAINING, TASKS

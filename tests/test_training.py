@@ -16,7 +16,7 @@ from small import PHOTOS, make_pairs, settings
 
 from mhnet.checkpoints.files import WeightsError, read_checkpoint
 from mhnet.checkpoints.networks import load
-from mhnet.cli.room_train import train_command
+from mhnet.cli.rooms import train_command
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import DEBLURRING, DERAINING
 from mhnet.images.listing import find_images

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 from small import ROOT
 
+from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
 from mhnet.images.read import read_rgb
+from mhnet.restore.kinds import is_film, result_extension
 from mhnet.restore.video import restore_video
-from mhnet.restore.video_kinds import is_film, result_extension
 from mhnet.restore.video_segments import LENGTH
 
 CASES = ROOT / "tests" / "data" / "cases"
@@ -639,7 +640,10 @@ def test_unknown_codecs_and_places_are_told(tmp_path):
         restore(source, tmp_path / "file" / "b.mp4")
 
 
-def test_without_pyav_the_way_out_is_told(tmp_path, monkeypatch):
+def test_without_pyav_the_way_out_is_told(tmp_path, monkeypatch, capsys):
+    film(tmp_path / "a.mp4", 5)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MHNetError, match=r"pip install 'mhnet\[video\]'"):
-        restore(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    for name in [name for name in sys.modules if name.startswith("mhnet.restore.video") and "kinds" not in name]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["restore", str(tmp_path / "a.mp4"), "-o", str(tmp_path / "b.mp4"), "--task", "derain"]) == 1
+    assert "pip install 'mhnet[video]'" in capsys.readouterr().err

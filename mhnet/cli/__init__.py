@@ -1,1 +1,1 @@
-"""The command `mhnet`: a file for each subcommand."""
+"""The command `mhnet`: a file for each subcommand, or for a few."""

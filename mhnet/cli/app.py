@@ -4,24 +4,12 @@ import argparse
 import os
 import sys
 
-from mhnet.cli.usage import add_command
+from mhnet.cli.usage import Commands, add_command
 from mhnet.core.errors import MHNetError
 
 
-def add_app_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds it; what it needs is imported when it runs."""
-    app = add_command(
-        commands,
-        "app",
-        "a page in the browser to restore photos with",
-        "Serves a page on this machine: drop photos, see before and after, download the results. Nothing leaves the "
-        "machine, and nothing is kept (pip install 'mhnet[app]').",
-        """
-        mhnet app
-        mhnet app --weights model_deblurring.pth
-        mhnet app --host 0.0.0.0 --no-browser      for everybody in the network
-        """,
-    )
+def add_app_command(commands: Commands) -> None:
+    app = add_command(commands, "app", _app)
     app.add_argument("--weights", action="append", default=[], metavar="FILE", help="weights of yours or the authors', "
                      "in the place of those that ship; may be given twice")  # fmt: skip
     app.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
@@ -34,10 +22,18 @@ def add_app_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     app.add_argument("--max-mb", type=int, default=64, metavar="N", help="megabytes of a photo (default: %(default)s)")
     app.add_argument("--max-megapixels", type=int, default=50, metavar="N", help="(default: %(default)s)")
     app.add_argument("--no-browser", action="store_true", help="do not open the page")
-    app.set_defaults(run=_app)
 
 
 def _app(args: argparse.Namespace) -> int:
+    """a page in the browser to restore photos with
+
+    Serves a page on this machine: drop photos, see before and after, download the results. Nothing leaves the
+    machine, and nothing is kept (pip install 'mhnet[app]').
+
+    mhnet app
+    mhnet app --weights model_deblurring.pth
+    mhnet app --host 0.0.0.0 --no-browser      for everybody in the network
+    """
     if min(args.max_mb, args.max_megapixels) < 1:
         raise MHNetError("--max-mb and --max-megapixels are numbers from 1 up.")
     from mhnet.app.restoring import Limits

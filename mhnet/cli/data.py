@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mhnet.cli.usage import add_command
+from mhnet.cli.usage import Commands, add_command
 from mhnet.core.errors import MHNetError, printable
 
 if TYPE_CHECKING:
@@ -13,76 +13,30 @@ if TYPE_CHECKING:
 _PAIRS = "a folder of pairs in any layout of docs/data.md, found below it"
 
 
-def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `data` with its own commands; what they need is imported when they run."""
-    data = add_command(
-        parent,
-        "data",
-        "check, pack, cut or make sets of image pairs",
-        "Each has its own --help.",
-        """
-        mhnet data check Datasets
-        mhnet data degrade photos pairs --kind rain
-        """,
-    )
+def add_data_commands(parent: Commands) -> None:
+    """check, pack, cut or make sets of image pairs
+
+    Each has its own --help.
+
+    mhnet data check Datasets
+    mhnet data degrade photos pairs --kind rain
+    """
+    data = add_command(parent, "data", add_data_commands)
     commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
 
-    check = add_command(
-        commands,
-        "check",
-        "read every image and say what is there and what is wrong",
-        "Prints the sets below a folder with their layouts, counts, sizes and faults. Exits with 1 when "
-        "training on them would be wrong.",
-        """
-        mhnet data check Datasets
-        mhnet data check --input rainy --target clean --all
-        """,
-    )
+    check = add_command(commands, "check", _check)
     _add_pairs(check, "or a pack")
     check.add_argument("--all", action="store_true", help="print every fault, not the first ten of each set")
-    check.set_defaults(run=_check)
 
-    pack = add_command(
-        commands,
-        "pack",
-        "write the pixels of pairs to a few large files, for fast crops",
-        "Packs are memory-mapped, never decoded. A stopped run goes on when it is called again; at the "
-        "end all is verified by checksum. Train on a pack with DATA.TRAIN_DIR OUT.",
-        """
-        mhnet data pack Datasets/train packs/rain13k
-        mhnet data pack GoPro packs/gopro --split train
-        """,
-    )
+    pack = add_command(commands, "pack", _pack)
     _add_pairs(pack)
-    pack.set_defaults(run=_pack)
 
-    crops = add_command(
-        commands,
-        "crops",
-        "cut pairs into overlapping 512×512 crops",
-        "Writes OUT/input_crops/NAME_s001.png and OUT/target_crops/NAME_s001.png and so on. A stopped run "
-        "goes on when it is called again.",
-        """
-        mhnet data crops GoPro/train crops
-        mhnet data crops GoPro/train crops --size 256 --step 200
-        """,
-    )
+    crops = add_command(commands, "crops", _crops)
     _add_pairs(crops)
     crops.add_argument("--size", type=int, default=512, help="side of the crops, pixels (default: %(default)s)")
     crops.add_argument("--step", type=int, default=256, help="from crop to crop, pixels (default: %(default)s)")
-    crops.set_defaults(run=_crops)
 
-    degrade = add_command(
-        commands,
-        "degrade",
-        "make a set of pairs from sharp photographs",
-        "Writes OUT/input, OUT/target and, in OUT/parameters.json, what was done to each photograph. A "
-        "stopped run goes on when it is called again.",
-        """
-        mhnet data degrade photos pairs --kind rain
-        mhnet data degrade photos pairs --kind blur --severity 0.2 0.6 --versions 3
-        """,
-    )
+    degrade = add_command(commands, "degrade", _degrade)
     degrade.add_argument("photos", type=Path, metavar="IN", help="a folder of sharp photographs")
     _add_out(degrade)
     degrade.add_argument("--kind", choices=["rain", "blur"], required=True)
@@ -92,7 +46,6 @@ def add_data_commands(parent: "argparse._SubParsersAction[argparse.ArgumentParse
     )  # fmt: skip
     degrade.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     degrade.add_argument("--versions", type=int, default=1, help="degraded images to a photograph (default: 1)")
-    degrade.set_defaults(run=_degrade)
 
 
 def _add_pairs(parser: argparse.ArgumentParser, more: str = "") -> None:
@@ -124,6 +77,14 @@ def _pairs(args: argparse.Namespace) -> "list[Pair]":
 
 
 def _check(args: argparse.Namespace) -> int:
+    """read every image and say what is there and what is wrong
+
+    Prints the sets below a folder with their layouts, counts, sizes and faults. Exits with 1 when training on them
+    would be wrong.
+
+    mhnet data check Datasets
+    mhnet data check --input rainy --target clean --all
+    """
     from mhnet.data.check import check, format_checked
 
     checked, faults = check(_root(args), args.target)
@@ -132,6 +93,14 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _pack(args: argparse.Namespace) -> int:
+    """write the pixels of pairs to a few large files, for fast crops
+
+    Packs are memory-mapped, never decoded. A stopped run goes on when it is called again; at the end all is
+    verified by checksum. Train on a pack with DATA.TRAIN_DIR OUT.
+
+    mhnet data pack Datasets/train packs/rain13k
+    mhnet data pack GoPro packs/gopro --split train
+    """
     from mhnet.data.pack import write_pack
 
     pack = write_pack(_pairs(args), args.out)
@@ -140,12 +109,28 @@ def _pack(args: argparse.Namespace) -> int:
 
 
 def _crops(args: argparse.Namespace) -> int:
+    """cut pairs into overlapping 512×512 crops
+
+    Writes OUT/input_crops/NAME_s001.png and OUT/target_crops/NAME_s001.png and so on. A stopped run goes on when it
+    is called again.
+
+    mhnet data crops GoPro/train crops
+    mhnet data crops GoPro/train crops --size 256 --step 200
+    """
     from mhnet.data.make import cut_pairs
 
     return _done(args.out, f"{cut_pairs(_pairs(args), args.out, args.size, args.step):,} pairs of crops")
 
 
 def _degrade(args: argparse.Namespace) -> int:
+    """make a set of pairs from sharp photographs
+
+    Writes OUT/input, OUT/target and, in OUT/parameters.json, what was done to each photograph. A stopped run goes
+    on when it is called again.
+
+    mhnet data degrade photos pairs --kind rain
+    mhnet data degrade photos pairs --kind blur --severity 0.2 0.6 --versions 3
+    """
     from mhnet.data.make import RECORD, degrade_folder
 
     severity = tuple(args.severity)

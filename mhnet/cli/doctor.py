@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mhnet.cli.usage import add_command
+from mhnet.cli.usage import Commands, add_command
 from mhnet.core.terminal import paint
 
 if TYPE_CHECKING:
@@ -39,24 +39,20 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def add_doctor_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds it; what it needs is imported when it runs."""
-    doctor = add_command(
-        commands,
-        "doctor",
-        "check that everything is here that MHNet needs",
-        "Prints versions, devices with their memory, what is missing and how to get it; writes and reads each kind of "
-        "image, and runs a small network on each device. Exits with 1 when something is broken that MHNet needs.",
-        """
-        mhnet doctor
-        mhnet doctor --json > doctor.json          to go with a report of a defect
-        """,
-    )
+def add_doctor_command(commands: Commands) -> None:
+    doctor = add_command(commands, "doctor", _doctor)
     doctor.add_argument("--json", action="store_true", help="print it as JSON")
-    doctor.set_defaults(run=_doctor)
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    """check that everything is here that MHNet needs
+
+    Prints versions, devices with their memory, what is missing and how to get it; writes and reads each kind of
+    image, and runs a small network on each device. Exits with 1 when something is broken that MHNet needs.
+
+    mhnet doctor
+    mhnet doctor --json > doctor.json          to go with a report of a defect
+    """
     findings: list[Finding] = []
     for finding in examine():
         if not args.json:

@@ -16,31 +16,25 @@ MOST_FAILURES = 20  # that are told of very many files; the report has all
 
 
 class OutcomePrinter:
-    """Prints outcomes as the options --quiet and --json ask for, and counts them.
+    """Prints outcomes as the options --quiet, --json and --verbose ask for, and counts them.
 
     Args:
         inputs, results: where the files and their results lie.
     """
 
     def __init__(self, args: argparse.Namespace, inputs: Store = HERE, results: Store = HERE):
-        self.out, self.json, self.quiet = str(args.out), args.json, args.quiet
-        self.verbose = args.verbose
-        self.inputs, self.results = inputs, results
+        self.args, self.inputs, self.results = args, inputs, results
+        self.progress: bool = not args.quiet and not args.json  # whether there are bars, and a sentence at the end
         self.counts: Counter[str] = Counter()
         self.reasons: list[str] = []
         self.not_tried = ""
-
-    @property
-    def progress(self) -> bool:
-        """Whether bars are shown, and a sentence at the end."""
-        return not self.quiet and not self.json
 
     def tell_plan(self, planned: Plan) -> None:
         """Says which results get names of their own, what was found besides, and what cannot be restored."""
         for job in planned.renamed if self.progress else ():
             source, result = (printable(path.name) for path in (job.source, job.target))
             print(f"note: {source} becomes {result}: another result would have the same name", file=sys.stderr)
-        if self.verbose and self.progress:
+        if self.args.verbose and self.progress:
             print(f"left out, neither images nor films: {planned.others}", file=sys.stderr)
         for job, reason in planned.colliding:
             self.tell(Outcome(job, "failed", reason=reason))
@@ -53,14 +47,14 @@ class OutcomePrinter:
         elif outcome.status == "not tried":
             self.not_tried = outcome.reason
         source = self.inputs.shown(outcome.job.source)
-        if self.json:
+        if self.args.json:
             result = self.results.shown(outcome.job.target) if outcome.has_result else None
             change = None if outcome.change is None else round(outcome.change.mean, 3)
             about = {"source": source, "result": result, "status": outcome.status, "seconds": round(outcome.seconds, 3),
                      "tile": outcome.tile, "change": change, "reason": outcome.reason or None,
                      "notes": outcome.notes}  # fmt: skip
             print(json.dumps(about), flush=True)
-        elif not self.quiet:
+        elif not self.args.quiet:
             for note in outcome.notes:
                 tqdm.write(f"note: {printable(source)}: {printable(note)}", file=sys.stderr)
 
@@ -74,15 +68,15 @@ class OutcomePrinter:
         """Says how many files were restored, and where a report of them lies."""
         if not self.progress:
             return
-        words = f"{printable(self.out)}: {self.counts['restored']} restored"
+        words = f"{printable(self.args.out)}: {self.counts['restored']} restored"
         if self.counts["skipped"]:
             words += f", {self.counts['skipped']} already there (--overwrite restores them again)"
         for status in ("failed", "not tried"):
             words += f", {self.counts[status]} {status}" if self.counts[status] else ""
         print(words + (f"; each is a row of {printable(report)} and .parquet" if report else ""))
 
-    def tell_failures(self, report: str = "") -> None:
-        """Says why files failed: of all, or of the first where a report has the rest."""
+    def tell_failures(self, report: str = "") -> int:
+        """Says why files failed: of all, or of the first where a report has the rest; the exit status."""
         shown = self.reasons[:MOST_FAILURES] if report else self.reasons
         for reason in shown:
             print(f"failed: {printable(reason)}", file=sys.stderr)
@@ -90,3 +84,4 @@ class OutcomePrinter:
             print(f"failed: {more} more, see {printable(report)}", file=sys.stderr)
         if count := self.counts["not tried"]:
             print(f"{count} {printable(self.not_tried)}", file=sys.stderr)
+        return int(bool(self.reasons))

@@ -2,52 +2,27 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mhnet.cli.usage import HelpFormatter
+from mhnet.cli.usage import Commands, add_command
 from mhnet.core.errors import MHNetError, printable, shortened
 
 if TYPE_CHECKING:
     from mhnet.restore.outcomes import Outcome
-    from mhnet.restore.plan import Job
     from mhnet.restore.restorer import Restorer
 
 MEANT = {"derain": "deraining", "deblur": "deblurring"}
 FORMATS = ("png", "jpg", "tif", "webp", "bmp")
 SMALLEST_TILE = 64
 MEGAPIXELS = 200.0  # as in `mhnet.images.header`, which would take long to import
-EXAMPLES = """\
-examples:
-  mhnet restore photo.jpg -o restored.jpg --task derain
-  mhnet restore holiday/ -o restored/ --task deblur            a folder with its subfolders
-  mhnet restore 'scans/**/*.tif' -o out/ --weights mine.safetensors
-  mhnet restore rainy/ -o out/ --task derain --targets clean/  and score the results
-  mhnet restore clip.mp4 -o clear.mp4 --task derain
-  mhnet restore s3://rainy/2024 -o s3://restored/2024 --task derain --engine ray
-
-A run that was stopped goes on when it is called again: what has a whole result is skipped. Originals are never touched.
-
-exit status:
-  0    all is done
-  1    some files failed, or the command was refused; sentences on standard error say what, and the way out
-  2    wrong usage
-  130  interrupted by Ctrl-C
-"""
 
 
-def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `restore` to the commands; what it needs is imported when it runs."""
-    parser = commands.add_parser(
-        "restore",
-        help="restore photos, folders and videos",
-        description="Restores images and videos of any size. Results keep the kind, depth, transparency and metadata "
-        "of their files; subfolders are mirrored.",
-        epilog=EXAMPLES,
-        formatter_class=HelpFormatter,
-    )
+def add_restore_command(commands: Commands) -> None:
+    parser = add_command(commands, "restore", _restore)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a video, a folder, or a pattern")
     parser.add_argument("-o", "--out", type=_path_or_address, required=True, metavar="OUT",
                         help="folder for the results; for one file, the result's name may be given")  # fmt: skip
@@ -66,10 +41,11 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
                      "(default: %(default)s)")  # fmt: skip
     how.add_argument("--tile", type=_tile, default="auto", metavar="auto|off|N",
                      help="compute in tiles where memory needs it, never, or of N×N pixels (auto)")  # fmt: skip
-
     how.add_argument("--max-megapixels", type=_megapixels, default=MEGAPIXELS, metavar="N",
                      help="refuse images of more pixels: memory grows with them (default: %(default)s)")  # fmt: skip
-    how.add_argument("--no-fuse", action="store_true", help="compute the network as it is, not its faster equal")
+    how.add_argument(
+        "--no-fuse", dest="fuse", action="store_false", help="compute the network as it is, not its faster equal"
+    )
 
     results = parser.add_argument_group("results")
     results.add_argument("--overwrite", action="store_true", help="restore again what has a result")
@@ -102,7 +78,6 @@ def add_restore_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     words.add_argument("--json", action="store_true", help="one line for each file: source, result, status, seconds, "
                        "tile, change, reason, notes")  # fmt: skip
     words.add_argument("-v", "--verbose", action="store_true", help="also how many files are neither images nor films")
-    parser.set_defaults(run=_restore)
 
 
 def _tile(text: str) -> int | str:
@@ -120,23 +95,23 @@ def _count(text: str) -> int:
 
 
 def _percent(text: str) -> float:
-    try:
-        percent = float(text.removesuffix("%"))
-    except ValueError:
-        percent = -1.0
-    if not 0 <= percent <= 100:
+    if not 0 <= (percent := _number(text.removesuffix("%"))) <= 100:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
     return percent
 
 
 def _megapixels(text: str) -> float:
-    try:
-        count = float(text)
-    except ValueError:
-        count = 0.0
-    if not 0 < count < 1e6:
+    if not 0 < (count := _number(text)) < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of megapixels")
     return count
+
+
+def _number(text: str) -> float:
+    """The number; for other text NaN, which lies in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _path_or_address(text: str) -> Path | str:
@@ -145,25 +120,57 @@ def _path_or_address(text: str) -> Path | str:
 
 
 def _restore(args: argparse.Namespace) -> int:
+    """restore photos, folders and videos
+
+    Restores images and videos of any size. Results keep the kind, depth, transparency and metadata of their files;
+    subfolders are mirrored.
+
+    mhnet restore photo.jpg -o restored.jpg --task derain
+    mhnet restore holiday/ -o restored/ --task deblur            a folder with its subfolders
+    mhnet restore 'scans/**/*.tif' -o out/ --weights mine.safetensors
+    mhnet restore rainy/ -o out/ --task derain --targets clean/  and score the results
+    mhnet restore clip.mp4 -o clear.mp4 --task derain
+    mhnet restore s3://rainy/2024 -o s3://restored/2024 --task derain --engine ray
+
+    A run that was stopped goes on when it is called again: what has a whole result is skipped. Originals
+    are never touched.
+
+    exit status:
+      0    all is done
+      1    some files failed, or the command was refused; sentences on standard error say what, and the way out
+      2    wrong usage
+      130  interrupted by Ctrl-C
+    """
+    _check_options(args)
+    from mhnet.checkpoints import bundled
+    from mhnet.core.tasks import TASKS
+
+    weights = args.weights or bundled.for_task(TASKS[MEANT[args.task]])
+    options = {name: getattr(args, name) for name in ("precision", "tile", "fuse", "strength")}  # of `Restorer`
+    return (_restore_in_bulk if args.engine == "ray" else _restore_here)(args, weights, options)
+
+
+def _restore_here(args: argparse.Namespace, weights: str | Path, options: dict[str, Any]) -> int:
     from mhnet.cli.outcomes import OutcomePrinter
     from mhnet.evaluation.protocols import get_protocol
     from mhnet.restore import results
     from mhnet.restore.folders import restore_all
     from mhnet.restore.outcomes import Outcome
     from mhnet.restore.plan import plan
+    from mhnet.restore.restorer import Restorer
     from mhnet.restore.stores import HERE, results_there
 
-    _check_options(args)
-    if args.engine == "ray":
-        return _restore_in_bulk(args)
     planned = plan(args.inputs, args.out, suffix=args.suffix, extension=f".{args.format}" if args.format else None)
     jobs, printer = planned.jobs, OutcomePrinter(args)
     sheets = results.sheet_paths(jobs, planned.folder) if args.compare else {}
     targets = results.find_targets(jobs, args.targets) if args.targets else {}
     if args.protocol:
         get_protocol(args.protocol)
-    restorer = _restorer(args)
-    _warn_of_missing(jobs, targets, args)
+    restorer = Restorer.from_weights(weights, args.device, args.tlc, **options)
+    _warn_of_task(args, weights, restorer.task)
+    missing = [printable(job.source) for job in jobs if job.source not in targets and not job.film]
+    if args.targets and missing:
+        print(f"warning: no clean image for {shortened(missing)}: not scored", file=sys.stderr)
     printer.tell_plan(planned)
     results_there(HERE, [*sheets.values(), *filter(None, [args.report])])  # removes what killed runs left
     try:
@@ -174,21 +181,19 @@ def _restore(args: argparse.Namespace) -> int:
     outcomes += [Outcome(job, "failed", reason=reason) for job, reason in planned.colliding]
     printer.tell_counts()
     printer.reasons += _evaluate_results(args, outcomes, sheets, targets, restorer)
-    printer.tell_failures()
-    return int(bool(printer.reasons))
+    return printer.tell_failures()
 
 
-def _restore_in_bulk(args: argparse.Namespace) -> int:
+def _restore_in_bulk(args: argparse.Namespace, weights: str | Path, options: dict[str, Any]) -> int:
     from mhnet.checkpoints.files import read_checkpoint
 
     try:
-        from mhnet.cli.bulk import check_options, restore_in_bulk
+        from mhnet.cli.bulk import restore_in_bulk
     except ImportError as error:
         raise MHNetError(f"--engine ray needs Ray Data ({error}): pip install 'mhnet[ray]'") from error
-    check_options(args)
-    checkpoint = read_checkpoint(_weights(args))
-    _warn_of_task(args, checkpoint.task)
-    return restore_in_bulk(args, checkpoint)
+    checkpoint = read_checkpoint(weights)
+    _warn_of_task(args, weights, checkpoint.task)
+    return restore_in_bulk(args, checkpoint, options)
 
 
 def _evaluate_results(
@@ -229,12 +234,6 @@ def _evaluate_results(
     return reasons
 
 
-def _warn_of_missing(jobs: "Sequence[Job]", targets: dict[Path, Path], args: argparse.Namespace) -> None:
-    missing = [printable(job.source) for job in jobs if job.source not in targets and not job.film]
-    if args.targets and missing:
-        print(f"warning: no clean image for {shortened(missing)}: not scored", file=sys.stderr)
-
-
 def _check_options(args: argparse.Namespace) -> None:
     """Raises MHNetError for options that cannot be meant."""
     if not args.weights and not args.task:
@@ -246,30 +245,17 @@ def _check_options(args: argparse.Namespace) -> None:
             raise MHNetError(f"{printable(address)} is the address of a store: add --engine ray.")
         if args.workers or args.batch or args.check:
             raise MHNetError("--workers, --batch and --check are for very many images: add --engine ray.")
+        return
+    for name in ("targets", "protocol", "compare"):
+        if getattr(args, name):
+            way = "use `mhnet evaluate` on the results, or no --engine"
+            raise MHNetError(f"--{name} does not go with --engine ray: {way}.")
+    if args.report and Path(args.report).suffix.lower() in (".html", ".htm"):
+        raise MHNetError("--engine ray makes no HTML page: name its tables, as in --report out/report.")
 
 
-def _weights(args: argparse.Namespace) -> str | Path:
-    """The file of weights that the options name."""
-    from mhnet.checkpoints import bundled
-    from mhnet.core.tasks import TASKS
-
-    return args.weights or bundled.for_task(TASKS[MEANT[args.task]])
-
-
-def _warn_of_task(args: argparse.Namespace, trained_for: str | None) -> None:
+def _warn_of_task(args: argparse.Namespace, weights: str | Path, trained_for: str | None) -> None:
     task = MEANT.get(args.task)
     if task and trained_for not in (None, task):
-        print(
-            f"warning: {printable(_weights(args))} was trained for {printable(trained_for)}, not for {task}",
-            file=sys.stderr,
-        )
-
-
-def _restorer(args: argparse.Namespace) -> "Restorer":
-    """The network that the options name."""
-    from mhnet.restore.restorer import Restorer
-
-    restorer = Restorer.from_weights(_weights(args), args.device, args.tlc, precision=args.precision, tile=args.tile,
-                                     fuse=not args.no_fuse, strength=args.strength)  # fmt: skip
-    _warn_of_task(args, restorer.task)
-    return restorer
+        trained = f"{printable(weights)} was trained for {printable(trained_for)}"
+        print(f"warning: {trained}, not for {task}", file=sys.stderr)

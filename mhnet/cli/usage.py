@@ -1,7 +1,12 @@
 """How the commands' help reads: what a command does, then examples, as they are to be typed."""
 
 import argparse
+import inspect
 import textwrap
+from collections.abc import Callable
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -15,23 +20,16 @@ class HelpFormatter(argparse.HelpFormatter):
         )
 
 
-def add_command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    summary: str,
-    description: str,
-    examples: str,
-) -> argparse.ArgumentParser:
-    """Adds a command.
+def add_command(commands: Commands, name: str, run: Callable[..., int | None]) -> argparse.ArgumentParser:
+    """Adds a command that `run` does and gives the exit status of.
 
-    Args:
-        commands: to which.
-        name: of the command.
-        summary: a line for the list of commands.
-        description: what it does.
-        examples: commands, one to a line.
+    What it needs is imported there, so that its help is quick. The help is the docstring of `run`: a line for the list
+    of commands, what it does, examples as they are to be typed, and what else there is to say, empty lines between.
     """
-    lines = textwrap.indent(textwrap.dedent(examples).strip("\n"), "  ")
-    return commands.add_parser(
-        name, help=summary, description=description, epilog=f"examples:\n{lines}", formatter_class=HelpFormatter
+    summary, description, examples, *more = [*(inspect.getdoc(run) or name).split("\n\n"), "", ""]
+    epilog = "\n\n".join(["examples:\n" + textwrap.indent(examples, "  "), *more])
+    parser = commands.add_parser(
+        name, help=summary, description=" ".join(description.split()), epilog=epilog, formatter_class=HelpFormatter
     )
+    parser.set_defaults(run=run)
+    return parser

@@ -1,49 +1,40 @@
-"""The commands `mhnet convert` and `mhnet info`: what deals with files of weights."""
+"""The commands `mhnet convert`, `mhnet export` and `mhnet info`: what deals with files of weights."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from mhnet.cli.usage import add_command
+from mhnet.cli.usage import Commands, add_command
 from mhnet.core.errors import printable
 from mhnet.core.tasks import TASKS
 
 
-def add_weights_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds them; what they need is imported when they run."""
-    convert = add_command(
-        commands,
-        "convert",
-        "convert weights between .safetensors and the authors' .pth",
-        "Reads weights of any kind and writes them as the target's extension says: .safetensors is ours "
-        "and describes itself, .pth or .pt has the authors' parameter names.",
-        """
-        mhnet convert model_deblurring.pth deblurring.safetensors --task deblurring
-        mhnet convert mine.safetensors mine.pth
-        """,
-    )
+def add_weights_commands(commands: Commands) -> None:
+    convert = add_command(commands, "convert", _convert)
     convert.add_argument("source", type=Path, metavar="SOURCE")
     convert.add_argument("target", type=Path, metavar="TARGET")
     convert.add_argument("--task", choices=list(TASKS), help="note in the file what the weights are for")
-    convert.set_defaults(run=_convert)
 
-    info = add_command(
-        commands,
-        "info",
-        "say what a weights file holds",
-        "Prints the network that the file holds, its size, what it was trained for and where it comes from.",
-        """
-        mhnet info model_deblurring.pth
-        mhnet info Deraining/checkpoints/mhnet/model_best.safetensors --json
-        """,
-    )
+    info = add_command(commands, "info", _info)
     info.add_argument("weights", metavar="WEIGHTS", help="a .safetensors or .pth file, or the name of bundled weights")
     info.add_argument("--json", action="store_true", help="print it as JSON")
-    info.set_defaults(run=_info)
+
+    export = add_command(commands, "export", _export)
+    export.add_argument("weights", type=Path, metavar="WEIGHTS", help="a .safetensors or .pth file")
+    export.add_argument("out", type=Path, metavar="OUT", help="a file that ends in .onnx, .xml or .pt2")
+    export.add_argument("--format", choices=["onnx", "openvino", "torch"], help="(default: by OUT's extension)")
 
 
 def _convert(args: argparse.Namespace) -> int:
+    """convert weights between .safetensors and the authors' .pth
+
+    Reads weights of any kind and writes them as the target's extension says: .safetensors is ours and describes
+    itself, .pth or .pt has the authors' parameter names.
+
+    mhnet convert model_deblurring.pth deblurring.safetensors --task deblurring
+    mhnet convert mine.safetensors mine.pth
+    """
     from mhnet.checkpoints.files import convert_checkpoint
 
     checkpoint = convert_checkpoint(args.source, args.target, args.task)
@@ -52,6 +43,13 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
+    """say what a weights file holds
+
+    Prints the network that the file holds, its size, what it was trained for and where it comes from.
+
+    mhnet info model_deblurring.pth
+    mhnet info Deraining/checkpoints/mhnet/model_best.safetensors --json
+    """
     from mhnet.checkpoints.bundled import weights_path
 
     about = describe(weights_path(args.weights))
@@ -70,6 +68,24 @@ def _info(args: argparse.Namespace) -> int:
     provenance = _provenance(about["provenance"]) or ["not noted"]
     for name, text in [*lines, *zip(["provenance", *[""] * len(provenance)], provenance, strict=False)]:
         print(f"{name:<11} {printable(text)}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    """write a network for ONNX Runtime, OpenVINO or torch.export
+
+    Writes the whole network, for images of any height and width, and compares what was written with the network
+    itself at three sizes; nothing is left where they differ.
+
+    mhnet export model_deblurring.pth deblurring.onnx
+    mhnet export model_deblurring.pth deblurring.xml
+    """
+    from mhnet.inference.export import TOLERANCE, export
+
+    print("exporting and checking: one to five minutes", flush=True)
+    differences = export(args.weights, args.out, args.format)
+    sizes = ", ".join(f"{difference:.0e} at {height}×{width}" for (height, width), difference in differences.items())
+    print(f"{args.out}: differs from the network by at most {sizes}; {TOLERANCE:.0e} was allowed")
     return 0
 
 

@@ -10,11 +10,10 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow
 import ray
 import torch
@@ -31,10 +30,7 @@ from mhnet.restore import bulk_steps, stores
 from mhnet.restore.bulk_steps import Item
 from mhnet.restore.outcomes import Outcome, failed, not_tried
 from mhnet.restore.plan import Plan
-from mhnet.restore.precision import Precision
-from mhnet.restore.restorer import Restorer, Tile
-
-TableStep = Callable[[pyarrow.Table], Iterator[pyarrow.Table]]
+from mhnet.restore.restorer import Restorer
 
 AT_A_TIME = 32  # files that a reading task is given, at most
 BLOCK = 16 << 20  # bytes of items that travel together: large photos alone, so that little is done again after a kill
@@ -42,53 +38,38 @@ GPU_BATCH = 8
 WORKER_MEMORY = 4 << 30  # bytes to have for each worker on a CPU, unless their number is given
 IMAGE_MEMORY = 3 << 30  # bytes of them that an image may take
 STEPS_SHARE = 0.25  # of the CPUs, kept free of workers on CPUs for reading and writing
-PASSES = 2  # over items whose reading or writing process is killed again and again; the last one item by item
 
 
 @dataclass(frozen=True)
 class Computing:
-    """How each worker computes: the options of `Restorer`, and how many pixels an image may have."""
+    """How each worker computes."""
 
     checkpoint: Checkpoint
-    precision: Precision = "auto"
-    tile: Tile = "auto"
-    local_statistics: bool | None = None
-    fuse: bool = True
-    strength: float = 100
-    max_pixels: int = MAX_PIXELS
+    local_statistics: bool | None = None  # None: as noted with the checkpoint
+    max_pixels: int = MAX_PIXELS  # that an image may have
+    options: Mapping[str, Any] = field(default_factory=dict)  # of `Restorer`, by name
 
     def restorer(self, device: str, threads: int) -> Restorer:
         """The restorer of a worker, in its process."""
         allocator.keep_pages()
         torch.set_num_threads(threads)
         patch = self.checkpoint.local_patch(self.local_statistics)
-        made = Restorer(network_of(self.checkpoint), device, patch, precision=self.precision, tile=self.tile,
-                        fuse=self.fuse, strength=self.strength, room=IMAGE_MEMORY)  # fmt: skip
+        made = Restorer(network_of(self.checkpoint), device, patch, room=IMAGE_MEMORY, **self.options)
         made.task = self.checkpoint.task
         return made
 
 
 @dataclass(frozen=True)
 class Shares:
-    """What of the machines each process gets.
+    """What of the machines each process gets."""
 
-    Args:
-        workers: processes with a network.
-        device: where they compute.
-        gpus: of each, 0 or 1.
-        cpus: of each.
-        threads: that each computes with.
-        step_cpus: of each process that reads or writes.
-        batch: images of one size that a worker computes at once, if they are small.
-    """
-
-    workers: int
-    device: str
-    gpus: int
-    cpus: float
-    threads: int
-    step_cpus: float
-    batch: int
+    workers: int  # processes with a network
+    device: str  # where they compute
+    gpus: int  # of each, 0 or 1
+    cpus: float  # of each
+    threads: int  # that each computes with
+    step_cpus: float  # of each process that reads or writes
+    batch: int  # images of one size that a worker computes at once, if they are small
 
 
 def shares(
@@ -211,61 +192,58 @@ def restore_bulk(
         each: is called with each outcome as soon as there is one, in whatever order.
         check: targets may be there; those that are whole are kept.
     """
-    rows, waiting, full = _table(plan), np.ones(len(plan.jobs), bool), None
-    read = partial(bulk_steps.read, inputs=plan.inputs, results=plan.results, check=check,
-                   max_pixels=computing.max_pixels)  # fmt: skip
-    write = partial(bulk_steps.write, results=plan.results)
-    for attempt in range(PASSES):
-        alone = attempt == PASSES - 1
-        with closing(_stream(rows.filter(pyarrow.array(waiting)), read, computing, share, write, alone)) as items:
+    waiting, full = dict(enumerate(plan.jobs)), None
+    # What is lost with a process that reads or writes is tried once more, item by item.
+    for at_a_time in (max(1, min(AT_A_TIME, len(waiting) // (4 * share.workers))), 1):
+        if full or not waiting:
+            break
+        with closing(_stream(plan, [*waiting], computing, share, check, at_a_time)) as items:
             for number, outcome, _ in items:
-                waiting[number] = False
+                waiting.pop(number, None)
                 each(outcome)
                 if outcome.disk_full:
                     full = outcome
                     break
-        if full or not waiting.any():
-            break
-    left = [plan.jobs[number] for number in waiting.nonzero()[0]]
+    left = list(waiting.values())
     why = "ended its process each time: it may need more memory than there is."
     killed = [failed(Outcome(job), MHNetError(f"{plan.inputs.shown(job.source)} {why}")) for job in left]
     for outcome in not_tried(left, full) if full else killed:
         each(outcome)
 
 
-def _table(plan: Plan) -> pyarrow.Table:
-    """A plan as a table, a row for each job: a million take 100 MB."""
-    sources = [os.fsencode(plan.inputs.absolute(job.source)) for job in plan.jobs]
-    targets = [os.fsencode(plan.results.absolute(job.target)) for job in plan.jobs]
-    columns = {"source": pyarrow.array(sources, pyarrow.large_binary()),
-               "target": pyarrow.array(targets, pyarrow.large_binary())}  # fmt: skip
-    return pyarrow.table({"number": pyarrow.array(range(len(sources)), pyarrow.int64()), **columns})
-
-
 def _stream(
-    plan: pyarrow.Table, read: TableStep, computing: Computing, share: Shares, write: TableStep, alone: bool
+    plan: Plan, numbers: list[int], computing: Computing, share: Shares, check: bool, at_a_time: int
 ) -> Generator[Item, None, None]:
-    """Items as they are done; what dies with its process is left out."""
-    at_a_time = 1 if alone else max(1, min(AT_A_TIME, len(plan) // (4 * share.workers)))
-    rows: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": share.step_cpus}
-    worker: dict[str, Any] = {
-        "make": ray.put(partial(computing.restorer, share.device, share.threads)),
-        "batch": share.batch,
-        "ledger": ray.remote(num_cpus=0)(bulk_steps.Ledger).remote(),
+    """Items as they are done, of which a process reads so many at a time; what dies with its process is left out."""
+    jobs = [plan.jobs[number] for number in numbers]
+    sides = {
+        "source": [os.fsencode(plan.inputs.absolute(job.source)) for job in jobs],
+        "target": [os.fsencode(plan.results.absolute(job.target)) for job in jobs],
     }
+    rows = pyarrow.table({  # a million take 100 MB
+        "number": pyarrow.array(numbers, pyarrow.int64()),
+        **{side: pyarrow.array(paths, pyarrow.large_binary()) for side, paths in sides.items()},
+    })  # fmt: skip
+    read = partial(bulk_steps.read, inputs=plan.inputs, results=plan.results, check=check,
+                   max_pixels=computing.max_pixels)  # fmt: skip
+    one_file: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": share.step_cpus}
     done = (
-        from_arrow([plan.slice(start, at_a_time) for start in range(0, len(plan), at_a_time)])
-        .map_batches(read, **rows)
+        from_arrow([rows.slice(start, at_a_time) for start in range(0, len(rows), at_a_time)])
+        .map_batches(read, **one_file)
         .map_batches(
             bulk_steps.Restoring,
-            fn_constructor_kwargs=worker,
+            fn_constructor_kwargs={
+                "make": ray.put(partial(computing.restorer, share.device, share.threads)),
+                "batch": share.batch,
+                "ledger": ray.remote(num_cpus=0)(bulk_steps.Ledger).remote(),
+            },
             batch_size=share.batch,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=share.workers),
             num_cpus=share.cpus,
             num_gpus=share.gpus,
         )
-        .map_batches(write, **rows)
+        .map_batches(partial(bulk_steps.write, results=plan.results), **one_file)
     )
     for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from bulk_steps.unpacked(batch)

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -22,12 +23,11 @@ import ray
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
 from mhnet.images.read import ImageData
-from mhnet.images.write import losses
 from mhnet.restore import stores
-from mhnet.restore.outcomes import Outcome, failed
+from mhnet.restore.kinds import is_film
+from mhnet.restore.outcomes import Outcome, failed, written
 from mhnet.restore.plan import Job
 from mhnet.restore.stores import Store
-from mhnet.restore.video_kinds import is_film
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -135,42 +135,32 @@ class Restoring:
                     yield from self._alike(list(items))
 
     def _alike(self, items: list[Item]) -> Iterator[pyarrow.Table]:
-        """Restores pictures of one kind and size."""
+        """Restores pictures of one kind and size; where some at once fail, one by one, so that none suffers from
+        another."""
         size = items[0].outcome
         count = max(min(self.batch, BATCH_PIXELS // (size.height * size.width)), 1)
         for start in range(0, len(items), count):
             some = items[start : start + count]
-            if len(some) > 1 and (restored := self._all_or_none(some)):
-                yield packed(restored)
-            else:
-                for item in some:
-                    yield packed([_attempt(self._alone, item)])
-
-    def _all_or_none(self, items: list[Item]) -> list[Item] | None:
-        """Items restored at once; None where they are to be taken one by one, so that none suffers from another."""
-        if not self._begin(items, 0):
-            return None
-        try:
-            return self._at_once(items)
-        except Exception:
-            return None
-        finally:
-            self._end(items)
+            restored: list[Item] = []
+            if len(some) > 1:
+                with suppress(Exception):
+                    restored = self._noted(some, 0)
+            for one in [restored] if restored else ([_attempt(self._alone, item)] for item in some):
+                yield packed(one)
 
     def _alone(self, item: Item) -> Item:
-        if not self._begin([item], 1):
-            source = item.outcome.job.source
+        return self._noted([item], 1)[0]
+
+    def _noted(self, items: list[Item], most: int) -> list[Item]:
+        """Items restored at once, unless one of them has ended more processes than that."""
+        numbers = [item.number for item in items]
+        if not ray.get(self.ledger.begin.remote(numbers, most)):
+            source = items[0].outcome.job.source
             raise MHNetError(f"{source} ended its process twice: it may need more memory than there is.")
         try:
-            return self._at_once([item])[0]
+            return self._at_once(items)
         finally:
-            self._end([item])
-
-    def _begin(self, items: list[Item], most: int) -> bool:
-        return ray.get(self.ledger.begin.remote([item.number for item in items], most))
-
-    def _end(self, items: list[Item]) -> None:
-        self.ledger.end.remote([item.number for item in items])
+            self.ledger.end.remote(numbers)
 
     def _at_once(self, items: list[Item]) -> list[Item]:
         start = time.perf_counter()
@@ -201,17 +191,8 @@ def _kind(item: Item) -> tuple[Any, ...] | None:
 
 def write(table: pyarrow.Table, *, results: Store) -> Iterator[pyarrow.Table]:
     """Writes each item's restored picture, whole or not at all."""
-    for item in unpacked(table):
-        yield packed([_attempt(_write, item, results)])
-
-
-def _write(item: Item, results: Store) -> Item:
-    if item.picture is None:
-        return item
-    target = item.outcome.job.target
-    stores.write_picture(results, target, item.picture)
-    notes = (*item.outcome.notes, *losses(target, item.picture))
-    return Item(item.number, replace(item.outcome, notes=notes))
+    for number, outcome, picture in unpacked(table):
+        yield packed([Item(number, written(outcome, picture, results))])
 
 
 def _attempt(step: Callable[..., Item], item: Item, *more: Any) -> Item:

@@ -15,25 +15,15 @@ _DEGRADATIONS = {"deraining": "rain", "deblurring": "blur"}
 
 
 class Change(NamedTuple):
-    """How much the network changed an image, whatever share of it was wanted.
+    """How much the network changed an image, whatever share of it was wanted."""
 
-    Attributes:
-        mean: absolute difference of a sample, in levels of 255.
-        faint: share of the pixels of which a sample changed by more than FAINT levels.
-        strong: by more than STRONG levels.
-    """
-
-    mean: float
-    faint: float
-    strong: float
+    mean: float  # absolute difference of a sample, in levels of 255
+    faint: float  # share of the pixels of which a sample changed by more than FAINT levels
+    strong: float  # by more than STRONG levels
 
 
 class ChangeMeter:
-    """Measures the changes of a batch of images, part by part.
-
-    Args:
-        images: how many there are.
-    """
+    """Measures the changes of a batch of so many images, part by part."""
 
     def __init__(self, images: int):
         self.sums = torch.zeros(3, images, dtype=torch.float64)

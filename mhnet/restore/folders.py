@@ -14,16 +14,13 @@ from tqdm import tqdm
 from mhnet.core.errors import MHNetError
 from mhnet.images.header import MAX_PIXELS
 from mhnet.images.read import ImageData, image_size, read_image
-from mhnet.images.write import losses, write_image
 from mhnet.restore.change import hardly_changed
-from mhnet.restore.outcomes import Outcome, failed, not_tried
+from mhnet.restore.outcomes import Outcome, failed, not_tried, written
 from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
 from mhnet.restore.stores import HERE, results_there
 
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f} of {total} [{elapsed}, {remaining} left]"
-
-Reader = Callable[[Path, int], ImageData]
 
 
 def restore_all(
@@ -35,7 +32,7 @@ def restore_all(
     title: str = "restoring",
     each: Callable[[Outcome], None] = lambda outcome: None,
     max_pixels: int = MAX_PIXELS,
-    read: Reader = read_image,
+    read: Callable[[Path, int], ImageData] = read_image,
 ) -> list[Outcome]:
     """Restores files to files, each result whole or not at all; whatever one file does, the rest is restored.
 
@@ -73,7 +70,7 @@ def restore_all(
             for job, reading in _read_ahead(reader, jobs, read_source):
                 restored = _restore(job, reading, restorer, bar, overwrite)
                 note_written()
-                writing = writer.submit(_write, *restored)
+                writing = writer.submit(written, *restored)
                 if outcomes and outcomes[-1].disk_full:
                     break
         finally:
@@ -146,14 +143,3 @@ def _restore_video(job: Job, restorer: Restorer, overwrite: bool, progress: bool
     identity = json.dumps([restorer.identity, restorer.local_statistics, restorer.precision, restorer.strength])
     return restore_video(restorer, job.source, job.target, overwrite=overwrite, progress=progress,
                          identity=identity, deep=True).notes  # fmt: skip
-
-
-def _write(outcome: Outcome, picture: ImageData | None) -> Outcome:
-    """The outcome once the picture, if there is one, lies on disk."""
-    if picture is None:
-        return outcome
-    try:
-        write_image(outcome.job.target, picture)
-        return replace(outcome, notes=[*outcome.notes, *losses(outcome.job.target, picture)])
-    except Exception as error:
-        return failed(outcome, error)

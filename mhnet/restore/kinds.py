@@ -1,10 +1,25 @@
-"""Which files are restored, and which endings their results' names get."""
+"""Which files are films, which are restored at all, and which endings their results' names get."""
 
+from contextlib import suppress
 from pathlib import Path
 
-from mhnet.images import kinds as image_kinds
+from mhnet.images import kinds
 from mhnet.images.listing import has_image_extension, is_image_file
-from mhnet.restore import video_kinds
+
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".ts": "mpegts",
+    ".mts": "mpegts",
+    ".m2ts": "mpegts",
+}
+"""FFmpeg's names of the containers that results are written to, by extension: those that keep any frame times."""
+
+FILM_EXTENSIONS = frozenset({*CONTAINERS, ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ogv", ".vob", ".gif"})
+"""What names of films end in."""
 
 _UNREAD = frozenset((
     ".psd", ".psb", ".xcf", ".eps", ".ai", ".svg", ".svgz", ".exr", ".hdr", ".dds", ".ico", ".icns", ".cur", ".jxr",
@@ -17,24 +32,55 @@ _UNREAD = frozenset((
 _NEITHER = frozenset((".thm", ".lrv", ".m4a", ".m4b", ".m4p", ".mka", ".wma", ".aac", ".ogg", ".oga", ".opus", ".mp3"))
 """Sidecars and sound, although their content is that of an image or a film."""
 
+_FILMS = (
+    (0, b"\x1a\x45\xdf\xa3"),  # Matroska, WebM
+    (8, b"AVI "),
+    (0, b"FLV\x01"),
+    (0, b"\0\0\x01\xba"),  # MPEG program stream
+    (0, b"\0\0\x01\xb3"),  # MPEG-1 or MPEG-2 pictures alone
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),  # ASF, which .wmv is
+    *((4, box) for box in (b"moov", b"mdat", b"wide", b"pnot")),  # QuickTime from before file types were noted
+)
+_IMAGES = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG"), (8, b"WEBP"), (0, b"II*\0"), (0, b"MM\0*"), (0, b"\xff\x0a"))
+_IMAGE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis", b"crx ")
+"""File types (ISO/IEC 14496-12, 4.3) of photographs and bursts of them: HEIF, AVIF, Canon's raw."""
+
 
 def is_restorable(path: Path) -> bool:
     """Whether a file is an image or a film, or claims to be one by its name."""
     if path.suffix.lower() in _NEITHER:
         return False
-    return claims_to_be_restorable(path) or is_image_file(path) or video_kinds.is_film(path)
+    return claims_to_be_restorable(path) or is_image_file(path) or is_film(path)
 
 
 def claims_to_be_restorable(path: Path) -> bool:
     """Whether a file's name ends like an image's or a film's."""
     extension = path.suffix.lower()
-    return has_image_extension(path.name) or extension in video_kinds.EXTENSIONS or extension in _UNREAD
+    return has_image_extension(path.name) or extension in FILM_EXTENSIONS or extension in _UNREAD
+
+
+def is_film(path: Path) -> bool:
+    """Whether a file is a film: by its content, or by its name where that says nothing or there is no such file.
+
+    A GIF of one picture is not.
+    """
+    head = b""
+    with suppress(OSError, ValueError):
+        if path.is_file():  # opening a pipe would wait for a writer
+            with path.open("rb") as file:
+                head = file.read(1024)
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return not is_image_file(path)
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in _IMAGE_BRANDS
+    if _begins(head, _FILMS) or _is_transport_stream(head):
+        return True
+    return path.suffix.lower() in FILM_EXTENSIONS and not _begins(head, _IMAGES)
 
 
 def is_result_name(path: Path) -> bool:
     """Whether results are written under names with such an ending."""
-    extension = path.suffix.lower()
-    return extension in image_kinds.WRITTEN_EXTENSIONS or extension in video_kinds.CONTAINERS
+    return path.suffix.lower() in kinds.WRITTEN_EXTENSIONS | CONTAINERS.keys()
 
 
 def result_extension(source: Path, image_extension: str | None = None) -> str:
@@ -43,6 +89,15 @@ def result_extension(source: Path, image_extension: str | None = None) -> str:
     Args:
         image_extension: what images' results get instead, such as ".jpg".
     """
-    if video_kinds.is_film(source):
-        return video_kinds.result_extension(source)
-    return image_extension or image_kinds.result_extension(source)
+    if is_film(source):
+        return source.suffix if source.suffix.lower() in CONTAINERS else ".mp4"
+    return image_extension or kinds.result_extension(source)
+
+
+def _begins(head: bytes, signatures: tuple[tuple[int, bytes], ...]) -> bool:
+    return any(head.startswith(signature, place) for place, signature in signatures)
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Whether packets begin every 188 bytes, or every 192 with a time before each (ISO/IEC 13818-1)."""
+    return b"GGGGGG" in (head[::188], head[4::192])

@@ -1,4 +1,4 @@
-"""What became of a file, and what an error says of it."""
+"""What became of a file: written, failed with what an error says of it, or not tried."""
 
 import errno
 from collections.abc import Sequence
@@ -6,43 +6,46 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mhnet.core.errors import MHNetError
+from mhnet.images.read import ImageData
+from mhnet.images.write import losses
+from mhnet.restore import stores
 from mhnet.restore.change import Change
 from mhnet.restore.plan import Job
-from mhnet.restore.stores import first_line
+from mhnet.restore.stores import HERE, Store
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file.
-
-    Attributes:
-        status: "restored", "skipped" because a whole result was there, "failed", or "not tried" once the disk was full.
-        seconds: it was computed for; of images computed at once, each one's share.
-        tile: height and width of the tiles; None for an image computed whole.
-        change: how much the network changed it, before `strength`; None where that is not known.
-        reason: why there is no result, '' otherwise.
-        notes: what was not done as asked, as sentences.
-        disk_full: it failed because the disk is full or read-only.
-        bytes, height, width: of the file and its picture, where they are noted.
-    """
+    """What became of a file: "skipped" because a whole result was there, "not tried" once the disk was full."""
 
     job: Job
     status: Literal["restored", "skipped", "failed", "not tried"] = "restored"
-    seconds: float = 0.0
-    tile: tuple[int, int] | None = None
-    change: Change | None = None
-    reason: str = ""
-    notes: Sequence[str] = ()
-    disk_full: bool = False
-    bytes: int = 0
-    height: int = 0
+    seconds: float = 0.0  # it was computed for; of images computed at once, each one's share
+    tile: tuple[int, int] | None = None  # height and width of the tiles; None for an image computed whole
+    change: Change | None = None  # how much the network changed it, before `strength`; None where that is not known
+    reason: str = ""  # why there is no result
+    notes: Sequence[str] = ()  # what was not done as asked, as sentences
+    disk_full: bool = False  # it failed because the disk is full or read-only
+    bytes: int = 0  # of the file, where they are noted
+    height: int = 0  # of the picture, likewise
     width: int = 0
 
     @property
     def has_result(self) -> bool:
         return self.status in ("restored", "skipped")
+
+
+def written(outcome: Outcome, picture: ImageData | None, store: Store = HERE) -> Outcome:
+    """The outcome once the restored picture, if there is one, lies in its place."""
+    if picture is None:
+        return outcome
+    try:
+        stores.write_picture(store, outcome.job.target, picture)
+        return replace(outcome, notes=[*outcome.notes, *losses(outcome.job.target, picture)])
+    except Exception as error:
+        return failed(outcome, error)
 
 
 def failed(outcome: Outcome, error: Exception) -> Outcome:
@@ -53,7 +56,7 @@ def failed(outcome: Outcome, error: Exception) -> Outcome:
     elif isinstance(error, MemoryError):
         reason = f"{source} does not fit in memory: close other programs, or compute with fewer workers."
     else:
-        reason = f"{source} cannot be restored ({type(error).__name__}: {first_line(error)})."
+        reason = f"{source} cannot be restored ({type(error).__name__}: {stores.first_line(error)})."
     disk_full = isinstance(cause, OSError) and cause.errno in _DISK_FULL
     return replace(outcome, status="failed", reason=reason, disk_full=disk_full)
 

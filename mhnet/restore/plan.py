@@ -5,53 +5,36 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from natsort import natsorted, ns
 
 from mhnet.core.errors import MHNetError, printable, shortened
-from mhnet.restore.kinds import is_result_name, result_extension
+from mhnet.restore.kinds import is_film, is_result_name, result_extension
 from mhnet.restore.stores import HERE, Store, find_store
-from mhnet.restore.video_kinds import is_film
 
 
 class Job(NamedTuple):
-    """One file to restore.
-
-    Args:
-        source: the file.
-        target: where its result goes.
-        root: the folder that was searched for it, or the one it lies in.
-        film: whether it is one, by its content.
-    """
+    """One file to restore."""
 
     source: Path
-    target: Path
-    root: Path
-    film: bool = False
+    target: Path  # where its result goes
+    root: Path  # the folder that was searched for it, or the one it lies in
+    film: bool = False  # whether it is one, by its content
 
 
 class Plan(NamedTuple):
-    """What to restore.
+    """What to restore."""
 
-    Args:
-        jobs: in the order of the inputs, and in natural order within a folder.
-        folder: what the results lie in.
-        inputs: the store of the sources.
-        results: the store of the results.
-        renamed: those of the jobs whose results would have had the name of another's, and got one of their own.
-        colliding: files whose results cannot have names of their own, each with the reason.
-        others: how many files were found that are neither images nor films.
-    """
-
-    jobs: list[Job]
-    folder: Path
-    inputs: Store = HERE
+    jobs: list[Job]  # in the order of the inputs, and in natural order within a folder
+    folder: Path  # what the results lie in
+    inputs: Store = HERE  # where the sources lie
     results: Store = HERE
-    renamed: Sequence[Job] = ()
-    colliding: Sequence[tuple[Job, str]] = ()
-    others: int = 0
+    renamed: Sequence[Job] = ()  # those whose results would have had the name of another's, and got one of their own
+    colliding: Sequence[tuple[Job, str]] = ()  # files whose results cannot have names of their own, with the reason
+    others: int = 0  # how many files were found that are neither images nor films
 
 
 def plan(
@@ -80,13 +63,14 @@ def plan(
     found = [(within[0], Path(name)) if within else find_store(name) for name in inputs]
     results, top = (within[1], Path(out)) if within else find_store(str(out))
     store, paths = found[0][0], [path for _, path in found]
-    if other := next((name for name, (one, _) in zip(inputs, found, strict=True) if not one.equals(store)), None):
+    if other := next((name for name, (one, _) in zip(inputs, found, strict=True) if one.system != store.system), None):
         both = f"{printable(other)} lies in another store than {printable(inputs[0])}"
         raise MHNetError(f"{both}: restore them one after the other.")
-    same = store.equals(results)
+    same = store.system == results.system
     is_pattern = [store.local and glob.has_magic(name) and not os.path.lexists(name) for name in inputs]
     is_folder = [not pattern and store.is_folder(path) for path, pattern in zip(paths, is_pattern, strict=True)]
-    to_file = len(inputs) == 1 and not any(is_folder + is_pattern) and _names_a_file(results, top)
+    to_file = len(inputs) == 1 and not any(is_folder + is_pattern) and is_result_name(top)
+    to_file = to_file and not (results.local and top.is_dir())
     jobs: dict[Path, Job] = {}
     others = 0
     for path, folder, pattern in zip(paths, is_folder, is_pattern, strict=True):
@@ -117,25 +101,19 @@ def _kept_apart(jobs: list[Job], results: Store, suffix: str) -> tuple[list[Job]
     `a.jpg` and `a.tif` that would both become `a.png` become `a.jpg.png` and `a.tif.png`.
     """
     counts = Counter(_compared(results, job.target) for job in jobs)
-    named = []
+    users: dict[str, list[Job]] = {}
     for job in jobs:
         if counts[_compared(results, job.target)] > 1:
-            own = job.target.with_name(f"{job.source.name}{suffix}{job.target.suffix}")
-            named.append(job._replace(target=own))
-        else:
-            named.append(job)
-    users: dict[str, list[Job]] = {}
-    for job in named:
+            job = job._replace(target=job.target.with_name(f"{job.source.name}{suffix}{job.target.suffix}"))
         users.setdefault(_compared(results, job.target), []).append(job)
     colliding = []
-    for same in users.values():
+    for same in (same for same in users.values() if len(same) > 1):
         names = shortened([printable(job.source) for job in same], 2)
         target = printable(same[0].target)
         why = f"{names} would become one file, {target}: restore them one after the other, into two folders."
-        colliding += [(job, why) for job in same] if len(same) > 1 else []
-    lost = {job for job, _ in colliding}
-    renamed = [job for job, before in zip(named, jobs, strict=True) if job != before and job not in lost]
-    return [job for job in named if job not in lost], renamed, colliding
+        colliding += [(job, why) for job in same]
+    apart, unchanged = [same[0] for same in users.values() if len(same) == 1], set(jobs)
+    return apart, [job for job in apart if job not in unchanged], colliding
 
 
 def check_targets(jobs: Iterable[Job], originals: Collection[Path], results: Store = HERE) -> None:
@@ -160,11 +138,6 @@ def check_targets(jobs: Iterable[Job], originals: Collection[Path], results: Sto
             raise MHNetError(f"{printable(existing)} cannot be written to: choose another folder for the results.")
 
 
-def _names_a_file(store: Store, out: Path) -> bool:
-    """Whether OUT names a result rather than a folder."""
-    return is_result_name(out) and not (store.local and out.is_dir())
-
-
 def _below(store: Store, folder: Path, out: Path | None, suffix: str) -> list[Path]:
     """The files below a folder, without what an earlier run has put there; `out` is None elsewhere."""
     among = out is not None and store.real(out) == store.real(folder)  # results among their originals
@@ -185,12 +158,10 @@ def _plain_part(pattern: Path) -> Path:
 def _identities(store: Store, path: Path) -> Iterator[object]:
     """What all names of one file, such as links and hard links, have in common."""
     yield store.real(path)
-    if store.local:
-        try:
+    with suppress(OSError, ValueError):  # it is not there
+        if store.local:
             about = path.stat()
-        except (OSError, ValueError):  # it is not there
-            return
-        yield about.st_dev, about.st_ino
+            yield about.st_dev, about.st_ino
 
 
 def _compared(store: Store, path: Path) -> str:

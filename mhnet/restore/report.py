@@ -26,7 +26,7 @@ from mhnet.core.errors import MHNetError, printable
 from mhnet.core.files import replacing
 from mhnet.evaluation.protocols import Score
 from mhnet.images.read import read_rgb
-from mhnet.restore.video_kinds import is_film
+from mhnet.restore.kinds import is_film
 
 LARGEST, SMALLEST = 1600, 320
 """Longest side of a preview, in pixels, in a page of few and of many images."""
@@ -50,22 +50,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class Entry:
-    """An image or video of the page.
+    """An image or video of the page."""
 
-    Args:
-        name: what stands below it.
-        before, after: the original and the result.
-        target: the clean image, where there is one.
-        scores: those of both against it.
-        note: a sentence on it.
-    """
-
-    name: str
-    before: Path
-    after: Path
-    target: Path | None = None
-    scores: Scores | None = None
-    note: str = ""
+    name: str  # what stands below it
+    before: Path  # the original
+    after: Path  # the result
+    target: Path | None = None  # the clean image, where there is one
+    scores: Scores | None = None  # of both sides against it
+    note: str = ""  # a sentence on it
 
 
 def write_report(
@@ -115,11 +107,12 @@ def _side(count: int, targets: int) -> int:
 
 def _means(entries: Sequence[Entry]) -> Iterator[tuple[str, Scores]]:
     """The mean scores by each protocol, and what they are called."""
-    scored = [entry.scores for entry in entries if entry.scores]
-    for protocol in dict.fromkeys(scores.protocol for scores in scored):
-        of_protocol = [scores for scores in scored if scores.protocol == protocol]
-        before, after = (_mean([getattr(one, side) for one in of_protocol]) for side in ("before", "after"))
-        yield f"mean of {len(of_protocol):,} by {protocol}", Scores(protocol, before, after)
+    of_protocol: dict[str, list[Scores]] = {}
+    for scores in (entry.scores for entry in entries if entry.scores):
+        of_protocol.setdefault(scores.protocol, []).append(scores)
+    for protocol, found in of_protocol.items():
+        before, after = _mean([one.before for one in found]), _mean([one.after for one in found])
+        yield f"mean of {len(found):,} by {protocol}", Scores(protocol, before, after)
 
 
 def _mean(scores: Sequence[Score]) -> Score:

@@ -85,18 +85,15 @@ def write_sheets(
     outcomes: Sequence[Outcome], paths: dict[Path, Path], targets: dict[Path, Path], progress: bool
 ) -> list[str]:
     """Writes the sheets of what was restored, and those that are missing; returns why one could not be."""
-    wanted = [one for one in outcomes if one.status == "restored" or not paths.get(one.job.source, Path()).exists()]
+    made = [(one, paths[one.job.source]) for one in outcomes if one.has_result and one.job.source in paths]
+    wanted = [(one.job, path) for one, path in made if one.status == "restored" or not path.exists()]
     reasons = []
-    for one in tqdm(wanted, "comparing", unit="image", delay=2, leave=False, disable=None if progress else True):
-        job = one.job
-        if not one.has_result or job.source not in paths:
-            continue
-        stages = {"before": job.source, "after": job.target}
-        if job.source in targets:
-            stages["clean"] = targets[job.source]
+    for job, path in tqdm(wanted, "comparing", unit="image", delay=2, leave=False, disable=None if progress else True):
+        clean = {"clean": targets[job.source]} if job.source in targets else {}
+        stages = {"before": job.source, "after": job.target} | clean
         try:
-            pictures = [read_rgb(path) for path in stages.values()]
-            sheets.before_after([("", pictures)], list(stages), None, paths[job.source])
+            pictures = [read_rgb(stage) for stage in stages.values()]
+            sheets.before_after([("", pictures)], list(stages), None, path)
         except MHNetError as error:
             reasons.append(str(error))
     return reasons
@@ -104,15 +101,11 @@ def write_sheets(
 
 def entries(outcomes: Sequence[Outcome], targets: dict[Path, Path], evaluations: Sequence[Evaluation]) -> list[Entry]:
     """What was restored as a page shows it, with the scores that there are."""
-    rows = [{row.name: row for row in evaluation.rows} for evaluation in evaluations]
+    sides = [{row.name: Score(row.psnr, row.ssim) for row in evaluation.rows} for evaluation in evaluations]
     found = []
-    for one in outcomes:
-        source, scores = one.job.source, None
-        if not one.has_result:
-            continue
-        if rows and all(str(source) in of_method for of_method in rows):
-            before, after = (Score(row.psnr, row.ssim) for row in (of_method[str(source)] for of_method in rows))
-            scores = Scores(evaluations[0].protocol, before, after)
-        name = source.relative_to(one.job.root).as_posix()
-        found.append(Entry(name, source, one.job.target, targets.get(source), scores, "; ".join(one.notes)))
+    for job, notes in ((one.job, one.notes) for one in outcomes if one.has_result):
+        scored = [side[str(job.source)] for side in sides if str(job.source) in side]
+        scores = Scores(evaluations[0].protocol, *scored) if len(scored) == 2 else None
+        name = job.source.relative_to(job.root).as_posix()
+        found.append(Entry(name, job.source, job.target, targets.get(job.source), scores, "; ".join(notes)))
     return found

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+import psutil
+
 from mhnet.core.errors import MHNetError, printable
 from mhnet.core.files import replacing
 from mhnet.images.header import MAX_PIXELS, ImageError
@@ -24,19 +26,14 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _PUT_WHOLE = ("s3", "gcs", "abfs")  # where a file appears when it is complete, and folders need not be made
-_UNFINISHED = re.compile(r"\.(\d+)-(.+)", re.DOTALL)  # what `files.replacing` and `put` call a file until it is whole
+_UNFINISHED = re.compile(r"\.(\d{1,9})-(.+)", re.DOTALL)  # `.PID-NAME`: a file until it is whole
 
 
 class Store(NamedTuple):
-    """What holds files.
+    """What holds files."""
 
-    Args:
-        system: pyarrow's file system; None for this machine's own folders.
-        prefix: what stands before its paths where they are shown, such as "s3://".
-    """
-
-    system: "FileSystem | None" = None
-    prefix: str = ""
+    system: "FileSystem | None" = None  # pyarrow's; None for this machine's own folders
+    prefix: str = ""  # what stands before its paths where they are shown, such as "s3://"
 
     @property
     def local(self) -> bool:
@@ -58,11 +55,6 @@ class Store(NamedTuple):
     def absolute(self, path: Path) -> Path:
         return path.absolute() if self.system is None else path
 
-    def equals(self, other: "Store") -> bool:
-        if self.system is None or other.system is None:
-            return self.system is other.system
-        return self.system.equals(other.system)
-
     def is_folder(self, path: Path) -> bool:
         """Whether a path is a folder's.
 
@@ -77,10 +69,8 @@ class Store(NamedTuple):
             try:
                 kind = self.system.get_file_info(self.key(path)).type
             except OSError as error:
-                reason = first_line(error)
-                raise MHNetError(
-                    f"{printable(self.shown(path))} cannot be reached ({reason}): check the access."
-                ) from error
+                shown = printable(self.shown(path))
+                raise MHNetError(f"{shown} cannot be reached ({first_line(error)}): check the access.") from error
             there, folder = kind != FileType.NotFound, kind == FileType.Directory
         if not there:
             raise MHNetError(f"There is no file or folder {printable(self.shown(path))}: check the path.")
@@ -130,9 +120,8 @@ def find_store(text: str) -> tuple[Store, Path]:
     try:
         system, path = FileSystem.from_uri(text)
     except (OSError, ValueError, NotImplementedError) as error:
-        raise MHNetError(
-            f"{printable(text)} cannot be reached ({first_line(error)}): check the address and access."
-        ) from error
+        reason = first_line(error)
+        raise MHNetError(f"{printable(text)} cannot be reached ({reason}): check the address and access.") from error
     if isinstance(system, LocalFileSystem):
         return HERE, Path(path)
     return Store(system, f"{urlsplit(text).scheme}://"), Path(path)
@@ -208,7 +197,7 @@ def results_there(store: Store, targets: Collection[Path]) -> set[Path]:
             path, left = folder / name, _UNFINISHED.fullmatch(name)
             if path in wanted and length > 0:
                 there.add(path)
-            elif left and (folder, left[2]) in unfinished and not (store.local and _is_running(int(left[1]))):
+            elif left and (folder, left[2]) in unfinished and not (store.local and _is_others(int(left[1]))):
                 with contextlib.suppress(OSError):
                     store.system.delete_file(store.key(path)) if store.system else path.unlink()
     return there
@@ -221,17 +210,9 @@ def _unfinished_names(target: Path) -> Iterator[str]:
         yield f"{zlib.crc32(os.fsencode(target.name)):08x}{target.suffix}"
 
 
-def _is_running(process: int) -> bool:
-    """Whether another process of that number runs on this machine."""
-    if os.name != "posix" or process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError) as error:
-        return isinstance(error, PermissionError)
-    return True
+def _is_others(process: int) -> bool:
+    """Whether it is another process that runs on this machine."""
+    return process != os.getpid() and psutil.pid_exists(process)
 
 
 def _files(store: Store, folder: Path) -> Iterator[tuple[str, int]]:

@@ -1,23 +1,24 @@
-"""Videos through a network: frame by frame, with their sound and timing, resumable."""
+"""Videos through a network: frame by frame, with their sound and timing, resumable.
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+Importing this raises MHNetError where PyAV is not installed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from mhnet.restore.kinds import CONTAINERS
 from mhnet.restore.video_frames import (
     DamagedVideo,
-    Frame,
     VideoError,
-    import_av,
     read_format,
     read_frames,
     seconds_missing,
 )
-from mhnet.restore.video_kinds import CONTAINERS
 from mhnet.restore.video_mux import check_streams, join
 from mhnet.restore.video_segments import LENGTH, Segments, choose_encoding
 
@@ -33,8 +34,8 @@ class VideoResult:
     """
 
     frames: int
-    resumed: int = 0
-    notes: list[str] = field(default_factory=list)
+    resumed: int
+    notes: list[str]
 
 
 def restore_video(
@@ -65,9 +66,7 @@ def restore_video(
 
     Raises:
         VideoError: the source is damaged or no video, the target exists, cannot hold the sound, or cannot be written.
-        MHNetError: PyAV is not installed.
     """
-    av = import_av()
     if target.exists() and (not overwrite or (source.exists() and target.samefile(source))):
         way = "name another result" if overwrite or target.samefile(source) else "remove it, or ask to overwrite"
         raise VideoError(f"{target} is there already; {way}.")
@@ -85,21 +84,14 @@ def restore_video(
     if web and form.properties["sample_aspect_ratio"] != 1 and CONTAINERS[target.suffix.lower()] not in ("mp4", "mov"):
         notes.append("the shape of its pixels is not kept; a result that ends in .mp4 keeps it")
     read = _stamp(source)
-    segments = Segments(target, {"source": read, "identity": identity, "encoding": encoding, "length": LENGTH,
-                                 "libraries": av.library_versions})  # fmt: skip
+    segments = Segments(target, {"source": read, "identity": identity, "encoding": encoding})
     resumed = segments.frames
     try:
-        with tqdm(total=form.count, initial=resumed, desc=source.name, unit="frame", leave=False,
-                  disable=None if progress else True) as bar:  # fmt: skip
-
-            def restored(frames: Iterable[Frame]) -> Iterator[Frame]:
-                for frame in frames:
-                    yield frame._replace(pixels=restorer(frame.pixels))
-                    bar.update()
-
-            frames = read_frames(source, form, resumed, deep)
+        with tqdm(read_frames(source, form, resumed, deep), source.name, form.count, initial=resumed, unit="frame",
+                  leave=False, disable=None if progress else True) as bar:  # fmt: skip
+            frames = (frame._replace(pixels=restorer(frame.pixels)) for frame in bar)
             for first in frames:
-                segments.write(restored(chain([first], islice(frames, LENGTH - 1))), form, encoding)
+                segments.write(chain([first], islice(frames, LENGTH - 1)), form, encoding)
         if _stamp(source) != read:
             raise DamagedVideo(f"{source} was changed while it was read; restore it again.")
     except BaseException as error:

@@ -5,19 +5,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mhnet.core.errors import MHNetError
-from mhnet.restore.video_hdr import HdrMetadata, lost_metadata, read_hdr
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.packet import Packet
-    from av.stream import Stream
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
+try:
+    import av
+except ImportError as error:
+    raise MHNetError("Videos need PyAV: pip install 'mhnet[video]'.") from error
+from av import Packet, VideoFrame, VideoStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition, Stream
+from av.video.reformatter import Interpolation
+
+from mhnet.restore.video_hdr import HdrMetadata, lost_metadata, read_hdr
 
 # Codes of ITU-T H.273, as FFmpeg uses them.
 _RGB, _BT709, _UNSPECIFIED, _BT601 = 0, 1, 2, 5
@@ -46,32 +50,19 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoFormat:
-    """What the frames of a video have in common.
+    """What the frames of a video have in common."""
 
-    Args:
-        height, width: upright, in pixels.
-        deep: more than 8 bits.
-        time_base: seconds that times count.
-        rate: frames per second, on average.
-        count: of the frames, as the file says or by its length; None where neither is noted.
-        matrix: by ITU-T H.273; the one that players assume where none is noted.
-        properties: what players must know, as attributes of PyAV's codec contexts: shape of the pixels, colours.
-        hdr: the mastering display and light levels.
-        turn: the display matrix's upper left 2×2 as signs, row by row.
-        notes: what a result cannot keep, as sentences.
-    """
-
-    height: int
+    height: int  # upright, in pixels
     width: int
-    deep: bool
-    time_base: Fraction
-    rate: Fraction
-    count: int | None
-    matrix: int
-    properties: dict[str, Any]
+    deep: bool  # more than 8 bits
+    time_base: Fraction  # seconds that times count
+    rate: Fraction  # frames per second, on average
+    count: int | None  # of the frames, as the file says or by its length; None where neither is noted
+    matrix: int  # by ITU-T H.273; the one that players assume where none is noted
+    properties: dict[str, Any]  # what players must know, as attributes of PyAV's codec contexts: pixels' shape, colours
     hdr: HdrMetadata
-    turn: tuple[int, int, int, int]
-    notes: list[str]
+    turn: tuple[int, int, int, int]  # the display matrix's upper left 2×2 as signs, row by row
+    notes: list[str]  # what a result cannot keep, as sentences
 
     @property
     def is_hdr(self) -> bool:
@@ -84,34 +75,23 @@ class VideoFormat:
         return max(round(1 / (self.rate * self.time_base)), 1)
 
 
-def import_av() -> Any:
-    """PyAV; MHNetError with the way to install it where it is missing."""
-    try:
-        import av
-    except ImportError as error:
-        raise MHNetError("Videos need PyAV: pip install 'mhnet[video]'.") from error
-    return av
-
-
-def open_video(path: Path) -> "tuple[InputContainer, VideoStream]":
+def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
     """The opened file and its moving pictures; cover pictures are passed over.
 
     Raises:
         VideoError: the file is missing, damaged, or holds no video.
     """
-    av = import_av()
     try:
         # With "file:" every name is a file: FFmpeg would take one such as "concat:a|b" for something else.
         container = av.open(f"file:{path}", metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         if not path.exists():
             raise VideoError(f"There is no file {path}; check the path.") from error
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError(f"{path} is empty; copy it again or remove it.") from error
         raise VideoError(f"{path} cannot be opened as a video ({reason(error)}); copy or export it again.") from error
-    cover = av.stream.Disposition.attached_pic
     for stream in container.streams.video:
-        if stream.codec_context is not None and not stream.disposition & cover:
+        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
             stream.thread_type = "AUTO"
             return container, stream
     container.close()
@@ -126,11 +106,9 @@ def read_format(path: Path) -> VideoFormat:
         if frame is None:
             raise DamagedVideo(f"{path} holds no frame that can be decoded; copy or export it again.")
         context, rate = stream.codec_context, Fraction(stream.average_rate or stream.guessed_rate or 25)
-        seconds = Fraction(container.duration or 0, import_av().time_base)
+        seconds = Fraction(container.duration or 0, av.time_base)
         turn = _turn(frame)
-        height, width, aspect = frame.height, frame.width, Fraction(stream.sample_aspect_ratio or 1)
-        if turn[0] == 0:
-            height, width, aspect = width, height, 1 / aspect
+        (height, width), aspect = _upright_size(frame, turn), Fraction(stream.sample_aspect_ratio or 1)
         noted = int(frame.colorspace)
         in_rgb = frame.format.is_rgb or noted == _RGB
         assumed = _BT709 if in_rgb or frame.height >= _HIGH_DEFINITION else _BT601
@@ -146,7 +124,7 @@ def read_format(path: Path) -> VideoFormat:
             count=stream.frames or (round(seconds * rate) if seconds else None),
             matrix=matrix,
             properties={
-                "sample_aspect_ratio": aspect,
+                "sample_aspect_ratio": aspect if turn[0] else 1 / aspect,
                 "colorspace": assumed if in_rgb else noted,
                 "color_range": _FULL if int(frame.color_range) == _FULL and not in_rgb else _LIMITED,
                 "color_primaries": int(context.color_primaries),
@@ -186,28 +164,28 @@ def read_frames(path: Path, form: VideoFormat, skip: int = 0, deep: bool = False
             before = time
             if number < skip:
                 continue
-            size = (frame.width, frame.height) if form.turn[0] == 0 else (frame.height, frame.width)
-            if size != (form.height, form.width):
+            height, width = _upright_size(frame, form.turn)
+            if (height, width) != (form.height, form.width):
                 raise DamagedVideo(
-                    f"{path} changes its size from {form.width}×{form.height} to {size[1]}×{size[0]} at frame "
+                    f"{path} changes its size from {form.width}×{form.height} to {width}×{height} at frame "
                     f"{number + 1}; cut it there and restore the parts."
                 )
             yield Frame(_to_rgb(frame, form, deep), time, frame.duration or form.step)
 
 
-def read_packets(path: Path, container: "InputContainer", streams: "list[Stream]") -> "Iterator[Packet]":
+def read_packets(path: Path, container: InputContainer, streams: list[Stream]) -> Iterator[Packet]:
     """The packets of some streams; DamagedVideo where the file is damaged."""
     try:
         yield from container.demux(streams)
-    except (import_av().FFmpegError, IndexError) as error:
+    except (FFmpegError, IndexError) as error:
         what = "a stream begins in its middle" if isinstance(error, IndexError) else reason(error)
         raise DamagedVideo(f"{path} is damaged ({what}); copy it again, or cut it there.") from error
 
 
-def from_rgb(pixels: np.ndarray, form: VideoFormat, pixel_format: str) -> "VideoFrame":
+def from_rgb(pixels: np.ndarray, form: VideoFormat, pixel_format: str) -> VideoFrame:
     """H×W×3 RGB as a frame for an encoder, in the video's own matrix and range."""
     layout = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
-    frame = import_av().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout)
     return _converted(frame, form, pixel_format, _FULL, form.properties["color_range"])
 
 
@@ -217,11 +195,9 @@ def seconds_missing(path: Path) -> float:
     with container:
         if container.duration is None:
             return 0.0
-        noted = Fraction(container.duration, import_av().time_base)
+        noted = Fraction(container.duration, av.time_base)
         packets = read_packets(path, container, [*container.streams])
-        ends = (
-            (packet.pts + (packet.duration or 0)) * packet.time_base for packet in packets if packet.pts is not None
-        )
+        ends = ((one.pts + (one.duration or 0)) * one.time_base for one in packets if one.pts is not None)
         return float(noted - max(ends, default=noted))
 
 
@@ -230,7 +206,7 @@ def reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _to_rgb(frame: "VideoFrame", form: VideoFormat, deep: bool) -> np.ndarray:
+def _to_rgb(frame: VideoFrame, form: VideoFormat, deep: bool) -> np.ndarray:
     """A frame as H×W×3 RGB, upright."""
     colour_range = int(frame.color_range) or form.properties["color_range"]
     pixels = _converted(frame, form, "rgb48le" if deep else "rgb24", colour_range, _FULL).to_ndarray()
@@ -239,10 +215,9 @@ def _to_rgb(frame: "VideoFrame", form: VideoFormat, deep: bool) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _converted(frame: "VideoFrame", form: VideoFormat, layout: str, before: int, after: int) -> "VideoFrame":
+def _converted(frame: VideoFrame, form: VideoFormat, layout: str, before: int, after: int) -> VideoFrame:
     """A frame in another layout and range: without swscale's shortcuts, and with chroma interpolated to full width, as
     far as PyAV (before 18) lets it."""
-    kinds = import_av().video.reformatter.Interpolation
     exact = ("ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
     frame.colorspace = form.matrix  # PyAV 17 does not take BT.2020 from the arguments
     return frame.reformat(
@@ -251,11 +226,11 @@ def _converted(frame: "VideoFrame", form: VideoFormat, layout: str, before: int,
         dst_colorspace=form.matrix,
         src_color_range=before,
         dst_color_range=after,
-        interpolation=sum(int(getattr(kinds, name, 0)) for name in exact) + int(kinds.BICUBIC),
+        interpolation=sum(int(getattr(Interpolation, name, 0)) for name in exact) + int(Interpolation.BICUBIC),
     )
 
 
-def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
+def _decoded(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """The frames of a stream; VideoError where the file is damaged or ends before its time."""
     decoded = packets = 0
     try:
@@ -264,7 +239,7 @@ def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> 
             for frame in packet.decode():
                 decoded += 1
                 yield frame  # type: ignore[misc]
-    except import_av().FFmpegError as error:
+    except FFmpegError as error:
         raise DamagedVideo(
             f"{path} is damaged after frame {decoded} ({reason(error)}); copy it again, or cut it there."
         ) from error
@@ -275,7 +250,7 @@ def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> 
         )
 
 
-def _is_transparent(frame: "VideoFrame", stream: "VideoStream") -> bool:
+def _is_transparent(frame: VideoFrame, stream: VideoStream) -> bool:
     """Whether something may be seen through the pictures. VP8 and VP9 keep their alpha beside the frames; GIFs declare
     one always."""
     if stream.codec_context.name == "gif":
@@ -283,7 +258,12 @@ def _is_transparent(frame: "VideoFrame", stream: "VideoStream") -> bool:
     return stream.metadata.get("alpha_mode") == "1" or any(part.is_alpha for part in frame.format.components)
 
 
-def _turn(frame: "VideoFrame") -> tuple[int, int, int, int]:
+def _upright_size(frame: VideoFrame, turn: tuple[int, int, int, int]) -> tuple[int, int]:
+    """Height and width of a frame once it is turned."""
+    return (frame.height, frame.width) if turn[0] else (frame.width, frame.height)
+
+
+def _turn(frame: VideoFrame) -> tuple[int, int, int, int]:
     """The display matrix (ISO/IEC 14496-12, 8.3.2) as signs: x' = xx·x + yx·y, y' = xy·x + yy·y. Turns by other
     angles than quarters are passed over."""
     matrix = frame.side_data.get("DISPLAYMATRIX")

@@ -1,12 +1,10 @@
 """HDR metadata of a video: from its frames to the encoders' options, or what is said where it cannot be kept."""
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
+from av import VideoFrame
 
 _LOST = {
     "DYNAMIC_HDR_PLUS": "its HDR10+ metadata is not kept",
@@ -26,19 +24,19 @@ _OPTIONS = {
 
 
 class HdrMetadata(NamedTuple):
-    """SMPTE ST 2086 and CTA-861.3.
+    """SMPTE ST 2086 and CTA-861.3; () for what is not noted.
 
     Args:
         display: of the mastering display, x and y (CIE 1931) of red, green, blue and white, then the least and greatest
-            luminance, cd/m²; () where it is not noted.
-        light: MaxCLL and MaxFALL, cd/m²; () where they are not noted.
+            luminance, cd/m².
+        light: MaxCLL and MaxFALL, cd/m².
     """
 
     display: tuple[Fraction, ...]
     light: tuple[int, ...]
 
 
-def read_hdr(frame: "VideoFrame") -> HdrMetadata:
+def read_hdr(frame: VideoFrame) -> HdrMetadata:
     """The HDR metadata that comes with a frame."""
     display, light = frame.side_data.get("MASTERING_DISPLAY_METADATA"), frame.side_data.get("CONTENT_LIGHT_LEVEL")
     values = np.frombuffer(bytes(display), np.int32)[:20].reshape(10, 2).tolist() if display is not None else []
@@ -46,7 +44,7 @@ def read_hdr(frame: "VideoFrame") -> HdrMetadata:
     return HdrMetadata(tuple(Fraction(above, below or 1) for above, below in values), tuple(levels))
 
 
-def lost_metadata(frame: "VideoFrame") -> list[str]:
+def lost_metadata(frame: VideoFrame) -> list[str]:
     """What else comes with a frame and no encoder takes, as sentences."""
     return [note for kind, note in _LOST.items() if frame.side_data.get(kind) is not None]
 

@@ -3,23 +3,21 @@ Nothing is encoded again here, and every frame and sample keeps its time."""
 
 import heapq
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import av
+from av import Packet
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
+from av.stream import Stream
 
 from mhnet.core.files import replacing
-from mhnet.restore.video_frames import VideoError, VideoFormat, import_av, open_video, read_packets, reason
-from mhnet.restore.video_kinds import CONTAINERS
+from mhnet.restore.kinds import CONTAINERS
+from mhnet.restore.video_frames import VideoError, VideoFormat, open_video, read_packets, reason
 from mhnet.restore.video_segments import Segment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from av.container import InputContainer, OutputContainer
-    from av.packet import Packet
-    from av.stream import Stream
 
 _OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}, "mpegts": {"mpegts_copyts": "1"}}
 _STALE = ("major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "vendor_id", "duration",
@@ -61,7 +59,6 @@ def join(segments: Sequence[Segment], source: Path, target: Path, form: VideoFor
     Raises:
         VideoError: the system refuses, or the container cannot keep the times.
     """
-    av = import_av()
     kind = CONTAINERS[target.suffix.lower()]
     try:
         with replacing(target) as temporary:
@@ -81,28 +78,27 @@ def join(segments: Sequence[Segment], source: Path, target: Path, form: VideoFor
                 if chapters := container.chapters():
                     output.set_chapters(chapters)
                 for packet in heapq.merge(_video_packets(segments, picture, form), _copied(source, container, others),
-                                          key=_decoded_at):  # fmt: skip
+                                          key=lambda packet: (packet.dts or 0) * packet.time_base):  # fmt: skip
                     output.mux(packet)
             _check_times(temporary, target, segments, form)
-    except (av.FFmpegError, OSError) as error:
+    except (FFmpegError, OSError) as error:
         raise VideoError(f"{target} cannot be written ({reason(error)}); the finished parts are kept.") from error
 
 
-def _fits(stream: "Stream", kind: str) -> bool:
+def _fits(stream: Stream, kind: str) -> bool:
     """Whether a stream comes along to a container of that kind."""
-    av = import_av()
     if stream.type not in ("audio", "subtitle"):
         return False
     try:
         with av.open(io.BytesIO(), "w", format=kind) as sample:
             sample.add_stream_from_template(stream)
             sample.start_encoding()
-    except (ValueError, av.FFmpegError):
+    except (ValueError, FFmpegError):
         return False
     return True
 
 
-def _add_others(container: "InputContainer", video: "Stream", output: "OutputContainer") -> "dict[int, Stream]":
+def _add_others(container: InputContainer, video: Stream, output: OutputContainer) -> dict[int, Stream]:
     """Adds the streams that come along; gives them by their index in the source."""
     added = {}
     for stream in container.streams:
@@ -121,11 +117,7 @@ def _kept(metadata: dict[str, str]) -> dict[str, str]:
     return {key: text for key, text in metadata.items() if not key.lower().startswith(_STALE)}
 
 
-def _decoded_at(packet: "Packet") -> Fraction:
-    return (packet.dts or 0) * packet.time_base
-
-
-def _video_packets(segments: Sequence[Segment], stream: "Stream", form: VideoFormat) -> "Iterator[Packet]":
+def _video_packets(segments: Sequence[Segment], stream: Stream, form: VideoFormat) -> Iterator[Packet]:
     """The encoded frames in the order of decoding, each with its true times.
 
     A frame is decoded as many places before it is shown as any frame in the video needs: decoding times are the
@@ -144,9 +136,9 @@ def _video_packets(segments: Sequence[Segment], stream: "Stream", form: VideoFor
             yield packet
 
 
-def _packets(segment: Segment) -> "list[tuple[int, Packet]]":
+def _packets(segment: Segment) -> list[tuple[int, Packet]]:
     """A segment's packets, in the order of decoding, with the numbers of their frames."""
-    with import_av().open(f"file:{segment.path}") as container:
+    with av.open(f"file:{segment.path}") as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     if len(packets) != len(segment.times):
         raise VideoError(f"{segment.path} is damaged: remove its folder and begin again.")
@@ -154,7 +146,7 @@ def _packets(segment: Segment) -> "list[tuple[int, Packet]]":
     return [(places[packet.pts], packet) for packet in packets]
 
 
-def _copied(source: Path, container: "InputContainer", others: "dict[int, Stream]") -> "Iterator[Packet]":
+def _copied(source: Path, container: InputContainer, others: dict[int, Stream]) -> Iterator[Packet]:
     """The packets of sound and subtitles as they are."""
     for packet in read_packets(source, container, [container.streams[index] for index in others]) if others else ():
         if packet.dts is not None and packet.size:

@@ -8,8 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
+from av.codec import Codec
+from av.codec.context import Flags
+from av.error import FFmpegError
+
 from mhnet.core.files import replacing
-from mhnet.restore.video_frames import Frame, VideoError, VideoFormat, from_rgb, import_av, reason
+from mhnet.restore.video_frames import Frame, VideoError, VideoFormat, from_rgb, reason
 from mhnet.restore.video_hdr import hdr_options
 
 LENGTH = 48
@@ -52,7 +57,7 @@ class Segments:
         self.folder = target.with_name(f".{target.name}.parts")
         self.found: list[Segment] = []
         manifest = self.folder / "about.json"
-        about = json.loads(json.dumps(about))
+        about = json.loads(json.dumps(about | {"length": LENGTH, "libraries": av.library_versions}))
         try:
             if self.folder.exists() and _json(manifest) != about:
                 shutil.rmtree(self.folder)
@@ -73,7 +78,6 @@ class Segments:
         Raises:
             VideoError: the encoder or the system refuses.
         """
-        av = import_av()
         video, times, end = self._path(".nut"), [], 0
         try:
             with replacing(video) as temporary, av.open(f"file:{temporary}", "w", format="nut") as container:
@@ -82,7 +86,7 @@ class Segments:
                     encoding.encoder, form.rate, options=encoding.options, **size, **form.properties
                 )
                 stream.codec_context.time_base = 1 / form.rate
-                stream.codec_context.flags |= av.codec.context.Flags.global_header
+                stream.codec_context.flags |= Flags.global_header
                 for place, (pixels, time, duration) in enumerate(frames):
                     frame = from_rgb(pixels, form, encoding.pixel_format)
                     # Times in the file only order its frames; the true ones are noted beside it.
@@ -92,7 +96,7 @@ class Segments:
                     end = time + duration
                 container.mux(stream.encode(None))
             _write_json(self._path(".json"), {"times": times, "end": end})
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise VideoError(f"{video} cannot be written ({reason(error)}); the parts before it are kept.") from error
         self.found.append(Segment(video, times, end))
 
@@ -124,7 +128,7 @@ def choose_encoding(form: VideoFormat, container: str, codec: str | None, crf: i
     encoder, quality, options = _CODECS[name]
     os.environ.setdefault("SVT_LOG", "1")  # so that SVT-AV1 prints errors alone
     try:
-        formats = {one.name for one in import_av().codec.Codec(encoder, "w").video_formats}
+        formats = {one.name for one in Codec(encoder, "w").video_formats or ()}
     except ValueError as error:
         raise VideoError(f"This PyAV has no encoder for {name} ({encoder}); choose another codec.") from error
     odd = form.width % 2 or form.height % 2
