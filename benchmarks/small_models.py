@@ -115,8 +115,11 @@ def measure(name: str, args: argparse.Namespace) -> list[MeanScores]:
         pairs = held_back(args.gopro)
         rows.append(row("GoPro, held back", "--gopro DIR", restored(pairs, restorer, task.protocol)))
     if args.gt_rain and task is DERAINING:
-        pairs = find_pairs(args.gt_rain)
-        rows.append(row("GT-Rain, real rain", "--gt-rain DIR", restored(pairs, restorer, task.protocol)))
+        results = restored(find_pairs(args.gt_rain), restorer, task.protocol)
+        rows.append(row("GT-Rain, real rain", "--gt-rain DIR", results))
+        scenes = sorted({one.name.rsplit("-", 3)[0] for one in results})  # of SCENE-Webcam-R-000
+        rows += [row(f"GT-Rain, {scene}", "--gt-rain DIR", [one for one in results if one.name.startswith(scene)])
+                 for scene in scenes]  # fmt: skip
     if args.demo or not (args.photos or args.gopro or args.gt_rain):
         by_damage = on_photographs(name, DEMO, restorer, task.protocol)
         rows += [row(f"demo/photos, {word}", "--demo", by) for word, by in by_damage.items()]
@@ -159,7 +162,8 @@ def table(name: str, rows: list[MeanScores], earlier: str) -> str:
         lines = {line.split(" | ")[0]: line for line in earlier.splitlines() if "DIR`" in line or "--demo`" in line}
     lines |= {f"| {one.label}": f"| {one.label} | `{one.option}` | {' | '.join(one.cells)} |" for one in rows}
     head = ["| set | option | images | degraded | restored | gain, dB |", "|---|---|---:|---|---|---:|"]
-    ordered = sorted(lines.values(), key=lambda line: "--demo`" in line)
+    first = ("GT-Rain, real", "GT-Rain,", "photographs, nothing", "--gopro", "--photos")  # what is real, and no harm
+    ordered = sorted(lines.values(), key=lambda line: next((i for i, word in enumerate(first) if word in line), 9))
     return "\n".join([f"{mark}; PSNR in dB / SSIM by `{bundled.NAMES[name].protocol}`.", "", *head, *ordered])
 
 
