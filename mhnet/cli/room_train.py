@@ -10,7 +10,7 @@ from mhnet.core import allocator
 from mhnet.core.errors import exits_cleanly
 
 if TYPE_CHECKING:
-    from mhnet.train.recipe import Recipe
+    from mhnet.train.job import Recipe
 
 
 @exits_cleanly
@@ -44,7 +44,7 @@ def train_command(
     from mhnet.train.config import load_config
     from mhnet.train.dry_run import dry_run
     from mhnet.train.processes import is_first, told_once
-    from mhnet.train.stop import Stopped
+    from mhnet.train.trainer import Stopped
 
     check_gpus(args.gpus)
     sides = {"DATA.TRAIN_DIR": args.input, "DATA.TRAIN_TARGET_DIR": args.target}

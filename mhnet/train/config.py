@@ -15,14 +15,47 @@ from mhnet.checkpoints import bundled
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import Task
 from mhnet.models import MHNetArgs, MHNetV4Args
-from mhnet.train.defaults import AT_LEAST_ONE, CHOICES, PATHS, defaults
 
 T = TypeVar("T")
+PATHS = (
+    "MODEL.WEIGHTS", "DATA.TRAIN_DIR", "DATA.TRAIN_TARGET_DIR", "DATA.VAL_DIR", "DATA.VAL_TARGET_DIR", "DATA.SHARP_DIR",
+    "TRAINING.SAVE_DIR",
+)  # fmt: skip
+CHOICES = {
+    "MODEL.ARCHITECTURE": ("mhnet", "mhnet_v4"),
+    "OPTIM.SCHEDULE": ("epoch", "step"),
+    "TRAINING.PRECISION": ("fp32", "bf16", "fp16"),
+}
+AT_LEAST = dict.fromkeys((
+    "DATA.WORKERS", "DATA.CACHE_MB", "DATA.VAL_PATCH", "DATA.SHARP_VAL_IMAGES", "OPTIM.EPS", "OPTIM.WEIGHT_DECAY",
+    "OPTIM.GRAD_CLIP", "OPTIM.EDGE_WEIGHT", "OPTIM.STAGE1_WEIGHT", "OPTIM.LR_MIN", "OPTIM.WARMUP_EPOCHS",
+    "TRAINING.MAX_MINUTES", "TRAINING.SAVE_MINUTES",
+), 0) | dict.fromkeys((
+    "DATA.VAL_IMAGES", "DATA.PATCH", "DATA.REPEAT", "DATA.PREFETCH", "DATA.SHARP_REPEAT", "DATA.CANDIDATES",
+    "OPTIM.BATCH_SIZE", "OPTIM.ACCUMULATE", "OPTIM.EPOCHS", "OPTIM.MAX_SKIPPED", "TRAINING.VAL_EVERY",
+    "TRAINING.SAVE_EVERY",
+), 1)  # fmt: skip
+FREE = {
+    "DATA": {"TRAIN_DIR", "TRAIN_TARGET_DIR", "VAL_DIR", "VAL_TARGET_DIR", "SHARP_DIR", "WORKERS", "PREFETCH",
+             "CACHE_MB"},
+    "OPTIM": {"ACCUMULATE", "MAX_SKIPPED"},
+    "TRAINING": {"SAVE_DIR", "RESUME", "DEVICE", "CHANNELS_LAST", "COMPILE", "RECOMPUTE", "VAL_EVERY", "SAVE_EVERY",
+                 "SAVE_MINUTES", "MAX_MINUTES", "TENSORBOARD", "WANDB_PROJECT"},
+}  # fmt: skip
+"""Settings that may change when a run goes on: data may have moved, and these change results by rounding at most."""
 KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text", list: "a list"}
 
 
 class ConfigError(MHNetError):
     """A setting that is unknown, of the wrong type or out of range."""
+
+
+def defaults(task: Task) -> CfgNode:
+    """The paper's recipe for a task. Every key of the YAML files stands here."""
+    with Path(__file__).with_name("defaults.yml").open(encoding="utf-8") as file:
+        settings = CfgNode.load_cfg(file)
+    settings.MODEL.N_FEAT, settings.DATA.TRAIN_DIR, settings.OPTIM.EPOCHS = task.n_feat, task.train_dir, task.epochs
+    return settings
 
 
 class Settings(CfgNode):
@@ -105,11 +138,7 @@ def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> 
 
 
 def fitted(value: Any, default: Any, key: str) -> Any:
-    """A value as the default's type; a number such as 2e-4, which YAML takes for text, is meant as a number.
-
-    Raises:
-        ConfigError: it is of another type.
-    """
+    """A value as the default's type, or a ConfigError; 2e-4, which YAML takes for text, is meant as a number."""
     if isinstance(default, list) and default and isinstance(value, list) and len(value) == len(default):
         return [fitted(one, default[0], key) for one in value]
     if isinstance(default, str) and value is None:
@@ -173,11 +202,7 @@ class Stage(NamedTuple):
 
 def stages(config: CfgNode) -> list[Stage]:
     """The stages of progressive training, as in Restormer (Zamir et al., CVPR 2022); one where the crops stay as they
-    are.
-
-    Raises:
-        ConfigError: an entry of DATA.PROGRESSIVE is not [epoch, patch, batch], or the epochs do not rise.
-    """
+    are. ConfigError where DATA.PROGRESSIVE is not a list of [epoch, patch, batch] with rising epochs."""
     found = [Stage(0, config.DATA.PATCH, config.OPTIM.BATCH_SIZE)]
     for entry in config.DATA.PROGRESSIVE:
         fits = isinstance(entry, list) and len(entry) == 3 and all(type(one) is int and one > 0 for one in entry)
@@ -197,17 +222,11 @@ def stage_of(found: Sequence[Stage], epoch: int) -> Stage:
 
 def patch_by_epoch(settings: CfgNode) -> Callable[[int], int]:
     """The side of an epoch's crops, as a function of the epoch."""
-    return partial(patch_of, stages(settings))
+    return partial(_patch_of, stages(settings))  # which, unlike a function in here, loader processes can be sent
 
 
-def patch_of(plan: Sequence[Stage], epoch: int) -> int:
-    """The side of an epoch's crops."""
+def _patch_of(plan: Sequence[Stage], epoch: int) -> int:
     return stage_of(plan, epoch).patch
-
-
-def batch_of(plan: Sequence[Stage], epoch: int) -> int:
-    """Crops in a batch of an epoch, of all processes together."""
-    return stage_of(plan, epoch).batch
 
 
 def as_dict(config: CfgNode) -> dict[str, Any]:
@@ -231,54 +250,32 @@ def anchor(config: CfgNode, keys: Sequence[str], folder: Path) -> None:
 
 
 def _check(config: CfgNode) -> None:
-    def value(key: str) -> Any:
-        section, name = key.split(".")
-        return config[section][name]
-
     for key, choices in CHOICES.items():
-        if value(key) not in choices:
-            raise ConfigError(f"{key} is {value(key)!r}; it can be {', '.join(repr(one) for one in choices)}")
-    for key in AT_LEAST_ONE:
-        if value(key) < 1:
-            raise ConfigError(f"{key} is {value(key)}; it must be at least 1")
+        one_of(dict.fromkeys(choices), config, key)
+    for key, least in AT_LEAST.items():
+        section, name = key.split(".")
+        if config[section][name] < least:
+            raise ConfigError(f"{key} is {config[section][name]}; it must be at least {least}")
     optim, data, training = config.OPTIM, config.DATA, config.TRAINING
+    low, high = data.SEVERITY
+    of_test = "test" in Path(data.VAL_DIR.lower()).parts[-3:]
+    pairs_only = data.DEGRADE and not data.SHARP_DIR
     faults = {
-        f"DATA.SEVERITY {data.SEVERITY} must be two rising values in [0, 1]": not 0
-        <= data.SEVERITY[0]
-        <= data.SEVERITY[1]
-        <= 1,
-        "DATA.TRAIN_TARGET_DIR and VAL_TARGET_DIR are for pairs, not for DATA.DEGRADE": bool(
-            data.DEGRADE and not data.SHARP_DIR and data.TRAIN_TARGET_DIR + data.VAL_TARGET_DIR
-        ),
-        "DATA.SHARP_DIR needs DATA.DEGRADE, and SHARP_VAL_IMAGES 0 or more": data.SHARP_VAL_IMAGES < 0
-        or bool(data.SHARP_DIR and not data.DEGRADE),
-        "DATA.VAL_TARGET_DIR needs DATA.VAL_DIR": bool(data.VAL_TARGET_DIR and not data.VAL_DIR),
-        f"DATA.VAL_PATCH {data.VAL_PATCH} must be 0 (whole images) or more": data.VAL_PATCH < 0,
+        f"DATA.SEVERITY {data.SEVERITY} must be two rising values in [0, 1]": not 0 <= low <= high <= 1,
+        "DATA.TRAIN_TARGET_DIR and VAL_TARGET_DIR are for pairs, not for DATA.DEGRADE": pairs_only
+        and data.TRAIN_TARGET_DIR + data.VAL_TARGET_DIR,
+        "DATA.SHARP_DIR needs DATA.DEGRADE": data.SHARP_DIR and not data.DEGRADE,
+        "DATA.VAL_TARGET_DIR needs DATA.VAL_DIR": data.VAL_TARGET_DIR and not data.VAL_DIR,
         "DATA.SELECT_BY_TEST_SET needs the test set in DATA.VAL_DIR": data.SELECT_BY_TEST_SET and not data.VAL_DIR,
         f"DATA.VAL_DIR {data.VAL_DIR} is a test set, and choosing weights by it flatters them: name other pairs, "
-        "or set DATA.SELECT_BY_TEST_SET true": _is_test_set(data.VAL_DIR) and not data.SELECT_BY_TEST_SET,
-        f"DATA.WORKERS {data.WORKERS} and CACHE_MB {data.CACHE_MB} must not be negative": min(
-            data.WORKERS, data.CACHE_MB
-        )
-        < 0,
-        f"OPTIM.LR_INITIAL {optim.LR_INITIAL} must be above LR_MIN {optim.LR_MIN}, and that not negative": not 0
-        <= optim.LR_MIN
-        < optim.LR_INITIAL,
-        f"OPTIM.WARMUP_EPOCHS {optim.WARMUP_EPOCHS} must be from 0 to less than EPOCHS {optim.EPOCHS}": not 0
-        <= optim.WARMUP_EPOCHS
-        < optim.EPOCHS,
+        "or set DATA.SELECT_BY_TEST_SET true": of_test and not data.SELECT_BY_TEST_SET,
+        f"OPTIM.LR_INITIAL {optim.LR_INITIAL} must be above LR_MIN {optim.LR_MIN}": optim.LR_MIN >= optim.LR_INITIAL,
+        f"OPTIM.WARMUP_EPOCHS {optim.WARMUP_EPOCHS} must be less than EPOCHS {optim.EPOCHS}": optim.WARMUP_EPOCHS
+        >= optim.EPOCHS,
         f"OPTIM.BETAS {optim.BETAS} must lie in [0, 1)": not all(0 <= beta < 1 for beta in optim.BETAS),
-        "OPTIM.EPS, WEIGHT_DECAY, GRAD_CLIP, EDGE_WEIGHT and STAGE1_WEIGHT must not be negative": min(
-            optim.EPS, optim.WEIGHT_DECAY, optim.GRAD_CLIP, optim.EDGE_WEIGHT, optim.STAGE1_WEIGHT
-        )
-        < 0,
         f"OPTIM.EMA {optim.EMA} must be 0 (off) or more, and less than 1": not 0 <= optim.EMA < 1,
         f"TRAINING.SEED {training.SEED} must be from 0 to 2^32 − 1": not 0 <= training.SEED < 1 << 32,
         f"TRAINING.TORCH_SEED {training.TORCH_SEED} must be from 0 to 2^63 − 1": not 0 <= training.TORCH_SEED < 1 << 63,
-        "TRAINING.MAX_MINUTES and SAVE_MINUTES must be 0 (no limit) or more": min(
-            training.MAX_MINUTES, training.SAVE_MINUTES
-        )
-        < 0,
         "DATA.TRAIN_DIR and TRAINING.SAVE_DIR must be named": not (data.TRAIN_DIR and training.SAVE_DIR),
     }
     for sentence, wrong in faults.items():
@@ -286,8 +283,3 @@ def _check(config: CfgNode) -> None:
             raise ConfigError(sentence)
     network_args(config)
     stages(config)
-
-
-def _is_test_set(folder: str) -> bool:
-    """Whether a folder is a `test` folder, or lies up to two below one."""
-    return "test" in [part.lower() for part in Path(folder).parts[-3:]]

@@ -7,9 +7,8 @@ import psutil
 import torch
 from yacs.config import CfgNode
 
-from mhnet.train.job import Job, prepare
+from mhnet.train.job import Job, Recipe, prepare
 from mhnet.train.processes import say
-from mhnet.train.recipe import Recipe
 from mhnet.train.trainer import move_rate, take_step
 from mhnet.train.validation import validate
 

@@ -1,28 +1,102 @@
-"""What a run leaves beside its checkpoints: settings, starts, table, curves, TensorBoard and W&B."""
+"""What a run shows and leaves beside its checkpoints: bar, settings, starts, table, curves, TensorBoard and W&B."""
 
+import csv
+import io
 import json
+import platform
 import re
+import subprocess
+import sys
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
+from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mhnet.core.errors import MHNetError
 from mhnet.core.files import replacing, write_text
-from mhnet.train.environment import describe_environment
-from mhnet.train.log import Row, write_table
+from mhnet.core.version import __version__
 from mhnet.train.state import Progress
 
+COLUMNS: tuple[str, ...] = (
+    "epoch", "step", "lr", "train_psnr", "val_psnr", "val_input_psnr", "seconds", "waiting", "skipped",
+)  # fmt: skip
+PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "opencv-python", "pillow", "scipy")
+Row = dict[str, float]
+Step = tuple[Tensor, ...]
 HALF_WRITTEN = re.compile(
     r"\.\d+-(config\.yml|run\.json|metrics\.csv|curves\.png|\w*model_\w+\.safetensors)|\.tmp\w{6}", re.ASCII
 )
 """Files of a process that was killed while it wrote: those of `replacing`, and those of safetensors from 0.8 on."""
+
+
+class EpochLog:
+    """The bar of one epoch: PSNR in dB, learning rate, images per second, the share of time spent waiting for data, and
+    how many steps were skipped.
+
+    Args:
+        batches: micro-batches.
+        parts: how many of them make a step.
+        steps: steps of the whole epoch.
+        progress: how far the epoch has come; it is counted on.
+        title: what stands before the bar.
+        shown: whether this process shows a bar.
+    """
+
+    def __init__(
+        self, batches: Iterable[Tensor], parts: int, steps: int, progress: Progress, title: str, shown: bool = True
+    ):
+        self.batches, self.parts, self.progress = iter(batches), parts, progress
+        self.bar = tqdm(
+            total=steps, initial=progress.batch, desc=title, unit="step", leave=False, delay=1,
+            disable=None if shown else True,
+        )  # fmt: skip
+        self.waited = 0.0
+        self.images = 0
+        self.started = self.noted = time.monotonic()
+
+    def __iter__(self) -> Iterator[Step]:
+        """Yields the micro-batches of each step."""
+        waiting = time.monotonic()
+        for step in zip(*[self.batches] * self.parts, strict=True):
+            self.waited += time.monotonic() - waiting
+            yield step
+            waiting = time.monotonic()
+        self.bar.close()
+
+    def add(self, psnr_sum: float, images: int, lr: float) -> None:
+        """Counts a step: the sum of its crops' PSNR in dB, and their number."""
+        progress, now = self.progress, time.monotonic()
+        self.images += images
+        progress.psnr_sum += psnr_sum
+        progress.images += images
+        progress.seconds += now - self.noted
+        self.noted = now
+        self.bar.set_postfix_str(self.summary(lr), refresh=False)
+        self.bar.update()
+
+    @property
+    def psnr(self) -> float:
+        """Mean PSNR of the epoch's crops so far, in dB."""
+        return self.progress.psnr_sum / max(self.progress.images, 1)
+
+    @property
+    def waiting(self) -> float:
+        """The share of this process's time in the epoch spent waiting for data."""
+        return self.waited / max(time.monotonic() - self.started, 1e-9)
+
+    def summary(self, lr: float) -> str:
+        rate = self.images / max(time.monotonic() - self.started, 1e-9)
+        text = f"{self.psnr:.2f} dB, lr {lr:.2g}, {rate:.1f} images/s, waiting {100 * self.waiting:.0f} %"
+        return text + (f", {self.progress.skipped} skipped" if self.progress.skipped else "")
 
 
 class Journal:
@@ -46,7 +120,7 @@ class Journal:
             starts = _starts(folder / "run.json")
             here = {"from_step": progress.step, "processes": accelerator.num_processes}
             name = starts[0].get("run", name) if progress.step and starts else name
-            start = {"run": name} | describe_environment() | here | {"device": str(accelerator.device)}
+            start = {"run": name} | _environment() | here | {"device": str(accelerator.device)}
             write_text(folder / "run.json", json.dumps([*starts, start], indent=2) + "\n")
             for path in folder.iterdir():
                 if HALF_WRITTEN.fullmatch(path.name):
@@ -72,22 +146,21 @@ class Journal:
         """Writes the table and the curves; where that fails, one being open elsewhere, the training goes on."""
         if not self.accelerator.is_main_process:
             return
+        table = io.StringIO()
+        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
         try:
-            write_table(self.folder / "metrics.csv", history)
+            write_text(self.folder / "metrics.csv", table.getvalue())
             draw_curves(self.folder / "curves.png", history)
         except MHNetError as error:
             tqdm.write(f"warning: {error}")
 
 
 def trackers(config: CfgNode) -> list[str] | None:
-    """The names of the trackers that the settings ask for and that are installed; None for none.
-
-    Raises:
-        MHNetError: W&B is asked for and not installed.
-    """
-    wanted = []
-    if config.TRAINING.TENSORBOARD and find_spec("tensorboard"):
-        wanted.append("tensorboard")
+    """The names of the trackers that the settings ask for and that are installed; None for none. MHNetError where W&B
+    is asked for and not installed."""
+    wanted = ["tensorboard"] if config.TRAINING.TENSORBOARD and find_spec("tensorboard") else []
     if config.TRAINING.WANDB_PROJECT:
         if not find_spec("wandb"):
             raise MHNetError("TRAINING.WANDB_PROJECT is set, and wandb is not installed: pip install wandb")
@@ -96,8 +169,7 @@ def trackers(config: CfgNode) -> list[str] | None:
 
 
 def draw_curves(path: Path, history: Sequence[Row]) -> None:
-    """Draws PSNR in training and validation and the learning rate by epoch, whole or not at all; MHNetError if the
-    system refuses."""
+    """Draws PSNR and learning rate by epoch, whole or not at all; MHNetError if the system refuses."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -130,3 +202,27 @@ def _starts(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError):
         return []
     return found if isinstance(found, list) else []
+
+
+def _environment() -> dict[str, Any]:
+    """What a run was made with, for run.json."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "mhnet": __version__,
+        "revision": code_revision(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {one.name: one.version for one in metadata.distributions() if one.name in PACKAGES},
+    }
+
+
+def code_revision() -> str | None:
+    """The Git commit of the code, with `+changes` where files differ from it; None where it is no checkout."""
+    git, here = ["git", "-C", str(Path(__file__).parent)], {"capture_output": True, "text": True, "timeout": 10}
+    try:  # the first fails where this is installed below somebody else's checkout
+        subprocess.run([*git, "ls-files", "--error-unmatch", Path(__file__).name], check=True, **here)
+        named = [*git, "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
+        return subprocess.run(named, check=True, **here).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

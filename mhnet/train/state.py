@@ -1,10 +1,12 @@
-"""What a run knows besides the network, and how it is saved and taken up again."""
+"""What a run knows besides the network, its random generators among it, and how it is saved and taken up again."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,7 +17,7 @@ from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, read_checkpoint, write_checkpoint
 from mhnet.checkpoints.released import Args
 from mhnet.checkpoints.source import NetworkSource
-from mhnet.train.defaults import FREE
+from mhnet.train.config import FREE
 
 LATEST, PREVIOUS, BEST = "model_latest.safetensors", "model_previous.safetensors", "model_best.safetensors"
 ELSEWHERE = "set TRAINING.SAVE_DIR to another folder"
@@ -48,12 +50,6 @@ class Progress:
     psnr_sum: float = 0.0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
-
-    def end_epoch(self) -> None:
-        """Counts an epoch as finished."""
-        self.epoch += 1
-        self.batch = self.images = 0
-        self.psnr_sum = self.seconds = 0.0
 
 
 @dataclass
@@ -91,29 +87,32 @@ class Run:
         """The network that is validated and kept as the best: the averaged one where there is one."""
         return self.average.module if self.average else self.network
 
+    @property
+    def rate(self) -> float:
+        """The learning rate now."""
+        return float(self.scheduler.get_last_lr()[0])
+
     def save_best(self, path: Path, task: str, provenance: dict[str, Any]) -> None:
         """Writes what is to be used, whole or not at all; WeightsError if that fails."""
         score = {"validation_psnr": self.progress.best_psnr}
         write_checkpoint(path, self._checkpoint(self.result, task, score | provenance))
 
-    def save(self, folder: Path, task: str, provenance: dict[str, Any], random: Sequence[dict[str, Tensor]]) -> None:
-        """Writes the latest checkpoint with all that resuming needs, whole or not at all; the one before is kept.
-
-        Args:
-            random: the states of every process's random generators.
-
-        Raises:
-            WeightsError: the file cannot be written; the checkpoints before stay as they were.
-        """
-        checkpoint = self._checkpoint(self.network, task, provenance)
-        checkpoint.training, groups = _flatten(self.optimizer)
-        for process, state in enumerate(random):
-            checkpoint.training |= {f"random.{process}.{name}": value for name, value in state.items()}
+    def save(self, folder: Path, task: str, provenance: dict[str, Any], states: Sequence[dict[str, Tensor]]) -> None:
+        """Writes the latest checkpoint with all that resuming needs, the `random_state` of every process among it, and
+        keeps the one before; WeightsError if that fails, which leaves the checkpoints as they were."""
+        checkpoint, optimizer = self._checkpoint(self.network, task, provenance), self.optimizer.state_dict()
+        tensors = {f"optimizer.{i}": values for i, values in optimizer["state"].items()}
+        tensors |= {f"random.{process}": state for process, state in enumerate(states)}
         if self.average:
-            checkpoint.training |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+            tensors["average"] = self.average.state_dict()
+        checkpoint.training = {
+            f"{part}.{name}": torch.as_tensor(value)
+            for part, values in tensors.items()
+            for name, value in values.items()
+        }
         checkpoint.progress = {
             "progress": asdict(self.progress),
-            "optimizer_groups": groups,
+            "optimizer_groups": optimizer["param_groups"],
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler else {},
             "samples": self.samples,
@@ -125,11 +124,8 @@ class Run:
         following.replace(latest)
 
     def resume(self, checkpoint: Checkpoint, path: Path, task: str, config: dict[str, Any]) -> list[dict[str, Tensor]]:
-        """Takes up a run where a checkpoint of `save` left it, and returns the states of the random generators.
-
-        Raises:
-            WeightsError: it is of another network, or of a run with other settings.
-        """
+        """Takes up a run where a checkpoint of `save` left it, and returns the states of the random generators;
+        WeightsError where it is of another network, or of a run with other settings."""
         if checkpoint.args != self.args:
             raise WeightsError(
                 f"{path} is of another network ({checkpoint.args}) than the settings ask for ({self.args}): {ELSEWHERE}"
@@ -143,7 +139,12 @@ class Run:
         refuse_changes(path, checkpoint.provenance.get("config", {}), config)
         tensors, notes = checkpoint.training, checkpoint.progress
         try:
-            _unflatten(self.optimizer, _part(tensors, "optimizer"), notes["optimizer_groups"])
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in _part(tensors, "optimizer").items():
+                index, _, key = name.partition(".")
+                layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format  # as the parameters lie
+                state.setdefault(int(index), {})[key] = tensor.contiguous(memory_format=layout)
+            self.optimizer.load_state_dict({"state": state, "param_groups": notes["optimizer_groups"]})
             self.scheduler.load_state_dict(notes["scheduler"])
             if self.scaler:
                 self.scaler.load_state_dict(notes["scaler"])
@@ -162,11 +163,8 @@ class Run:
 
 
 def read_latest(folder: Path) -> tuple[Checkpoint, Path, str] | None:
-    """The newest checkpoint of a run that is whole: itself, its file, and a warning where the newest is damaged.
-
-    Raises:
-        WeightsError: there are checkpoints, and none is whole.
-    """
+    """The newest checkpoint of a run that is whole: itself, its file, and a warning where the newest is damaged;
+    WeightsError where there are checkpoints, and none is whole."""
     faults: list[str] = []
     for path in (folder / LATEST, folder / PREVIOUS):
         if not path.exists():
@@ -203,25 +201,33 @@ def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
-def _flatten(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """An optimiser's state as named tensors and as plain values."""
-    state = optimizer.state_dict()
-    tensors = {
-        f"optimizer.{index}.{name}": torch.as_tensor(value)
-        for index, values in state["state"].items()
-        for name, value in values.items()
+def seed_everything(seed: int, torch_seed: int) -> None:
+    """Seeds Python's and NumPy's generators with one number and PyTorch's with another, as in the recipe."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(torch_seed)
+
+
+def random_state() -> dict[str, Tensor]:
+    """Where this process's generators stand, as tensors."""
+    _, python, python_gauss = random.getstate()
+    _, numpy, position, has_gauss, numpy_gauss = np.random.get_state(legacy=True)
+    gauss = [python_gauss is not None, python_gauss or 0.0, numpy_gauss]
+    state = {
+        "python": torch.tensor(python),
+        "numpy": torch.tensor([*map(int, numpy), position, has_gauss]),
+        "gauss": torch.tensor(gauss, dtype=torch.double),
+        "torch": torch.get_rng_state(),
     }
-    return tensors, state["param_groups"]
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
-def _unflatten(optimizer: Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format  # as the parameters lie
-        state.setdefault(int(index), {})[key] = tensor.contiguous(memory_format=layout)
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def parameter_count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+def set_random_state(state: dict[str, Tensor]) -> None:
+    """Puts this process's generators where `random_state` found them."""
+    has_python_gauss, python_gauss, numpy_gauss = state["gauss"].tolist()
+    random.setstate((3, tuple(state["python"].tolist()), python_gauss if has_python_gauss else None))
+    *keys, position, has_gauss = state["numpy"].tolist()
+    np.random.set_state(("MT19937", np.array(keys, np.uint32), position, has_gauss, numpy_gauss))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

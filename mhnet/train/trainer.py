@@ -1,24 +1,64 @@
-"""The training loop."""
+"""The training loop, and stopping it: after the step at hand, with everything saved."""
 
 import signal
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mhnet.core.errors import MHNetError
-from mhnet.train.job import Job, prepare
-from mhnet.train.journal import Journal
-from mhnet.train.log import EpochLog, Row, Step
+from mhnet.train.job import Job, Recipe, prepare
+from mhnet.train.journal import EpochLog, Journal, Row, Step
 from mhnet.train.losses import psnr_loss
 from mhnet.train.processes import say, summed
-from mhnet.train.recipe import Recipe
 from mhnet.train.state import BEST, Progress, Run
-from mhnet.train.stop import Stopped, StopRequest
 from mhnet.train.validation import to_floats, validate
+
+
+class Stopped(MHNetError):
+    """A run that a signal has stopped, after it was saved.
+
+    Args:
+        step: the last one that was taken.
+        number: the signal's.
+    """
+
+    def __init__(self, step: int, number: int):
+        name = signal.Signals(number).name
+        super().__init__(f"stopped by {name} and saved after step {step}: the same command goes on from there")
+        self.exit_status = 128 + number
+
+
+class StopRequest:
+    """Takes note of SIGTERM and Ctrl-C while it is entered; a second Ctrl-C interrupts at once.
+
+    In a thread other than the main one, where Python allows no handlers, it takes note of nothing.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.number and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
 
 
 def train(config: CfgNode, recipe: Recipe) -> Path:
@@ -68,11 +108,7 @@ def run_epochs(job: Job) -> Path:
 
 
 def train_epoch(job: Job, stop: StopRequest) -> Row:
-    """Trains for what is left of an epoch, and returns its row of the table.
-
-    Raises:
-        Stopped: a signal asked for it; everything is saved.
-    """
+    """Trains for what is left of an epoch, and returns its row of the table; Stopped where a signal asked for it."""
     config, run, progress = job.config, job.run, job.run.progress
     by_step = config.OPTIM.SCHEDULE == "step"
     job.shares.epoch, job.shares.start = progress.epoch, progress.batch
@@ -88,28 +124,24 @@ def train_epoch(job: Job, stop: StopRequest) -> Row:
         psnr_sum, images, asked, due = summed(job.accelerator, *take_step(job, step), bool(stop.number), due)
         progress.step += 1
         progress.batch += 1
-        log.add(psnr_sum, int(images), rate(run))
+        log.add(psnr_sum, int(images), run.rate)
         if asked or due:
             job.save()
         if asked:
             job.accelerator.end_training()
             raise Stopped(progress.step, stop.number or signal.SIGTERM)
-    row = {"epoch": progress.epoch + 1, "step": progress.step, "lr": rate(run), "train_psnr": log.psnr,
+    row = {"epoch": progress.epoch + 1, "step": progress.step, "lr": run.rate, "train_psnr": log.psnr,
            "seconds": progress.seconds, "waiting": log.waiting, "skipped": progress.skipped}  # fmt: skip
-    progress.end_epoch()
+    progress.epoch += 1
+    progress.batch = progress.images = 0
+    progress.psnr_sum = progress.seconds = 0.0
     return row
 
 
 def take_step(job: Job, step: Step) -> tuple[float, int]:
-    """One optimiser step from its micro-batches; one whose gradients are not finite is skipped.
-
-    Returns:
-        The sum of this process's crops' PSNR in dB, and their number.
-
-    Raises:
-        MHNetError: too many steps in a row were skipped.
-    """
-    accelerator, run, optim = job.accelerator, job.run, job.config.OPTIM
+    """One optimiser step from its micro-batches; one whose gradients are not finite is skipped, and too many of those
+    in a row are an MHNetError. Returns the sum of this process's crops' PSNR in dB, and their number."""
+    accelerator, run, progress, optim = job.accelerator, job.run, job.run.progress, job.config.OPTIM
     psnr_sum, images = 0.0, 0
     for batch in step:
         with accelerator.accumulate(run.model):
@@ -130,30 +162,20 @@ def take_step(job: Job, step: Step) -> tuple[float, int]:
     run.optimizer.zero_grad()
     if taken and run.average:
         run.average.update_parameters(run.network)
-    count_step(run.progress, taken, optim.MAX_SKIPPED)
-    return psnr_sum, images
-
-
-def count_step(progress: Progress, taken: bool, limit: int) -> None:
-    """Counts a step as taken or skipped; raises MHNetError after too many skipped ones in a row."""
     progress.skipped += not taken
     progress.skipped_in_a_row = 0 if taken else progress.skipped_in_a_row + 1
-    if progress.skipped_in_a_row >= limit:
+    if progress.skipped_in_a_row >= optim.MAX_SKIPPED:
         raise MHNetError(
-            f"{limit} steps in a row, up to step {progress.step + 1}, gave gradients that are not finite: lower "
-            "OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train in bf16 or fp32; the checkpoints before are whole"
+            f"{optim.MAX_SKIPPED} steps in a row, up to step {progress.step + 1}, gave gradients that are not finite: "
+            "lower OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train in bf16 or fp32; the checkpoints before are whole"
         )
+    return psnr_sum, images
 
 
 def move_rate(run: Run, done: int, config: CfgNode) -> None:
     """Moves the learning rate on by an epoch or step; a warm-up starts at 0, a bare schedule at its peak."""
     if done or config.OPTIM.WARMUP_EPOCHS:
         run.scheduler.step()
-
-
-def rate(run: Run) -> float:
-    """The learning rate now."""
-    return float(run.scheduler.get_last_lr()[0])
 
 
 def report(row: Row, progress: Progress) -> None:
