@@ -1,19 +1,17 @@
 """Looking at every file of a data set before training on it: what is there, and what is wrong with it."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError, printable
+from mhnet.data.make import in_parallel
 from mhnet.data.names import Pair
 from mhnet.data.pack import Pack, is_pack
 from mhnet.data.pairs import mismatch
@@ -76,10 +74,7 @@ def check(root: Path, targets: Path | None = None) -> tuple[list[CheckedSet], li
             return str(error)
 
     paths = list(dict.fromkeys(path for one in sets for pair in one.pairs for path in pair[:2]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing release Python's lock
-        found = pool.map(examine, paths)
-        bar = tqdm(found, "checking", len(paths), unit="file", delay=2, leave=False, disable=None)
-        facts = dict(zip(paths, bar, strict=True))
+    facts = dict(zip(paths, in_parallel(examine, paths, "checking", "file"), strict=True))
     checked = [_checked(one, facts) for one in sets]
     return checked, faults + _mixed_tasks(sets) + _shared_clean(checked)
 

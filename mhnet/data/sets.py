@@ -7,7 +7,7 @@ from pathlib import Path
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import TASKS, TRAINING_COUNTS, Task, plain_name
 from mhnet.data.names import DEGRADED_SIDES, SPLITS, TARGET_SIDES, Pair, PairError, side_of, split_of
-from mhnet.data.pairs import Sides, find_pairs, find_sets, find_sides, match_folders, present_splits
+from mhnet.data.pairs import Sides, find_pairs, find_sets, find_sides, match_folders
 from mhnet.images.listing import find_images
 
 DEPTH = 3
@@ -212,7 +212,9 @@ def _name_of(folder: Path) -> str:
 
 def _has_test(place: Path) -> bool:
     """Whether a folder holds more than pairs to train on."""
-    return not (splits := present_splits(place)) or "test" in splits
+    lists, sets = find_sets(place, required=False)
+    splits = {split_of(sides.holder.relative_to(place)) for sides in sets} | {*lists}
+    return "test" in splits or splits <= {None}
 
 
 def _opened(task: Task, name: str, place: Path, results: Path | None) -> FoundTestSet:
