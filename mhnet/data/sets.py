@@ -1,5 +1,6 @@
 """Which sets of images lie below a folder: for a check of everything that is there, and for tests."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +29,17 @@ _OF_DEBLURRING = ("raw GoPro", "MIMO-UNet", "NAFNet crops", "raw RealBlur", "Rea
 
 @dataclass
 class PairSet:
-    """Pairs that belong together: a public set by its name, others by their folder's.
+    """Pairs that belong together: a public set by its name, others by their folder's; and what a check finds of them.
 
     Args:
         split: train, val, test, or None where no folder says so.
         task: deblurring, deraining, or None where neither folders nor names tell.
         layout: whose layout it is, else the names of the two sides.
-        faults: sentences about names that make no pairs.
+        faults: sentences about what makes training on it wrong; before a check, of names that make no pairs.
+        notes: sentences about what is to be known.
+        sizes: how many pairs have a height and width.
+        modes: how many images have pixels of a kind, by Pillow's names.
+        clean: clean images by a hash of their pixels.
     """
 
     name: str
@@ -43,6 +48,10 @@ class PairSet:
     layout: str
     pairs: list[Pair] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    clean: dict[str, Path] = field(default_factory=dict)
 
     @property
     def expected(self) -> tuple[int, ...]:
