@@ -7,7 +7,7 @@ import psutil
 import torch
 from yacs.config import CfgNode
 
-from mhnet.train.job import Job, Recipe, prepare
+from mhnet.train.job import Recipe, prepare
 from mhnet.train.processes import say
 from mhnet.train.trainer import move_rate, take_step
 from mhnet.train.validation import validate
@@ -22,17 +22,18 @@ def dry_run(config: CfgNode, recipe: Recipe) -> None:
         MHNetError: data or settings cannot be used.
     """
     job = prepare(config, recipe)
-    move_rate(job.run, 0, config)
-    job.run.model.train()
+    move_rate(job, 0)
+    job.model.train()
     batches, seconds = iter(job.batches), 0.0
     for _ in range(min(STEPS, job.shares.steps(0))):
         step = tuple(next(batches) for _ in range(config.OPTIM.ACCUMULATE))
         start = time.perf_counter()
         take_step(job, step)
-        _finish(job)
+        if job.accelerator.device.type == "cuda":
+            torch.cuda.synchronize(job.accelerator.device)
         seconds = time.perf_counter() - start
     start = time.perf_counter()
-    found = validate(job.run.result, job.validation, job.accelerator)
+    found = validate(job.result, job.validation, job.accelerator)
     validation = time.perf_counter() - start
     epoch = job.shares.steps(0) * seconds
     whole = config.OPTIM.EPOCHS * (epoch + validation / config.TRAINING.VAL_EVERY)
@@ -55,11 +56,6 @@ def peak_memory(device: torch.device) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _finish(job: Job) -> None:
-    if job.accelerator.device.type == "cuda":
-        torch.cuda.synchronize(job.accelerator.device)
 
 
 def _time(seconds: float) -> str:

@@ -1,9 +1,8 @@
 """A run being prepared: everything built by the settings, and taken up where an earlier run stopped."""
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,16 +31,7 @@ from mhnet.train.config import as_dict, network_args, stages
 from mhnet.train.journal import code_revision, trackers
 from mhnet.train.losses import Loss
 from mhnet.train.processes import all_or_none, make_accelerator, make_loaders, say, share_batches
-from mhnet.train.state import (
-    ELSEWHERE,
-    Progress,
-    Run,
-    random_state,
-    read_latest,
-    refuse_changes,
-    seed_everything,
-    set_random_state,
-)
+from mhnet.train.state import ELSEWHERE, Job, read_latest, refuse_changes, seed_everything
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 LOCK = "run.lock"
@@ -74,42 +64,6 @@ class Recipe:
     loop: Callable[[CfgNode, Any], Path]
 
 
-@dataclass
-class Job:
-    """A run, and what it works with.
-
-    Args:
-        shares: which crops this process's batches hold.
-        batches: its micro-batches.
-        validation: its share of the validation images.
-        provenance: what checkpoints tell of where they come from.
-        saved: when the latest checkpoint was written, or the job made, on the monotonic clock.
-    """
-
-    config: CfgNode
-    task: Task
-    accelerator: Accelerator
-    run: Run
-    shares: EpochBatches
-    batches: DataLoader[Tensor]
-    validation: DataLoader[Tensor]
-    loss: Loss
-    provenance: dict[str, Any]
-    saved: float = field(default_factory=time.monotonic)
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.config.TRAINING.SAVE_DIR)
-
-    def save(self) -> None:
-        """Writes the latest checkpoint, by the main process; the others wait."""
-        states = gather_object([random_state()])
-        if self.accelerator.is_main_process:
-            self.run.save(self.folder, self.task.name, self.provenance, states)
-        self.accelerator.wait_for_everyone()
-        self.saved = time.monotonic()
-
-
 def prepare(config: CfgNode, recipe: Recipe, until: ExitStack | None = None) -> Job:
     """Builds a run by the settings, and takes it up where an earlier one stopped.
 
@@ -120,29 +74,24 @@ def prepare(config: CfgNode, recipe: Recipe, until: ExitStack | None = None) -> 
     Raises:
         MHNetError: data, settings or an earlier checkpoint cannot be used, or another run is writing into the folder.
     """
-    folder = config.TRAINING.SAVE_DIR
-    accelerator = make_accelerator(config, log_with=trackers(config) if until else None, project_dir=folder)
+    folder = Path(config.TRAINING.SAVE_DIR)
+    accelerator = make_accelerator(config, log_with=trackers(config) if until else None, project_dir=str(folder))
     seed_everything(config.TRAINING.SEED, config.TRAINING.TORCH_SEED)
     training, validation = all_or_none(accelerator, partial(recipe.data, config))
     samples: int = len(training)  # type: ignore[arg-type]
     shares = all_or_none(accelerator, partial(share_batches, config, samples, accelerator))
-    batches, validation_batches = make_loaders(training, validation, shares, config, accelerator)
-    provenance = {"config": as_dict(config), "revision": code_revision()}
-    run = all_or_none(accelerator, partial(build_run, config, recipe, accelerator, shares))
-    run.samples = samples
-    job = Job(
-        config, recipe.task, accelerator, run, shares, batches, validation_batches, recipe.loss(config), provenance
-    )
+    loaders = make_loaders(training, validation, shares, config, accelerator)
+    job = all_or_none(accelerator, partial(build_job, config, recipe, accelerator, shares, loaders))
     if until:
-        all_or_none(accelerator, partial(lock, Path(folder), until, accelerator.is_main_process))
+        all_or_none(accelerator, partial(lock, folder, until, accelerator.is_main_process))
     resumed = bool(until) and all_or_none(accelerator, partial(take_up, job))
     if config.MODEL.WEIGHTS and not resumed:
-        say(accelerator, all_or_none(accelerator, partial(start_from, run.network, config.MODEL.WEIGHTS)))
-    if until and len(set(gather_object([(run.progress.epoch, run.progress.step)]))) > 1:
+        say(accelerator, all_or_none(accelerator, partial(start_from, job.network, config.MODEL.WEIGHTS)))
+    if until and len(set(gather_object([(job.progress.epoch, job.progress.step)]))) > 1:
         raise MHNetError(f"{folder} is not the same for all processes: name a folder that all machines share")
-    if until and accelerator.is_main_process and run.source:
-        for name, text in run.source.files.items():
-            write_text(job.folder / SOURCES / name, text)
+    if until and accelerator.is_main_process and job.source:
+        for name, text in job.source.files.items():
+            write_text(folder / SOURCES / name, text)
     about = getattr(getattr(training, "source", None), "about", "")
     say(accelerator, describe(job, about, len(validation)))  # type: ignore[arg-type]
     return job
@@ -164,7 +113,13 @@ def lock(folder: Path, until: ExitStack, main: bool) -> None:
     until.callback(held.release)
 
 
-def build_run(config: CfgNode, recipe: Recipe, accelerator: Accelerator, batches: EpochBatches) -> Run:
+def build_job(
+    config: CfgNode,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    shares: EpochBatches,
+    loaders: tuple[DataLoader[Tensor], DataLoader[Tensor]],
+) -> Job:
     """A new network with its optimiser and schedule, prepared for the accelerator's device, precision and processes.
 
     The schedule is ours to move: accelerate would move it once for every process.
@@ -178,7 +133,7 @@ def build_run(config: CfgNode, recipe: Recipe, accelerator: Accelerator, batches
     optimizer = recipe.optimizer(config, network)
     warmup, length = optim.WARMUP_EPOCHS, optim.EPOCHS
     if optim.SCHEDULE == "step":
-        warmup, length = (sum(map(batches.steps, range(epochs))) for epochs in (warmup, length))
+        warmup, length = (sum(map(shares.steps, range(epochs))) for epochs in (warmup, length))
     scheduler = recipe.schedule(config, optimizer, warmup, length)
     args, arguments = noted_arguments(network, config)
     source = edited_source(network)
@@ -186,7 +141,9 @@ def build_run(config: CfgNode, recipe: Recipe, accelerator: Accelerator, batches
         network.compile()
     model, prepared = accelerator.prepare(network, optimizer)
     edited = {"file": source.names, "sha256": source.sha256, "arguments": arguments} if source else {}
-    return Run(network, model, prepared, scheduler, Progress(), args, average, accelerator.scaler, source, edited)
+    notes = (args, source, edited, {"config": as_dict(config), "revision": code_revision()})
+    made = (recipe.loss(config), network, model, prepared, scheduler, average, *notes)
+    return Job(config, recipe.task, accelerator, shares, *loaders, *made)
 
 
 def noted_arguments(network: nn.Module, config: CfgNode) -> tuple[Args, dict[str, Any]]:
@@ -243,14 +200,12 @@ def take_up(job: Job) -> bool:
     checkpoint, path, warning = found
     if not resume:
         raise MHNetError(f"{path} exists: set TRAINING.RESUME true to go on, or TRAINING.SAVE_DIR to another folder")
-    states = job.run.resume(checkpoint, path, job.task.name, settings)
-    if job.accelerator.process_index < len(states):
-        set_random_state(states[job.accelerator.process_index])
+    job.resume(checkpoint, path)
     if warning:
         say(job.accelerator, f"warning: {warning}; going on from {path.name}")
-    progress, before = job.run.progress, checkpoint.progress.get("samples", job.run.samples)
-    if before != job.run.samples:
-        counts = f"{path} was trained on {before} crops an epoch, and the images that are there give {job.run.samples}"
+    progress, now = job.progress, job.shares.size
+    if (before := checkpoint.progress.get("samples", now)) != now:
+        counts = f"{path} was trained on {before} crops an epoch, and the images that are there give {now}"
         if progress.batch:
             raise WeightsError(f"{counts}: its place within the epoch means nothing; bring them back, or {ELSEWHERE}")
         say(job.accelerator, f"warning: {counts}")
@@ -265,15 +220,15 @@ def describe(job: Job, about: str, validated: int) -> str:
     share = optim.BATCH_SIZE // processes // optim.ACCUMULATE
     cut = f" = {processes} processes × {optim.ACCUMULATE} parts × {share}" if share < optim.BATCH_SIZE else ""
     growing = "".join(f"; from epoch {stage.epoch + 1}: {stage.batch} of {stage.patch}" for stage in stages(config)[1:])
-    run, network = job.run, job.run.network
-    edited = f" of the edited {run.source.names}, kept in {job.folder / SOURCES}" if run.source else ""
+    network = job.network
+    edited = f" of the edited {job.source.names}, kept in {job.folder / SOURCES}" if job.source else ""
     images = f"training on {about}\n" if about else ""
     return (
         f"{getattr(network, 'args', type(network).__name__)}{edited}: "
         f"{sum(one.numel() for one in network.parameters()):,} parameters on {accelerator.device} in "
         f"{config.TRAINING.PRECISION}\n"
         f"{images}effective batch {optim.BATCH_SIZE}{cut} crops of {config.DATA.PATCH}{growing}; learning rate "
-        f"{optim.LR_INITIAL:g} to {optim.LR_MIN:g}; {run.samples} crops an epoch; {validated} validation images"
+        f"{optim.LR_INITIAL:g} to {optim.LR_MIN:g}; {job.shares.size} crops an epoch; {validated} validation images"
         f"{' of a test set, which chooses the weights' * config.DATA.SELECT_BY_TEST_SET}\n"
         f"results in {job.folder}"
     )

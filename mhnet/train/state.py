@@ -1,23 +1,30 @@
-"""What a run knows besides the network, its random generators among it, and how it is saved and taken up again."""
+"""What a run is, its random generators among it, and how it is saved and taken up again."""
 
 import random
-from collections.abc import Sequence
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+from yacs.config import CfgNode
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, read_checkpoint, write_checkpoint
 from mhnet.checkpoints.released import Args
 from mhnet.checkpoints.source import NetworkSource
+from mhnet.core.tasks import Task
+from mhnet.data.sampling import EpochBatches
 from mhnet.train.config import FREE
+from mhnet.train.losses import Loss
 
 LATEST, PREVIOUS, BEST = "model_latest.safetensors", "model_previous.safetensors", "model_best.safetensors"
 ELSEWHERE = "set TRAINING.SAVE_DIR to another folder"
@@ -53,34 +60,48 @@ class Progress:
 
 
 @dataclass
-class Run:
-    """Everything that changes during training.
+class Job:
+    """A run: what it works with, and all that changes while it trains.
 
     Args:
+        shares: which crops this process's batches hold.
+        batches: its micro-batches.
+        validation: its share of the validation images.
         network: the network itself.
         model: what computes with its parameters in training: the network, prepared for precision and processes.
         optimizer: as accelerate prepared it.
         scheduler: of the learning rate.
-        progress: how far the run has come.
-        args: what checkpoints note of the network's sizes.
         average: the parameters' exponential moving average, where one is kept.
-        scaler: of the loss, in fp16.
+        args: what checkpoints note of the network's sizes.
         source: the files of an edited network; None for this package's.
         edited: what checkpoints note of it.
-        samples: crops an epoch.
+        provenance: what checkpoints tell of where they come from.
+        progress: how far the run has come.
+        saved: when the latest checkpoint was written, or the job made, on the monotonic clock.
     """
 
+    config: CfgNode
+    task: Task
+    accelerator: Accelerator
+    shares: EpochBatches
+    batches: DataLoader[Tensor]
+    validation: DataLoader[Tensor]
+    loss: Loss
     network: nn.Module
     model: nn.Module
     optimizer: Optimizer
     scheduler: LRScheduler
-    progress: Progress
+    average: AveragedModel | None
     args: Args
-    average: AveragedModel | None = None
-    scaler: torch.amp.GradScaler | None = None
-    source: NetworkSource | None = None
-    edited: dict[str, Any] = field(default_factory=dict)
-    samples: int = 0
+    source: NetworkSource | None
+    edited: dict[str, Any]
+    provenance: dict[str, Any]
+    progress: Progress = field(default_factory=Progress)
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.TRAINING.SAVE_DIR)
 
     @property
     def result(self) -> nn.Module:
@@ -92,15 +113,24 @@ class Run:
         """The learning rate now."""
         return float(self.scheduler.get_last_lr()[0])
 
-    def save_best(self, path: Path, task: str, provenance: dict[str, Any]) -> None:
-        """Writes what is to be used, whole or not at all; WeightsError if that fails."""
-        score = {"validation_psnr": self.progress.best_psnr}
-        write_checkpoint(path, self._checkpoint(self.result, task, score | provenance))
+    def save_best(self) -> None:
+        """Writes what is to be used, by the main process, whole or not at all; WeightsError if that fails."""
+        if self.accelerator.is_main_process:
+            best = self._checkpoint(self.result, validation_psnr=self.progress.best_psnr)
+            write_checkpoint(self.folder / BEST, best)
 
-    def save(self, folder: Path, task: str, provenance: dict[str, Any], states: Sequence[dict[str, Tensor]]) -> None:
-        """Writes the latest checkpoint with all that resuming needs, the `random_state` of every process among it, and
-        keeps the one before; WeightsError if that fails, which leaves the checkpoints as they were."""
-        checkpoint, optimizer = self._checkpoint(self.network, task, provenance), self.optimizer.state_dict()
+    def save(self) -> None:
+        """Writes the latest checkpoint with all that resuming needs, by the main process, and keeps the one before; the
+        others wait. WeightsError if that fails, which leaves the checkpoints as they were."""
+        states = gather_object([random_state()])
+        if self.accelerator.is_main_process:
+            self._save(states)
+        self.accelerator.wait_for_everyone()
+        self.saved = time.monotonic()
+
+    def _save(self, states: list[dict[str, Tensor]]) -> None:
+        checkpoint, optimizer = self._checkpoint(self.network), self.optimizer.state_dict()
+        scaler = self.accelerator.scaler
         tensors = {f"optimizer.{i}": values for i, values in optimizer["state"].items()}
         tensors |= {f"random.{process}": state for process, state in enumerate(states)}
         if self.average:
@@ -114,18 +144,18 @@ class Run:
             "progress": asdict(self.progress),
             "optimizer_groups": optimizer["param_groups"],
             "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict() if self.scaler else {},
-            "samples": self.samples,
+            "scaler": scaler.state_dict() if scaler else {},
+            "samples": self.shares.size,
         }
-        latest, following = folder / LATEST, folder / f"next_{LATEST}"
+        latest, following = self.folder / LATEST, self.folder / f"next_{LATEST}"
         write_checkpoint(following, checkpoint)
         if latest.exists():
-            latest.replace(folder / PREVIOUS)
+            latest.replace(self.folder / PREVIOUS)
         following.replace(latest)
 
-    def resume(self, checkpoint: Checkpoint, path: Path, task: str, config: dict[str, Any]) -> list[dict[str, Tensor]]:
-        """Takes up a run where a checkpoint of `save` left it, and returns the states of the random generators;
-        WeightsError where it is of another network, or of a run with other settings."""
+    def resume(self, checkpoint: Checkpoint, path: Path) -> None:
+        """Takes up a run where a checkpoint of `save` left it, with this process's random generators; WeightsError
+        where it is of another network, or of a run with other settings."""
         if checkpoint.args != self.args:
             raise WeightsError(
                 f"{path} is of another network ({checkpoint.args}) than the settings ask for ({self.args}): {ELSEWHERE}"
@@ -134,9 +164,9 @@ class Run:
             before, now = (one.get("file", "the published network") for one in (checkpoint.edited, self.edited))
             what = f"another {now}" if before == now else f"{before}, not of {now}"
             raise WeightsError(f"{path} is a run of {what}: take the change back, or {ELSEWHERE}")
-        if checkpoint.task != task:
-            raise WeightsError(f"{path} is for {checkpoint.task}, not for {task}: {ELSEWHERE}")
-        refuse_changes(path, checkpoint.provenance.get("config", {}), config)
+        if checkpoint.task != self.task.name:
+            raise WeightsError(f"{path} is for {checkpoint.task}, not for {self.task.name}: {ELSEWHERE}")
+        refuse_changes(path, checkpoint.provenance.get("config", {}), self.provenance["config"])
         tensors, notes = checkpoint.training, checkpoint.progress
         try:
             state: dict[int, dict[str, Tensor]] = {}
@@ -146,20 +176,20 @@ class Run:
                 state.setdefault(int(index), {})[key] = tensor.contiguous(memory_format=layout)
             self.optimizer.load_state_dict({"state": state, "param_groups": notes["optimizer_groups"]})
             self.scheduler.load_state_dict(notes["scheduler"])
-            if self.scaler:
-                self.scaler.load_state_dict(notes["scaler"])
+            if self.accelerator.scaler:
+                self.accelerator.scaler.load_state_dict(notes["scaler"])
             if self.average:
                 self.average.load_state_dict(_part(tensors, "average"))
             self.progress = Progress(**notes["progress"])
             self.network.load_state_dict(checkpoint.state)
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise WeightsError(f"{path} cannot be resumed ({error}): {ELSEWHERE}") from error
-        states = _part(tensors, "random")
-        return [_part(states, str(process)) for process in range(len({name.split(".")[0] for name in states}))]
+        if generators := _part(tensors, f"random.{self.accelerator.process_index}"):  # fewer processes left fewer
+            set_random_state(generators)
 
-    def _checkpoint(self, network: nn.Module, task: str, provenance: dict[str, Any]) -> Checkpoint:
-        where = {"epoch": self.progress.epoch, "step": self.progress.step}
-        return Checkpoint(self.args, network.state_dict(), task, where | provenance, edited=self.edited)
+    def _checkpoint(self, network: nn.Module, **about: float) -> Checkpoint:
+        about = {"epoch": self.progress.epoch, "step": self.progress.step} | about
+        return Checkpoint(self.args, network.state_dict(), self.task.name, about | self.provenance, edited=self.edited)
 
 
 def read_latest(folder: Path) -> tuple[Checkpoint, Path, str] | None:

@@ -13,11 +13,11 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mhnet.core.errors import MHNetError
-from mhnet.train.job import Job, Recipe, prepare
+from mhnet.train.job import Recipe, prepare
 from mhnet.train.journal import EpochLog, Journal, Row, Step
 from mhnet.train.losses import psnr_loss
 from mhnet.train.processes import say, summed
-from mhnet.train.state import BEST, Progress, Run
+from mhnet.train.state import BEST, Job, Progress
 from mhnet.train.validation import to_floats, validate
 
 
@@ -77,7 +77,7 @@ def train(config: CfgNode, recipe: Recipe) -> Path:
 
 def run_epochs(job: Job) -> Path:
     """Trains until the settings' last epoch or time limit, and returns the best checkpoint."""
-    config, accelerator, run, progress = job.config, job.accelerator, job.run, job.run.progress
+    config, accelerator, progress = job.config, job.accelerator, job.progress
     if progress.epoch == config.OPTIM.EPOCHS:
         say(accelerator, f"all {progress.epoch} epochs are done: for another run, name another TRAINING.SAVE_DIR")
         return job.folder / BEST
@@ -90,13 +90,12 @@ def run_epochs(job: Job) -> Path:
             (late,) = summed(accelerator, time.monotonic() > deadline)
             last = bool(late) or progress.epoch == config.OPTIM.EPOCHS
             if last or progress.epoch % config.TRAINING.VAL_EVERY == 0:
-                row["val_psnr"], row["val_input_psnr"], shown = validate(run.result, job.validation, accelerator)
+                row["val_psnr"], row["val_input_psnr"], shown = validate(job.result, job.validation, accelerator)
                 journal.show(shown, progress.step)
             progress.history.append(row)
             if row.get("val_psnr", float("-inf")) > progress.best_psnr:
                 progress.best_psnr = row["val_psnr"]
-                if accelerator.is_main_process:
-                    run.save_best(job.folder / BEST, job.task.name, job.provenance)
+                job.save_best()
             if last or "val_psnr" in row or progress.epoch % config.TRAINING.SAVE_EVERY == 0:
                 job.save()
                 journal.keep(progress.history)
@@ -109,28 +108,28 @@ def run_epochs(job: Job) -> Path:
 
 def train_epoch(job: Job, stop: StopRequest) -> Row:
     """Trains for what is left of an epoch, and returns its row of the table; Stopped where a signal asked for it."""
-    config, run, progress = job.config, job.run, job.run.progress
+    config, progress = job.config, job.progress
     by_step = config.OPTIM.SCHEDULE == "step"
     job.shares.epoch, job.shares.start = progress.epoch, progress.batch
     if not by_step and not progress.batch:
-        move_rate(run, progress.epoch, config)
+        move_rate(job, progress.epoch)
     log = EpochLog(job.batches, config.OPTIM.ACCUMULATE, job.shares.steps(progress.epoch), progress,
                    f"epoch {progress.epoch + 1}/{config.OPTIM.EPOCHS}", job.accelerator.is_main_process)  # fmt: skip
-    run.model.train()
+    job.model.train()
     for step in log:
         if by_step:
-            move_rate(run, progress.step, config)
+            move_rate(job, progress.step)
         due = 0 < 60 * config.TRAINING.SAVE_MINUTES < time.monotonic() - job.saved
         psnr_sum, images, asked, due = summed(job.accelerator, *take_step(job, step), bool(stop.number), due)
         progress.step += 1
         progress.batch += 1
-        log.add(psnr_sum, int(images), run.rate)
+        log.add(psnr_sum, int(images), job.rate)
         if asked or due:
             job.save()
         if asked:
             job.accelerator.end_training()
             raise Stopped(progress.step, stop.number or signal.SIGTERM)
-    row = {"epoch": progress.epoch + 1, "step": progress.step, "lr": run.rate, "train_psnr": log.psnr,
+    row = {"epoch": progress.epoch + 1, "step": progress.step, "lr": job.rate, "train_psnr": log.psnr,
            "seconds": progress.seconds, "waiting": log.waiting, "skipped": progress.skipped}  # fmt: skip
     progress.epoch += 1
     progress.batch = progress.images = 0
@@ -141,12 +140,12 @@ def train_epoch(job: Job, stop: StopRequest) -> Row:
 def take_step(job: Job, step: Step) -> tuple[float, int]:
     """One optimiser step from its micro-batches; one whose gradients are not finite is skipped, and too many of those
     in a row are an MHNetError. Returns the sum of this process's crops' PSNR in dB, and their number."""
-    accelerator, run, progress, optim = job.accelerator, job.run, job.run.progress, job.config.OPTIM
+    accelerator, progress, optim = job.accelerator, job.progress, job.config.OPTIM
     psnr_sum, images = 0.0, 0
     for batch in step:
-        with accelerator.accumulate(run.model):
+        with accelerator.accumulate(job.model):
             degraded, target = to_floats(batch, accelerator.device, job.config.TRAINING.CHANNELS_LAST)
-            outputs = run.model(degraded)
+            outputs = job.model(degraded)
             restored, stage1 = outputs if isinstance(outputs, tuple) else (outputs, None)
             loss = job.loss(restored, target)
             if stage1 is not None:
@@ -155,13 +154,13 @@ def take_step(job: Job, step: Step) -> tuple[float, int]:
         with torch.no_grad():
             psnr_sum -= psnr_loss(restored, target).item() * len(batch)
         images += len(batch)
-    norm = accelerator.clip_grad_norm_(run.network.parameters(), optim.GRAD_CLIP or float("inf"))
+    norm = accelerator.clip_grad_norm_(job.network.parameters(), optim.GRAD_CLIP or float("inf"))
     taken = norm is not None and bool(norm.isfinite())
-    if taken or run.scaler:  # the scaler skips such a step by itself, and learns from it
-        run.optimizer.step()
-    run.optimizer.zero_grad()
-    if taken and run.average:
-        run.average.update_parameters(run.network)
+    if taken or accelerator.scaler:  # the scaler skips such a step by itself, and learns from it
+        job.optimizer.step()
+    job.optimizer.zero_grad()
+    if taken and job.average:
+        job.average.update_parameters(job.network)
     progress.skipped += not taken
     progress.skipped_in_a_row = 0 if taken else progress.skipped_in_a_row + 1
     if progress.skipped_in_a_row >= optim.MAX_SKIPPED:
@@ -172,10 +171,10 @@ def take_step(job: Job, step: Step) -> tuple[float, int]:
     return psnr_sum, images
 
 
-def move_rate(run: Run, done: int, config: CfgNode) -> None:
+def move_rate(job: Job, done: int) -> None:
     """Moves the learning rate on by an epoch or step; a warm-up starts at 0, a bare schedule at its peak."""
-    if done or config.OPTIM.WARMUP_EPOCHS:
-        run.scheduler.step()
+    if done or job.config.OPTIM.WARMUP_EPOCHS:
+        job.scheduler.step()
 
 
 def report(row: Row, progress: Progress) -> None:
