@@ -64,13 +64,7 @@ class PairSet:
 
 @dataclass
 class FoundTestSet:
-    """Images to restore, and to score where their clean ones are there.
-
-    Args:
-        name: the public set's, else the folder's.
-        files: (name, image, its clean one or None).
-        protocol: how it is scored.
-    """
+    """Images to restore, and to score where their clean ones are there: (name, image, its clean one or None)."""
 
     name: str
     files: Sequence[tuple[str, Path, Path | None]]
@@ -78,12 +72,8 @@ class FoundTestSet:
 
 
 def find_pair_sets(root: Path) -> list[PairSet]:
-    """The sets of pairs at or below a folder, in natural order, with faults noted rather than raised. Raw GoPro's
-    sequences and RealBlur's scenes are one set.
-
-    Raises:
-        PairError: the folder is missing, holds no set, or several candidates for one side.
-    """
+    """The sets of pairs at or below a folder, in natural order, with faults of names noted rather than raised (other
+    errors as of `find_sets`). Raw GoPro's sequences and RealBlur's scenes are one set."""
     lists, sets = find_sets(root)
     found: dict[tuple, PairSet] = {}
 
@@ -122,17 +112,11 @@ def find_test_sets(
     """The named test sets at or below a folder; without names the task's public sets that are there, else the folder.
 
     Args:
-        task: knows the public sets.
-        root: where to look.
         names: of folders; case, `-` and `_` do not matter.
         results: a folder whose images are not looked at.
 
     Returns:
-        What was found, and a sentence for each named set that cannot be opened.
-
-    Raises:
-        MHNetError: nothing is there: the folder or all named sets; a name is a path. Without names also where a set
-            is for training only, an image lacks its partner, or two images have one name.
+        What was found, and a sentence for each named set that cannot be opened; where none can, they are an MHNetError.
     """
     if not root.is_dir():
         raise MHNetError(f"There is no folder {root}: put the test images there, or name another with --input_dir")

@@ -59,11 +59,7 @@ def defaults(task: Task) -> CfgNode:
 
 
 class Settings(CfgNode):
-    """Settings that say in a sentence what is wrong with what is merged into them, and take 1 for 1.0.
-
-    Args:
-        task: gives the defaults, whose types all values have.
-    """
+    """Settings that say in a sentence what is wrong with what is merged into them, and take 1 for 1.0."""
 
     @classmethod
     def of(cls, task: Task) -> "Settings":
@@ -88,7 +84,11 @@ class Settings(CfgNode):
         for position in range(0, len(cfg_list), 2):
             key, text = cfg_list[position : position + 2]
             default = self.default(key)
-            value = text if isinstance(default, str) else fitted(read_value(text, key), default, key)
+            try:
+                value = text if isinstance(default, str) else fitted(yaml.safe_load(text), default, key)
+            except yaml.YAMLError as error:
+                said = f"the value {text!r} of {key} cannot be read: write a number, or a list as [1, 2]"
+                raise ConfigError(said) from error
             cfg_list[position + 1] = repr(value)  # which yacs reads again as what it is
         super().merge_from_list(cfg_list)
 
@@ -151,14 +151,6 @@ def fitted(value: Any, default: Any, key: str) -> Any:
         wanted = f"a list of {len(default)} values" if isinstance(default, list) and default else KINDS[type(default)]
         raise ConfigError(f"{key} must be {wanted}, not {value!r}")
     return value
-
-
-def read_value(text: str, key: str) -> Any:
-    """A value from the command line, written as in YAML."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the value {text!r} of {key} cannot be read: write a number, or a list as [1, 2]") from error
 
 
 def network_arguments(settings: CfgNode) -> dict[str, Any]:

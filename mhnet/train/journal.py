@@ -43,11 +43,9 @@ class EpochLog:
     how many steps were skipped.
 
     Args:
-        batches: micro-batches.
-        parts: how many of them make a step.
+        parts: how many micro-batches make a step.
         steps: steps of the whole epoch.
         progress: how far the epoch has come; it is counted on.
-        title: what stands before the bar.
         shown: whether this process shows a bar.
     """
 
@@ -100,16 +98,10 @@ class EpochLog:
 
 
 class Journal:
-    """What a run leaves beside its checkpoints, written by the main process alone.
+    """What a run leaves beside its checkpoints, written by the main process alone: `config.yml` and `run.json` at the
+    start; at the end of epochs `metrics.csv`, `curves.png`, and images for TensorBoard and W&B.
 
-    `config.yml` and `run.json` at the start; at the end of epochs `metrics.csv`, `curves.png`, and what TensorBoard and
-    W&B were asked for.
-
-    Args:
-        folder: the run's.
-        config: its settings.
-        accelerator: as `trackers` prepared it.
-        progress: how far the run has come before; what TensorBoard holds of later steps is replaced.
+    What TensorBoard holds of later steps than those of `progress` is replaced.
     """
 
     def __init__(self, folder: Path, config: CfgNode, accelerator: Accelerator, progress: Progress):
@@ -128,10 +120,6 @@ class Journal:
         wandb = {"dir": str(folder), "id": name, "resume": "allow"}
         options: dict[str, Any] = {"tensorboard": {"purge_step": progress.step + 1}, "wandb": wandb}
         accelerator.init_trackers(config.TRAINING.WANDB_PROJECT or "tensorboard", init_kwargs=options)
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        """Scalars for TensorBoard and W&B."""
-        self.accelerator.log(values, step=step)
 
     def show(self, images: Sequence[np.ndarray], step: int) -> None:
         """Validation images side by side, uint8 H×W×3, for TensorBoard and W&B."""

@@ -99,7 +99,7 @@ def run_epochs(job: Job) -> Path:
             if last or "val_psnr" in row or progress.epoch % config.TRAINING.SAVE_EVERY == 0:
                 job.save()
                 journal.keep(progress.history)
-            journal.log(row, progress.step)
+            accelerator.log(row, step=progress.step)
             if accelerator.is_main_process:
                 report(row, progress)
     accelerator.end_training()
