@@ -30,7 +30,7 @@ from mhnet.core.version import __version__
 Blueprint = Callable[[Args], nn.Module]
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.")
+_PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")
 _TRAINING = "training."
 _TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _DEEPEST = 4  # wrappers around the parameters
@@ -56,7 +56,7 @@ def read_checkpoint(path: str | Path, blueprint: Blueprint = blueprint) -> Check
 
 def parameters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network's parameters among a file's tensors, by names without prefixes such as `module.`."""
-    return {_unprefixed(name): tensor for name, tensor in tensors.items() if not name.startswith(_TRAINING)}
+    return {_PREFIXES.sub("", name): tensor for name, tensor in tensors.items() if not name.startswith(_TRAINING)}
 
 
 def checkpoint_of(
@@ -67,7 +67,7 @@ def checkpoint_of(
     state = parameters(tensors)
     training = {name[len(_TRAINING) :]: tensor for name, tensor in tensors.items() if name.startswith(_TRAINING)}
     if len(state) + len(training) < len(tensors):
-        raise WeightsError(f"{path} holds parameters twice, with and without a prefix such as {_PREFIXES[0]!r}")
+        raise WeightsError(f"{path} holds parameters twice, with and without a prefix such as 'module.'")
     for name, tensor in state.items():
         _check_tensor(name, tensor, path)
     about, crc32 = None, None
@@ -217,12 +217,6 @@ def checksum(tensors: Mapping[str, Tensor]) -> int:
         flat = tensors[name].detach().cpu().contiguous().reshape(-1)
         total = zlib.crc32(flat.view(torch.uint8).numpy().data, total)
     return total
-
-
-def _unprefixed(name: str) -> str:
-    while name.startswith(_PREFIXES):
-        name = name.split(".", 1)[1]
-    return name
 
 
 def _check(state: dict[str, Tensor], expected: Mapping[str, torch.Size], args: Args, path: str | Path) -> None:

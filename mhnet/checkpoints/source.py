@@ -20,7 +20,6 @@ PUBLISHED = {
 N_FEAT = re.compile(r"^    n_feat: int = \d+$", re.MULTILINE)
 """The default in which copies may differ."""
 
-
 HUB = "mhnet.checkpoints.networks"
 """Where the package's networks get the hub's methods, which change nothing that is computed."""
 
