@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -24,7 +23,7 @@ from yacs.config import CfgNode
 from mhnet.core.errors import MHNetError
 from mhnet.core.files import replacing, write_text
 from mhnet.core.version import __version__
-from mhnet.train.state import Progress
+from mhnet.train.state import Job
 
 COLUMNS: tuple[str, ...] = (
     "epoch", "step", "lr", "train_psnr", "val_psnr", "val_input_psnr", "seconds", "waiting", "skipped",
@@ -39,23 +38,15 @@ HALF_WRITTEN = re.compile(
 
 
 class EpochLog:
-    """The bar of one epoch: PSNR in dB, learning rate, images per second, the share of time spent waiting for data, and
-    how many steps were skipped.
+    """The bar of what is left of an epoch, in the main process: PSNR in dB, learning rate, images per second, the share
+    of time spent waiting for data, and how many steps were skipped. It counts the job's progress on."""
 
-    Args:
-        parts: how many micro-batches make a step.
-        steps: steps of the whole epoch.
-        progress: how far the epoch has come; it is counted on.
-        shown: whether this process shows a bar.
-    """
-
-    def __init__(
-        self, batches: Iterable[Tensor], parts: int, steps: int, progress: Progress, title: str, shown: bool = True
-    ):
-        self.batches, self.parts, self.progress = iter(batches), parts, progress
+    def __init__(self, job: Job):
+        self.job, self.batches = job, iter(job.batches)
+        epoch, done, epochs = job.progress.epoch, job.progress.batch, job.config.OPTIM.EPOCHS
         self.bar = tqdm(
-            total=steps, initial=progress.batch, desc=title, unit="step", leave=False, delay=1,
-            disable=None if shown else True,
+            total=job.shares.steps(epoch), initial=done, desc=f"epoch {epoch + 1}/{epochs}", unit="step", leave=False,
+            delay=1, disable=None if job.accelerator.is_main_process else True,
         )  # fmt: skip
         self.waited = 0.0
         self.images = 0
@@ -64,51 +55,49 @@ class EpochLog:
     def __iter__(self) -> Iterator[Step]:
         """Yields the micro-batches of each step."""
         waiting = time.monotonic()
-        for step in zip(*[self.batches] * self.parts, strict=True):
+        for step in zip(*[self.batches] * self.job.config.OPTIM.ACCUMULATE, strict=True):
             self.waited += time.monotonic() - waiting
             yield step
             waiting = time.monotonic()
         self.bar.close()
 
-    def add(self, psnr_sum: float, images: int, lr: float) -> None:
+    def add(self, psnr_sum: float, images: int) -> None:
         """Counts a step: the sum of its crops' PSNR in dB, and their number."""
-        progress, now = self.progress, time.monotonic()
+        progress, now = self.job.progress, time.monotonic()
         self.images += images
         progress.psnr_sum += psnr_sum
         progress.images += images
         progress.seconds += now - self.noted
         self.noted = now
-        self.bar.set_postfix_str(self.summary(lr), refresh=False)
+        rate = self.images / max(now - self.started, 1e-9)
+        text = f"{self.psnr:.2f} dB, lr {self.job.rate:.2g}, {rate:.1f} images/s, waiting {100 * self.waiting:.0f} %"
+        text += f", {progress.skipped} skipped" if progress.skipped else ""
+        self.bar.set_postfix_str(text, refresh=False)
         self.bar.update()
 
     @property
     def psnr(self) -> float:
         """Mean PSNR of the epoch's crops so far, in dB."""
-        return self.progress.psnr_sum / max(self.progress.images, 1)
+        return self.job.progress.psnr_sum / max(self.job.progress.images, 1)
 
     @property
     def waiting(self) -> float:
         """The share of this process's time in the epoch spent waiting for data."""
         return self.waited / max(time.monotonic() - self.started, 1e-9)
 
-    def summary(self, lr: float) -> str:
-        rate = self.images / max(time.monotonic() - self.started, 1e-9)
-        text = f"{self.psnr:.2f} dB, lr {lr:.2g}, {rate:.1f} images/s, waiting {100 * self.waiting:.0f} %"
-        return text + (f", {self.progress.skipped} skipped" if self.progress.skipped else "")
-
 
 class Journal:
     """What a run leaves beside its checkpoints, written by the main process alone: `config.yml` and `run.json` at the
     start; at the end of epochs `metrics.csv`, `curves.png`, and images for TensorBoard and W&B.
 
-    What TensorBoard holds of later steps than those of `progress` is replaced.
+    What TensorBoard holds of later steps than the job's is replaced.
     """
 
-    def __init__(self, folder: Path, config: CfgNode, accelerator: Accelerator, progress: Progress):
-        self.folder, self.accelerator = folder, accelerator
+    def __init__(self, job: Job):
+        self.job, folder, accelerator, progress = job, job.folder, job.accelerator, job.progress
         name = uuid.uuid4().hex[:8]
         if accelerator.is_main_process:
-            write_text(folder / "config.yml", config.dump())
+            write_text(folder / "config.yml", job.config.dump())
             starts = _starts(folder / "run.json")
             here = {"from_step": progress.step, "processes": accelerator.num_processes}
             name = starts[0].get("run", name) if progress.step and starts else name
@@ -119,28 +108,28 @@ class Journal:
                     path.unlink(missing_ok=True)
         wandb = {"dir": str(folder), "id": name, "resume": "allow"}
         options: dict[str, Any] = {"tensorboard": {"purge_step": progress.step + 1}, "wandb": wandb}
-        accelerator.init_trackers(config.TRAINING.WANDB_PROJECT or "tensorboard", init_kwargs=options)
+        accelerator.init_trackers(job.config.TRAINING.WANDB_PROJECT or "tensorboard", init_kwargs=options)
 
-    def show(self, images: Sequence[np.ndarray], step: int) -> None:
+    def show(self, images: Sequence[np.ndarray]) -> None:
         """Validation images side by side, uint8 H×W×3, for TensorBoard and W&B."""
-        if not self.accelerator.is_main_process:
-            return
+        trackers = self.job.accelerator.trackers if self.job.accelerator.is_main_process else []
         for number, image in enumerate(images):
-            for tracker in self.accelerator.trackers:
+            for tracker in trackers:
                 options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-                tracker.log_images({f"validation/{number}": image[None]}, step=step, **options)
+                tracker.log_images({f"validation/{number}": image[None]}, step=self.job.progress.step, **options)
 
-    def keep(self, history: Sequence[Row]) -> None:
+    def keep(self) -> None:
         """Writes the table and the curves; where that fails, one being open elsewhere, the training goes on."""
-        if not self.accelerator.is_main_process:
+        if not self.job.accelerator.is_main_process:
             return
+        folder, history = self.job.folder, self.job.progress.history
         table = io.StringIO()
         writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
         try:
-            write_text(self.folder / "metrics.csv", table.getvalue())
-            draw_curves(self.folder / "curves.png", history)
+            write_text(folder / "metrics.csv", table.getvalue())
+            draw_curves(folder / "curves.png", history)
         except MHNetError as error:
             tqdm.write(f"warning: {error}")
 

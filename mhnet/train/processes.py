@@ -62,14 +62,11 @@ def all_or_none(accelerator: Accelerator, make: Callable[[], T]) -> T:
         made = make()
     except MHNetError as error:
         failure = error
-    if accelerator.num_processes > 1:
-        told = [text for text in gather_object([str(failure) if failure else ""]) if text]
-        if told and accelerator.is_main_process:
-            raise failure or MHNetError(told[0])
-        if told:
-            raise ToldElsewhere(told[0])
-    if failure:
-        raise failure
+    told = [text for text in gather_object([str(failure) if failure else ""]) if text]
+    if told and not accelerator.is_main_process:
+        raise ToldElsewhere(told[0])
+    if told:
+        raise failure or MHNetError(told[0])
     return made  # type: ignore[return-value]
 
 

@@ -81,7 +81,7 @@ def run_epochs(job: Job) -> Path:
     if progress.epoch == config.OPTIM.EPOCHS:
         say(accelerator, f"all {progress.epoch} epochs are done: for another run, name another TRAINING.SAVE_DIR")
         return job.folder / BEST
-    journal = Journal(job.folder, config, accelerator, progress)
+    journal = Journal(job)
     deadline = time.monotonic() + 60 * (config.TRAINING.MAX_MINUTES or float("inf"))
     last = False
     with StopRequest() as stop:
@@ -91,14 +91,14 @@ def run_epochs(job: Job) -> Path:
             last = bool(late) or progress.epoch == config.OPTIM.EPOCHS
             if last or progress.epoch % config.TRAINING.VAL_EVERY == 0:
                 row["val_psnr"], row["val_input_psnr"], shown = validate(job.result, job.validation, accelerator)
-                journal.show(shown, progress.step)
+                journal.show(shown)
             progress.history.append(row)
             if row.get("val_psnr", float("-inf")) > progress.best_psnr:
                 progress.best_psnr = row["val_psnr"]
                 job.save_best()
             if last or "val_psnr" in row or progress.epoch % config.TRAINING.SAVE_EVERY == 0:
                 job.save()
-                journal.keep(progress.history)
+                journal.keep()
             accelerator.log(row, step=progress.step)
             if accelerator.is_main_process:
                 report(row, progress)
@@ -113,8 +113,7 @@ def train_epoch(job: Job, stop: StopRequest) -> Row:
     job.shares.epoch, job.shares.start = progress.epoch, progress.batch
     if not by_step and not progress.batch:
         move_rate(job, progress.epoch)
-    log = EpochLog(job.batches, config.OPTIM.ACCUMULATE, job.shares.steps(progress.epoch), progress,
-                   f"epoch {progress.epoch + 1}/{config.OPTIM.EPOCHS}", job.accelerator.is_main_process)  # fmt: skip
+    log = EpochLog(job)
     job.model.train()
     for step in log:
         if by_step:
@@ -123,7 +122,7 @@ def train_epoch(job: Job, stop: StopRequest) -> Row:
         psnr_sum, images, asked, due = summed(job.accelerator, *take_step(job, step), bool(stop.number), due)
         progress.step += 1
         progress.batch += 1
-        log.add(psnr_sum, int(images), job.rate)
+        log.add(psnr_sum, int(images))
         if asked or due:
             job.save()
         if asked:
