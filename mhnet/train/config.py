@@ -58,50 +58,6 @@ def defaults(task: Task) -> CfgNode:
     return settings
 
 
-class Settings(CfgNode):
-    """Settings that say in a sentence what is wrong with what is merged into them, and take 1 for 1.0."""
-
-    @classmethod
-    def of(cls, task: Task) -> "Settings":
-        made = cls(defaults(task))
-        made.__dict__["kinds"] = defaults(task)  # beside the settings, as yacs keeps what is its own
-        return made
-
-    def merge_from_other_cfg(self, cfg_other: CfgNode) -> None:
-        for section, values in list(cfg_other.items()):
-            if section in self and values is None:
-                del cfg_other[section]
-                continue
-            if section in self and not isinstance(values, CfgNode):
-                raise ConfigError(f"{section} is a section with keys below it, not {values!r}")
-            if not isinstance(values, CfgNode):
-                self.default(section)  # which there is none of
-            for name, value in values.items():
-                values[name] = fitted(value, self.default(f"{section}.{name}"), f"{section}.{name}")
-        super().merge_from_other_cfg(cfg_other)
-
-    def merge_from_list(self, cfg_list: list[str]) -> None:
-        for position in range(0, len(cfg_list), 2):
-            key, text = cfg_list[position : position + 2]
-            default = self.default(key)
-            try:
-                value = text if isinstance(default, str) else fitted(yaml.safe_load(text), default, key)
-            except yaml.YAMLError as error:
-                said = f"the value {text!r} of {key} cannot be read: write a number, or a list as [1, 2]"
-                raise ConfigError(said) from error
-            cfg_list[position + 1] = repr(value)  # which yacs reads again as what it is
-        super().merge_from_list(cfg_list)
-
-    def default(self, key: str) -> Any:
-        """The default of a key; ConfigError where there is none so called."""
-        section, _, name = key.partition(".")
-        if section in self and name in self[section]:
-            return self.__dict__["kinds"][section][name]
-        keys = [f"{section}.{name}" for section in self for name in self[section]]
-        near = difflib.get_close_matches(key.upper(), keys, 1, 0.4)
-        raise ConfigError(f"there is no setting {key}{f'; did you mean {near[0]}?' if near else ''}")
-
-
 def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     """The settings of a run, frozen.
 
@@ -113,9 +69,16 @@ def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> 
     Raises:
         ConfigError: the file is missing or no YAML, a key is unknown, a value has the wrong type or is out of range.
     """
-    path, settings = Path(path), Settings.of(task)
+    path, settings, kinds = Path(path), defaults(task), defaults(task)
     try:
-        settings.merge_from_file(str(path))
+        for section, values in CfgNode.load_cfg(path.read_text(encoding="utf-8")).items():
+            if section in kinds and not isinstance(values, CfgNode | None):
+                raise ConfigError(f"{section} is a section with keys below it, not {values!r}")
+            if section not in kinds and not (isinstance(values, CfgNode) and values):
+                default_of(section, kinds)  # which there is none of
+            for name, value in (values or {}).items():
+                key = f"{section}.{name}"
+                settings[section][name] = fitted(value, default_of(key, kinds), key)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -128,13 +91,26 @@ def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> 
     if len(overrides) % 2:
         raise ConfigError(f"overrides come as KEY VALUE pairs with a space between, and {overrides[-1]} has no partner")
     try:
-        settings.merge_from_list(list(overrides))
+        for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+            default = default_of(key, kinds)
+            section, name = key.split(".")
+            settings[section][name] = text if isinstance(default, str) else fitted(read_value(text, key), default, key)
     except ConfigError as error:
         raise ConfigError(f"the command line: {error}") from error
     anchor(settings, [key for key in overrides[::2] if key in PATHS], Path.cwd())
     _check(settings)
     settings.freeze()
     return settings
+
+
+def default_of(key: str, kinds: CfgNode) -> Any:
+    """The default of a key; ConfigError where there is none so called."""
+    section, _, name = key.partition(".")
+    if section in kinds and name in kinds[section]:
+        return kinds[section][name]
+    keys = [f"{section}.{name}" for section in kinds for name in kinds[section]]
+    near = difflib.get_close_matches(key.upper(), keys, 1, 0.4)
+    raise ConfigError(f"there is no setting {key}{f'; did you mean {near[0]}?' if near else ''}")
 
 
 def fitted(value: Any, default: Any, key: str) -> Any:
@@ -151,6 +127,14 @@ def fitted(value: Any, default: Any, key: str) -> Any:
         wanted = f"a list of {len(default)} values" if isinstance(default, list) and default else KINDS[type(default)]
         raise ConfigError(f"{key} must be {wanted}, not {value!r}")
     return value
+
+
+def read_value(text: str, key: str) -> Any:
+    """A value from the command line, written as in YAML."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value {text!r} of {key} cannot be read: write a number, or a list as [1, 2]") from error
 
 
 def network_arguments(settings: CfgNode) -> dict[str, Any]:
