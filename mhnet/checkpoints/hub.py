@@ -26,15 +26,8 @@ CARD = Path(__file__).with_name("card.md.jinja")
 
 
 def download(name: str | Path, **options: Any) -> Path:
-    """The file of weights of a folder, of a repository of the hub, or a bundled one.
-
-    Args:
-        name: the folder, the repository as `user/name`, or such as "derain-small".
-        options: how the hub is asked: `revision`, `token`, `cache_dir`, `force_download`, `local_files_only`.
-
-    Raises:
-        WeightsError: there is no such place, or it holds no weights.
-    """
+    """The file of weights of a folder, of a repository of the hub, or a bundled one: arguments and errors as of
+    `mhnet.MHNet.from_pretrained`, but that any weights will do."""
     if Path(name).is_dir():
         return _weights_in(Path(name))
     if str(name) in bundled.NAMES:

@@ -42,9 +42,8 @@ def train_command(
     allocator.keep_pages()
     show_gpus(args.gpus)
     from mhnet.train.config import load_config
-    from mhnet.train.dry_run import dry_run
     from mhnet.train.processes import is_first, told_once
-    from mhnet.train.trainer import Stopped
+    from mhnet.train.trainer import Stopped, dry_run
 
     check_gpus(args.gpus)
     sides = {"DATA.TRAIN_DIR": args.input, "DATA.TRAIN_TARGET_DIR": args.target}
