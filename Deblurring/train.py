@@ -18,8 +18,8 @@ from yacs.config import CfgNode
 from mhnet.cli.rooms import train_command
 from mhnet.models import MHNetV4
 from mhnet.train.config import network_arguments, one_of
+from mhnet.train.job import Recipe
 from mhnet.train.losses import LOSSES, Loss, with_edges
-from mhnet.train.recipe import Recipe
 from mhnet.train.trainer import train
 from warmup_scheduler import GradualWarmupScheduler
 

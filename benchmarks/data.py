@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from mhnet.data.degrade import DEGRADATIONS, rain
 from mhnet.data.pack import write_pack
 from mhnet.data.pairs import Pair, find_pairs
-from mhnet.data.sampling import EpochSampler, start_worker
+from mhnet.data.sampling import EpochBatches, Key, start_worker
 from mhnet.data.sources import PairSource, SharpSource
 from mhnet.images.listing import find_images
 from mhnet.images.read import image_size
@@ -60,10 +60,15 @@ def make_pairs(folder: Path, count: int = 12) -> Path:
     return folder
 
 
+def shuffled(size: int, seed: int) -> list[Key]:
+    """All places of the first epoch."""
+    return [key for keys in EpochBatches(size, seed, lambda _: 1) for key in keys]
+
+
 def in_turn(loaders: dict[str, TrainingCrops], run: int) -> dict[str, float]:
     """Crops a second in this process: each crop by every loader in turn, so that other work on the machine hits all."""
     seconds = dict.fromkeys(loaders, 0.0)
-    keys = list(EpochSampler(len(next(iter(loaders.values()))), run))[:CROPS]
+    keys = shuffled(len(next(iter(loaders.values()))), run)[:CROPS]
     for key in keys:
         for name, data in loaders.items():
             start = time.perf_counter()
@@ -80,7 +85,7 @@ def through_workers(loaders: dict[str, TrainingCrops], run: int) -> dict[str, fl
     crops, seconds = dict.fromkeys(loaders, 0), dict.fromkeys(loaders, 0.0)
     for part in range(SLICES):
         for name, data in loaders.items():
-            keys = [key for epoch in range(600) for key in EpochSampler(len(data), epoch + run * SLICES + part)][:9000]
+            keys = [key for epoch in range(600) for key in shuffled(len(data), epoch + run * SLICES + part)][:9000]
             loader = DataLoader(data, 4, sampler=keys, num_workers=2, prefetch_factor=2, worker_init_fn=start_worker)
             ready = iter(loader)
             for _ in range(2 * 2):

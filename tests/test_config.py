@@ -111,7 +111,7 @@ def test_a_checkpoint_does_not_tell_where_the_machine_keeps_its_data(tmp_path):
         ("DATA: {TRAIN_TARGET_DIR: clean, DEGRADE: rain}", "are for pairs, not for DATA.DEGRADE"),
         ("DATA: {VAL_TARGET_DIR: clean}", "VAL_TARGET_DIR needs DATA.VAL_DIR"),
         ("DATA: {PREFETCH: 0}", "DATA.PREFETCH is 0; it must be at least 1"),
-        ("DATA: {WORKERS: -1}", "must not be negative"),
+        ("DATA: {WORKERS: -1}", "DATA.WORKERS is -1; it must be at least 0"),
         ("MODEL: {N_FEAT: 13}", "n_feat 13"),
         ("MODEL: {ARCHITECTURE: mhnet_v4, WIDTH: 40}", "width 40"),
         ("OPTIM: {GRAD_CLIP: .inf}", "GRAD_CLIP must be a finite number"),

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from mhnet.data.crops import detail, pad_to
 from mhnet.data.degrade import rain
 from mhnet.data.pairs import PairError, find_pairs
-from mhnet.data.sampling import EpochBatches, EpochSampler, start_worker
+from mhnet.data.sampling import EpochBatches, start_worker
 from mhnet.data.sources import ImageFiles, MixedSource, PairSource, SharpSource
 from mhnet.data.split import hold_out
 from mhnet.images.listing import find_images
@@ -97,15 +97,15 @@ def test_small_images_are_padded_as_the_networks_pad():
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_samples_do_not_depend_on_the_number_of_workers(workers):
     source = MixedSource((SharpSource(find_images(PHOTOS), rain, ImageFiles(workers)), 4))
-    data, sampler = TrainingCrops(source, 32, seed=5), EpochSampler(12, seed=5)
+    data, batches = TrainingCrops(source, 32, seed=5), EpochBatches(12, 5, lambda _: 4)
     loader = DataLoader(
-        data, 4, sampler=sampler, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=start_worker
+        data, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=start_worker
     )
     seen = []
-    for sampler.epoch in (2, 3):
+    for batches.epoch in (2, 3):
         seen.append(torch.cat(list(loader)))
-        keys = list(sampler)
-        assert sorted(keys) == [(sampler.epoch, item) for item in range(12)]
+        keys = [key for batch in batches for key in batch]
+        assert sorted(keys) == [(batches.epoch, item) for item in range(12)]
         alone = torch.stack([TrainingCrops(source, 32, seed=5)[key] for key in keys])
         assert torch.equal(seen[-1], alone)
     assert not torch.equal(seen[0], seen[1])

@@ -18,8 +18,7 @@ from mhnet.restore import memory
 from mhnet.restore.precision import computing_in
 from mhnet.restore.restorer import Restorer
 from mhnet.train.config import load_config
-from mhnet.train.dry_run import dry_run
-from mhnet.train.trainer import train
+from mhnet.train.trainer import dry_run, train
 
 PHOTO = read_rgb(PHOTOS / "roman-colosseum.jpg")
 

@@ -33,7 +33,7 @@ def job(tmp_path, **sections):
     if not (tmp_path / "pairs").exists():
         make_pairs(tmp_path / "pairs")
     made = prepare(load_config(DEBLURRING, settings(tmp_path / "training.yml", **sections)), BLUR)
-    made.run.model.train()
+    made.model.train()
     return made
 
 
@@ -43,14 +43,14 @@ def first_step(made):
 
 
 def weights(made) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in made.run.network.parameters()])
+    return torch.cat([p.detach().flatten() for p in made.network.parameters()])
 
 
 def test_a_batch_in_parts_is_the_same_batch(tmp_path):
     ends = []
     for parts in (1, 2, 4):
         made = job(tmp_path, OPTIM={"ACCUMULATE": parts})
-        made.run.optimizer = made.accelerator.prepare(torch.optim.SGD(made.run.network.parameters(), lr=0.1))
+        made.optimizer = made.accelerator.prepare(torch.optim.SGD(made.network.parameters(), lr=0.1))
         step = first_step(made)
         assert [len(part) for part in step] == [4 // parts] * parts
         psnr_sum, images_seen = take_step(made, step)
@@ -69,7 +69,7 @@ def test_the_average_is_the_exponential_one_and_soon_forgets_the_first_weights(t
         decays.append(min(0.25, (1 + done) / (10 + done)))
         wanted = weights(made) if wanted is None else decays[-1] * wanted + (1 - decays[-1]) * weights(made)
     assert decays[1] < decays[2] == decays[-1] == 0.25
-    average = torch.cat([p.detach().flatten() for p in made.run.result.parameters()])
+    average = torch.cat([p.detach().flatten() for p in made.result.parameters()])
     torch.testing.assert_close(average, wanted, rtol=1e-5, atol=1e-6)
     assert not torch.equal(average, weights(made))
 
@@ -86,7 +86,7 @@ def test_the_average_is_what_is_kept(tmp_path):
 def test_half_precision_keeps_norms_attention_and_losses_in_full(tmp_path):
     made = job(tmp_path, TRAINING={"PRECISION": "bf16"}, OPTIM={"LR_INITIAL": 1e-3, "WARMUP_EPOCHS": 0})
     seen: dict[str, set[torch.dtype]] = {"convolution": set(), "softmax": set(), "norm": set(), "loss": set()}
-    network: Any = made.run.network
+    network: Any = made.network
     network.tail.register_forward_hook(lambda _m, _i, out: seen["convolution"].add(out.dtype))
     plain, made.loss = made.loss, noting(made.loss, seen["loss"])
     inside = torch.nn.functional.layer_norm
@@ -124,29 +124,30 @@ def test_a_step_that_overflows_lowers_the_scale_and_changes_nothing(tmp_path, mo
     """fp16's loss scaling, on the CPU: the scaler that accelerate would make on a GPU is put in its place."""
     made = job(tmp_path, OPTIM={"WARMUP_EPOCHS": 0, "EMA": 0.5})
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=1000)
-    made.accelerator.scaler = made.run.scaler = scaler
+    made.accelerator.scaler = scaler
     made.accelerator.native_amp = True
     monkeypatch.setattr(type(made.accelerator), "mixed_precision", property(lambda self: "fp16"))
     made.accelerator._optimizers.clear()
-    made.run.optimizer = made.accelerator.prepare(Adam(made.run.network.parameters(), 1e-3))
+    made.optimizer = made.accelerator.prepare(Adam(made.network.parameters(), 1e-3))
     before, step = weights(made), first_step(made)
     take_step(made, step)
     assert torch.equal(weights(made), before)
-    assert (made.run.progress.skipped, made.run.progress.skipped_in_a_row) == (1, 1)
+    assert (made.progress.skipped, made.progress.skipped_in_a_row) == (1, 1)
     assert scaler.get_scale() == 2.0**126
     scaler.update(1024.0)
     take_step(made, step)
     assert not torch.equal(weights(made), before)
-    assert (made.run.progress.skipped, made.run.progress.skipped_in_a_row) == (1, 0)
+    assert (made.progress.skipped, made.progress.skipped_in_a_row) == (1, 0)
     plain = job(tmp_path, OPTIM={"WARMUP_EPOCHS": 0})
-    plain.run.optimizer = plain.accelerator.prepare(Adam(plain.run.network.parameters(), 1e-3))
+    plain.optimizer = plain.accelerator.prepare(Adam(plain.network.parameters(), 1e-3))
     monkeypatch.undo()
     take_step(plain, step)
     torch.testing.assert_close(weights(made), weights(plain), rtol=0, atol=1e-5)
-    made.run.save(tmp_path, "deblurring", {"config": {}}, [])
+    made.save()
     other = torch.amp.GradScaler("cpu")
-    plain.run.scaler, plain.run.average = other, made.run.average
-    plain.run.resume(read_checkpoint(tmp_path / LATEST), tmp_path / LATEST, "deblurring", {})
+    plain.accelerator.scaler, plain.average = other, made.average
+    plain.provenance = made.provenance
+    plain.resume(read_checkpoint(made.folder / LATEST), made.folder / LATEST)
     assert other.get_scale() == 1024.0
 
 
@@ -201,8 +202,8 @@ def test_the_rate_moves_by_step_where_asked(tmp_path):
     made = job(tmp_path, DATA={"REPEAT": 4}, OPTIM={"EPOCHS": 3, "SCHEDULE": "step", "LR_INITIAL": 1e-3})
     rates = []
     for _ in range(12):
-        made.run.scheduler.step()
-        rates.append(made.run.scheduler.get_last_lr()[0])
+        made.scheduler.step()
+        rates.append(made.scheduler.get_last_lr()[0])
     rising = [1e-3 * step / 4 for step in range(1, 5)]
     falling = [1e-6 + (1e-3 - 1e-6) * (1 + np.cos(np.pi * step / 8)) / 2 for step in range(8)]
     assert rates == pytest.approx(rising + falling)
@@ -213,7 +214,7 @@ def test_layout_and_recomputing_change_rounding_alone(tmp_path, sections):
     ends = []
     for given in ({}, sections):
         made = job(tmp_path, **given)
-        made.run.optimizer = made.accelerator.prepare(torch.optim.SGD(made.run.network.parameters(), lr=0.1))
+        made.optimizer = made.accelerator.prepare(torch.optim.SGD(made.network.parameters(), lr=0.1))
         take_step(made, first_step(made))
         ends.append(weights(made))
     torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
@@ -226,10 +227,10 @@ def test_a_compiled_network_trains_alike(tmp_path, monkeypatch):
     ends = []
     for compiled in (False, True):
         made = job(tmp_path, TRAINING={"COMPILE": compiled})
-        assert (made.run.network._compiled_call_impl is not None) == compiled
+        assert (made.network._compiled_call_impl is not None) == compiled
         take_step(made, first_step(made))
         ends.append(weights(made))
-        assert not any("_orig_mod" in name for name in made.run.network.state_dict())
+        assert not any("_orig_mod" in name for name in made.network.state_dict())
     torch.testing.assert_close(*ends, rtol=0, atol=1e-5)
 
 

@@ -17,7 +17,7 @@ from mhnet.core.files import StrPath
 from mhnet.core.tasks import DERAINING
 from mhnet.data.pack import INDEX, Pack, PackError, is_pack, open_pairs, write_pack
 from mhnet.data.pairs import PairError, find_pairs
-from mhnet.data.sampling import EpochSampler, start_worker
+from mhnet.data.sampling import EpochBatches, start_worker
 from mhnet.data.sources import PairSource
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
@@ -52,10 +52,11 @@ def test_crops_are_those_of_the_files(root: Path, patch: int) -> None:
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_workers_read_packs(root: Path, context: str) -> None:
     pack = write_pack(find_pairs(root), root.parent / "pack")
-    data, sampler = TrainingCrops(PairSource(pack.pairs, pack), 16, 3), EpochSampler(len(pack.pairs), 3)
-    alone = torch.stack([data[key] for key in sampler])  # opens the files in this process
+    data = TrainingCrops(PairSource(pack.pairs, pack), 16, 3)
+    batches = EpochBatches(len(pack.pairs), 3, lambda _: 1)
+    alone = torch.stack([data[key] for (key,) in batches])  # opens the files in this process
     loader = DataLoader(
-        data, 2, sampler=sampler, num_workers=2, worker_init_fn=start_worker, multiprocessing_context=context
+        data, batch_sampler=batches, num_workers=2, worker_init_fn=start_worker, multiprocessing_context=context
     )
     assert torch.equal(torch.cat(list(loader)), alone)
     assert torch.equal(pickle.loads(pickle.dumps(data))[0, 1], data[0, 1])

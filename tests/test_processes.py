@@ -29,7 +29,7 @@ from mhnet.train.config import load_config
 from mhnet.train.job import prepare
 from mhnet.train.validation import validate
 job = prepare(load_config(DEBLURRING, sys.argv[1]), RECIPE)
-found = validate(job.run.result, job.validation, job.accelerator)
+found = validate(job.result, job.validation, job.accelerator)
 job.accelerator.print("found", job.accelerator.num_processes, found.psnr.hex(), found.input_psnr.hex())
 job.accelerator.end_training()
 """

@@ -22,8 +22,7 @@ from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import DEBLURRING
 from mhnet.train.config import load_config
 from mhnet.train.state import BEST, LATEST, PREVIOUS, read_latest
-from mhnet.train.stop import Stopped
-from mhnet.train.trainer import train
+from mhnet.train.trainer import Stopped, train
 
 EVERYTHING = {
     "DATA": {"REPEAT": 8, "WORKERS": 2},

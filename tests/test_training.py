@@ -35,18 +35,18 @@ def test_a_step_is_the_recipe(tmp_path):
     make_pairs(tmp_path / "pairs")
     optim = {"LR_INITIAL": 2e-4, "WARMUP_EPOCHS": 3}
     job = prepare(load_config(DEBLURRING, settings(tmp_path / "training.yml", OPTIM=optim)), BLUR)
-    run, batch = job.run, torch.stack([room_data.build_data(job.config)[0][0, i] for i in range(4)])
+    batch = torch.stack([room_data.build_data(job.config)[0][0, i] for i in range(4)])
     degraded, target = to_floats(batch, CPU)
-    before = {name: p.detach().clone() for name, p in run.network.named_parameters()}
-    run.scheduler.step()
-    restored, _ = run.network.train()(degraded)
+    before = {name: p.detach().clone() for name, p in job.network.named_parameters()}
+    job.scheduler.step()
+    restored, _ = job.network.train()(degraded)
     mse = ((restored - target) ** 2).flatten(1).mean(1)
-    grads = torch.autograd.grad((10 / math.log(10) * torch.log(mse + 1e-8)).mean(), list(run.network.parameters()))
+    grads = torch.autograd.grad((10 / math.log(10) * torch.log(mse + 1e-8)).mean(), list(job.network.parameters()))
     psnr_sum, rgb = take_step(job, (batch,))
     assert rgb == 4
     assert psnr_sum == pytest.approx((-10 * torch.log10(mse + 1e-8)).sum().item(), rel=1e-6)
     lr = 2e-4 / 3
-    for (name, p), grad in zip(run.network.named_parameters(), grads, strict=True):
+    for (name, p), grad in zip(job.network.named_parameters(), grads, strict=True):
         wanted = before[name] - lr * grad / (grad.abs() + 1e-8)  # Adam's first step: m/(1-β1) = g, v/(1-β2) = g²
         torch.testing.assert_close(p.detach(), wanted, rtol=0, atol=1e-6, msg=name)
 
@@ -56,11 +56,11 @@ def test_gradients_are_clipped(tmp_path):
     make_pairs(tmp_path / "pairs")
     config = load_config(DEBLURRING, settings(tmp_path / "training.yml", OPTIM={"GRAD_CLIP": 0.01}))
     job = prepare(config, BLUR)
-    job.run.optimizer = job.accelerator.prepare(torch.optim.SGD(job.run.network.parameters(), lr=1.0))
-    before = torch.cat([p.detach().flatten().double() for p in job.run.network.parameters()])
-    job.run.model.train()
+    job.optimizer = job.accelerator.prepare(torch.optim.SGD(job.network.parameters(), lr=1.0))
+    before = torch.cat([p.detach().flatten().double() for p in job.network.parameters()])
+    job.model.train()
     take_step(job, (next(iter(job.batches)),))
-    after = torch.cat([p.detach().flatten().double() for p in job.run.network.parameters()])
+    after = torch.cat([p.detach().flatten().double() for p in job.network.parameters()])
     assert (after - before).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
@@ -329,7 +329,7 @@ def test_training_starts_from_given_weights(tmp_path, capsys):
     path = settings(tmp_path / "tuning.yml", MODEL=given, TRAINING={"SAVE_DIR": "tuned"}, OPTIM={"EPOCHS": 2})
     begun = prepare(load_config(DEBLURRING, path), BLUR)
     for name, tensor in read_checkpoint(first).state.items():
-        assert torch.equal(begun.run.network.state_dict()[name], tensor)
+        assert torch.equal(begun.network.state_dict()[name], tensor)
     tuned = train(load_config(DEBLURRING, path), BLUR)
     first.unlink()  # a run that goes on does not need it any more
     assert train(load_config(DEBLURRING, path), BLUR) == tuned

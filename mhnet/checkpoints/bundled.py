@@ -16,21 +16,12 @@ def shipping() -> dict[str, Task]:
 
 
 def for_task(task: Task) -> Path:
-    """The file that ships for a task.
-
-    Raises:
-        MHNetError: none does.
-    """
-    name = next(name for name, meant in NAMES.items() if meant is task)
-    return named(name)
+    """The file that ships for a task; MHNetError if none does."""
+    return named(next(name for name, meant in NAMES.items() if meant is task))
 
 
 def named(name: str) -> Path:
-    """The file that ships under a name of `NAMES`.
-
-    Raises:
-        MHNetError: it does not ship with this version.
-    """
+    """The file that ships under a name of `NAMES`; MHNetError if none does in this version."""
     if name not in shipping():
         raise MHNetError(f"No weights for {NAMES[name].name} ship with this version ({name}): name a file of weights "
                          "instead.")  # fmt: skip
@@ -38,9 +29,5 @@ def named(name: str) -> Path:
 
 
 def weights_path(path: str | Path) -> Path:
-    """A path as it is, or the file that ships under that name where there is no file so called.
-
-    Raises:
-        MHNetError: the name is one of `NAMES`, and nothing ships under it.
-    """
+    """A path as it is, or the file that ships under that name (`named`) where there is no file so called."""
     return named(str(path)) if str(path) in NAMES and not Path(path).exists() else Path(path)

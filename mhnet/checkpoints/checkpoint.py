@@ -86,11 +86,8 @@ class Checkpoint:
 
 
 def parse_description(description: str) -> tuple[Checkpoint, int | None]:
-    """A checkpoint without tensors, from the description in a file, and the checksum of the tensors.
-
-    Raises:
-        ValueError, KeyError, TypeError, RecursionError: it is not one that this version writes.
-    """
+    """A checkpoint without tensors, from the description in a file, and the checksum of the tensors; ValueError,
+    KeyError, TypeError or RecursionError where it is not one that this version writes."""
     about = json.loads(description)
     kind, arguments, edited = ARCHITECTURES[about["architecture"]], about["arguments"], about.get("edited", {})
     task, provenance, progress = about["task"], about["provenance"], about.get("progress", {})

@@ -30,7 +30,7 @@ from mhnet.core.version import __version__
 Blueprint = Callable[[Args], nn.Module]
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.")
+_PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")
 _TRAINING = "training."
 _TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _DEEPEST = 4  # wrappers around the parameters
@@ -56,24 +56,29 @@ def read_checkpoint(path: str | Path, blueprint: Blueprint = blueprint) -> Check
 
 def parameters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network's parameters among a file's tensors, by names without prefixes such as `module.`."""
-    return {_unprefixed(name): tensor for name, tensor in tensors.items() if not name.startswith(_TRAINING)}
+    return {_PREFIXES.sub("", name): tensor for name, tensor in tensors.items() if not name.startswith(_TRAINING)}
 
 
 def checkpoint_of(
     tensors: Mapping[str, Tensor], description: str | None, path: str | Path, blueprint: Blueprint = blueprint
 ) -> Checkpoint:
-    """The checkpoint of a file's tensors and its description, if it has one; `path` is the file's name in errors.
-
-    Raises:
-        WeightsError: they are not an MHNet, or not a whole one.
-    """
+    """The checkpoint of a file's tensors and description, if it has one; WeightsError, in which `path` is the file's
+    name, where they are not an MHNet or not a whole one."""
     state = parameters(tensors)
     training = {name[len(_TRAINING) :]: tensor for name, tensor in tensors.items() if name.startswith(_TRAINING)}
     if len(state) + len(training) < len(tensors):
-        raise WeightsError(f"{path} holds parameters twice, with and without a prefix such as {_PREFIXES[0]!r}")
+        raise WeightsError(f"{path} holds parameters twice, with and without a prefix such as 'module.'")
     for name, tensor in state.items():
         _check_tensor(name, tensor, path)
-    about, crc32 = (None, None) if description is None else _parse(description, path)
+    about, crc32 = None, None
+    if description is not None:
+        try:
+            about, crc32 = parse_description(description)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise WeightsError(
+                f"{path} describes itself in a way that MHNet {__version__} does not know ({_first_line(error)}): "
+                "it may need a newer version"
+            ) from error
     if crc32 is not None and crc32 != checksum(tensors):
         raise WeightsError(f"{path} is damaged (its values have changed since it was written): copy it again")
     if about and about.edited:
@@ -185,9 +190,10 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], str | None]:
     except (MemoryError, WeightsError):
         raise
     except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))  # what the file asks for, where PyTorch says so
         raise WeightsError(
-            f"{path} is refused: it is damaged, or loading it would run code{_wanted(error)}; "
-            "ask its author for a safetensors file"
+            f"{path} is refused: it is damaged, or loading it would run code "
+            f"{f'({wanted[1]})' if wanted else 'that it brings'}; ask its author for a safetensors file"
         ) from error
     except Exception as error:  # damaged pickles raise nearly anything
         raise WeightsError(f"{path} is damaged ({_first_line(error)}): download or copy it again") from error
@@ -203,17 +209,6 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], str | None]:
     return content, description if isinstance(description, str) else None
 
 
-def _parse(description: str, path: str | Path) -> tuple[Checkpoint, int | None]:
-    """A checkpoint without tensors, from the description in a file, and the checksum of its tensors."""
-    try:
-        return parse_description(description)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsError(
-            f"{path} describes itself in a way that MHNet {__version__} does not know ({_first_line(error)}): "
-            "it may need a newer version"
-        ) from error
-
-
 def checksum(tensors: Mapping[str, Tensor]) -> int:
     """CRC-32 of all tensors' names and bytes."""
     total = 0
@@ -222,12 +217,6 @@ def checksum(tensors: Mapping[str, Tensor]) -> int:
         flat = tensors[name].detach().cpu().contiguous().reshape(-1)
         total = zlib.crc32(flat.view(torch.uint8).numpy().data, total)
     return total
-
-
-def _unprefixed(name: str) -> str:
-    while name.startswith(_PREFIXES):
-        name = name.split(".", 1)[1]
-    return name
 
 
 def _check(state: dict[str, Tensor], expected: Mapping[str, torch.Size], args: Args, path: str | Path) -> None:
@@ -253,12 +242,6 @@ def _check_tensor(name: str, tensor: Tensor, path: str | Path) -> None:
         raise WeightsError(f"{path} holds {name} as {tensor.dtype}: floating-point parameters were expected")
     if not tensor.isfinite().all():
         raise WeightsError(f"{path} holds NaN or infinite values in {name}: its training went wrong")
-
-
-def _wanted(error: pickle.UnpicklingError) -> str:
-    """What a refused pickle asks for, where PyTorch says so."""
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f" ({found[1]})" if found else " that it brings"
 
 
 def _first_line(error: Exception) -> str:

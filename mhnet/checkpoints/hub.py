@@ -26,15 +26,8 @@ CARD = Path(__file__).with_name("card.md.jinja")
 
 
 def download(name: str | Path, **options: Any) -> Path:
-    """The file of weights of a folder, of a repository of the hub, or a bundled one.
-
-    Args:
-        name: the folder, the repository as `user/name`, or such as "derain-small".
-        options: how the hub is asked: `revision`, `token`, `cache_dir`, `force_download`, `local_files_only`.
-
-    Raises:
-        WeightsError: there is no such place, or it holds no weights.
-    """
+    """The file of weights of a folder, of a repository of the hub, or a bundled one: arguments and errors as of
+    `mhnet.MHNet.from_pretrained`, but that any weights will do."""
     if Path(name).is_dir():
         return _weights_in(Path(name))
     if str(name) in bundled.NAMES:
@@ -121,6 +114,7 @@ class _Model(PyTorchModelHubMixin, library_name="mhnet", tags=["mhnet"], pipelin
         if checkpoint.task:
             data.tags = [*(data.tags or []), f"image-{checkpoint.task}"]
         v1 = isinstance(checkpoint.args, MHNetArgs)
+        provenance = json.dumps(checkpoint.provenance, indent=2, ensure_ascii=False)
         about = {
             "network": "MHNet" if v1 else "MHNet v4",
             "kind": "MHNet" if v1 else "MHNetV4",
@@ -130,7 +124,7 @@ class _Model(PyTorchModelHubMixin, library_name="mhnet", tags=["mhnet"], pipelin
             "arguments": asdict(checkpoint.args),
             "place": self.place,
             "file": SAFETENSORS_SINGLE_FILE,
-            "training": _as_text(checkpoint.provenance),
+            "training": f"```json\n{provenance}\n```" if checkpoint.provenance else "",
         }
         return ModelCard.from_template(data, template_path=str(CARD), **(about | more))
 
@@ -143,8 +137,3 @@ def _weights_in(folder: Path) -> Path:
         what = f"{len(found)} files of weights" if found else "no file of weights"
         raise WeightsError(f"{folder} holds {what}: call the one that is meant {SAFETENSORS_SINGLE_FILE}")
     return found[0]
-
-
-def _as_text(provenance: dict[str, Any]) -> str:
-    """Where weights come from, for the card."""
-    return f"```json\n{json.dumps(provenance, indent=2, ensure_ascii=False)}\n```" if provenance else ""

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from mhnet.checkpoints.released import Args
 from mhnet.models import RestorationNetwork
 
 N = TypeVar("N")
+M = TypeVar("M", bound=nn.Module)
 Build = Callable[..., nn.Module]
 
 
@@ -66,11 +67,9 @@ class MHNetV4(Pretrained, models.MHNetV4):
     """`mhnet.models.MHNetV4` with the hub's methods."""
 
 
-@overload
-def load(path: str | Path, device: str | torch.device = "cpu") -> MHNet | MHNetV4: ...
-@overload
-def load(path: str | Path, device: str | torch.device = "cpu", network: Build = ...) -> nn.Module: ...
-def load(path: str | Path, device: str | torch.device = "cpu", network: Build | None = None) -> nn.Module:
+def load(
+    path: str | Path, device: str | torch.device = "cpu", network: Callable[..., M] | None = None
+) -> MHNet | MHNetV4 | M:
     """The network that a checkpoint holds, recognised from the file alone, in float32 and evaluation mode.
 
     Args:
@@ -89,30 +88,19 @@ def load(path: str | Path, device: str | torch.device = "cpu", network: Build | 
     return load_checkpoint(path, network)[0].to(device)
 
 
-@overload
-def load_checkpoint(path: str | Path) -> tuple[MHNet | MHNetV4, Checkpoint]: ...
-@overload
-def load_checkpoint(path: str | Path, network: Build | None) -> tuple[nn.Module, Checkpoint]: ...
-def load_checkpoint(path: str | Path, network: Build | None = None) -> tuple[nn.Module, Checkpoint]:
+def load_checkpoint(
+    path: str | Path, network: Callable[..., M] | None = None
+) -> tuple[MHNet | MHNetV4 | M, Checkpoint]:
     """What `load` gives, on the CPU, and the checkpoint that it is from."""
     checkpoint = read_checkpoint(path, blueprint)
     return network_of(checkpoint, network, path), checkpoint
 
 
-@overload
-def network_of(checkpoint: Checkpoint, *, path: str | Path = ...) -> MHNet | MHNetV4: ...
-@overload
-def network_of(checkpoint: Checkpoint, network: Build | None, path: str | Path = ...) -> nn.Module: ...
-def network_of(checkpoint: Checkpoint, network: Build | None = None, path: str | Path = "this checkpoint") -> nn.Module:
-    """The network with a checkpoint's parameters in float32, in evaluation mode.
-
-    Args:
-        network: as in `load`.
-        path: the file's name in errors.
-
-    Raises:
-        WeightsError: as `load` does.
-    """
+def network_of(
+    checkpoint: Checkpoint, network: Callable[..., M] | None = None, path: str | Path = "this checkpoint"
+) -> MHNet | MHNetV4 | M:
+    """The network with a checkpoint's parameters in float32, in evaluation mode; `network` and errors as of `load`, in
+    which `path` is the file's name."""
     if network is None and checkpoint.edited:
         raise WeightsError(
             f"{path} was trained with an edited network ({checkpoint.edited['file']}), which this is not: load it with "

@@ -7,7 +7,7 @@ import io
 import re
 import tokenize
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
@@ -19,7 +19,6 @@ PUBLISHED = {
 
 N_FEAT = re.compile(r"^    n_feat: int = \d+$", re.MULTILINE)
 """The default in which copies may differ."""
-
 
 HUB = "mhnet.checkpoints.networks"
 """Where the package's networks get the hub's methods, which change nothing that is computed."""
@@ -51,11 +50,6 @@ def edited_source(network: nn.Module) -> NetworkSource | None:
         return None
     texts = {path.name: text for path, text in files.items() if path.name in edited}
     return NetworkSource(", ".join(edited), digest("\n".join(codes[name] for name in edited)), texts)
-
-
-def note_of(source: NetworkSource, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint notes of an edited network, made with these arguments."""
-    return {"file": source.names, "sha256": source.sha256, "arguments": arguments}
 
 
 def code_of(text: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mhnet.checkpoints.networks import Build
     from mhnet.data.sets import FoundTestSet
     from mhnet.restore.restorer import Restorer
-    from mhnet.train.recipe import Recipe
+    from mhnet.train.job import Recipe
 
 SHOWN = 5  # failures that are told one by one
 TLC = {"off": [False], "on": [True], "both": [False, True]}
@@ -50,9 +50,8 @@ def train_command(
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file")
     args = _begin(parser, words)
     from mhnet.train.config import load_config
-    from mhnet.train.dry_run import dry_run
     from mhnet.train.processes import is_first, told_once
-    from mhnet.train.stop import Stopped
+    from mhnet.train.trainer import Stopped, dry_run
 
     sides = {"DATA.TRAIN_DIR": args.input, "DATA.TRAIN_TARGET_DIR": args.target}
     named = [word for key, folder in sides.items() if folder for word in (key, folder)]

@@ -1,19 +1,16 @@
 """Looking at every file of a data set before training on it: what is there, and what is wrong with it."""
 
 import hashlib
-import os
-from collections import Counter
+import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError, printable
+from mhnet.data.make import in_parallel
 from mhnet.data.names import Pair
 from mhnet.data.pack import Pack, is_pack
 from mhnet.data.pairs import mismatch
@@ -34,26 +31,14 @@ class ImageFacts(NamedTuple):
     light: float
 
 
-@dataclass
-class CheckedSet:
-    """What was found of a set: faults make training on it wrong, notes are to be known."""
-
-    found: PairSet
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    modes: Counter[str] = field(default_factory=Counter)
-    clean: dict[str, Path] = field(default_factory=dict)  # by hash
-    faults: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-def check(root: Path, targets: Path | None = None) -> tuple[list[CheckedSet], list[str]]:
+def check(root: Path, targets: Path | None = None) -> tuple[list[PairSet], list[str]]:
     """Read every image of every pair at or below a folder, in parallel.
 
     Args:
         root: a folder of sets or a pack; with `targets`, the folder of degraded images.
 
     Returns:
-        What is to be said of each set, and faults between them.
+        The sets with what is to be said of each, and faults between them.
 
     Raises:
         MHNetError: there are no pairs at all.
@@ -76,15 +61,13 @@ def check(root: Path, targets: Path | None = None) -> tuple[list[CheckedSet], li
             return str(error)
 
     paths = list(dict.fromkeys(path for one in sets for pair in one.pairs for path in pair[:2]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing release Python's lock
-        found = pool.map(examine, paths)
-        bar = tqdm(found, "checking", len(paths), unit="file", delay=2, leave=False, disable=None)
-        facts = dict(zip(paths, bar, strict=True))
-    checked = [_checked(one, facts) for one in sets]
-    return checked, faults + _mixed_tasks(sets) + _shared_clean(checked)
+    facts = dict(zip(paths, in_parallel(examine, paths, "checking", "file"), strict=True))
+    for one in sets:
+        _look_at(one, facts)
+    return sets, faults + _mixed_tasks(sets) + _shared_clean(sets)
 
 
-def format_checked(checked: Sequence[CheckedSet], faults: Sequence[str], most: int = 10) -> str:
+def format_checked(checked: Sequence[PairSet], faults: Sequence[str], most: int = 10) -> str:
     """A table of the sets, then their faults and notes, at most so many of each set; what a terminal cannot print, such
     as a line break in a file's name, as an escape."""
     head = ("set", "split", "task", "layout", "pairs", "expected", "clean", "sizes", "modes", "faults")
@@ -102,17 +85,16 @@ def format_checked(checked: Sequence[CheckedSet], faults: Sequence[str], most: i
     return "\n".join(lines)
 
 
-def _row(one: CheckedSet) -> tuple[str, ...]:
-    found = one.found
+def _row(one: PairSet) -> tuple[str, ...]:
     sizes = [f"{width}×{height}" for height, width in sorted(one.sizes)]
     return (
-        found.name,
-        found.split or "-",
-        found.task or "not known",
-        found.layout,
-        f"{len(found.pairs):,}",
-        _counts(found.expected) or "not known",
-        f"{len({pair.target for pair in found.pairs}):,}",
+        one.name,
+        one.split or "-",
+        one.task or "not known",
+        one.layout,
+        f"{len(one.pairs):,}",
+        _counts(one.expected) or "not known",
+        f"{len({pair.target for pair in one.pairs}):,}",
         ", ".join(sizes) if len(sizes) < 3 else f"{len(sizes)}, {sizes[0]} to {sizes[-1]}",
         ", ".join(f"{mode} {count:,}" if len(one.modes) > 1 else mode for mode, count in one.modes.items()),
         f"{len(one.faults):,}" if one.faults else "none",
@@ -132,19 +114,18 @@ def facts_of(image: np.ndarray, mode: str) -> ImageFacts:
     return ImageFacts(info, digest, float(share @ np.arange(256)), float(share @ LIGHT))
 
 
-def _checked(found: PairSet, facts: dict[Path, ImageFacts | str]) -> CheckedSet:
-    """What the facts of its files say about a set."""
-    one = CheckedSet(found, faults=list(found.faults))
+def _look_at(one: PairSet, facts: dict[Path, ImageFacts | str]) -> None:
+    """Notes in a set what the facts of its files say about it."""
     read: list[tuple[ImageFacts, ImageFacts]] = []
     identical: list[Pair] = []
     grey: list[Path] = []
-    for path in dict.fromkeys(path for pair in found.pairs for path in pair[:2]):
+    for path in dict.fromkeys(path for pair in one.pairs for path in pair[:2]):
         if isinstance(fact := facts[path], str):
             one.faults.append(fact)
         else:
             one.modes[fact.info.mode] += 1
             grey += [] if fact.info.in_colour else [path]
-    for pair in found.pairs:
+    for pair in one.pairs:
         degraded, target = facts[pair.degraded], facts[pair.target]
         if isinstance(degraded, str) or isinstance(target, str):
             continue
@@ -155,26 +136,26 @@ def _checked(found: PairSet, facts: dict[Path, ImageFacts | str]) -> CheckedSet:
             one.faults.append(fault)
         elif degraded.digest == target.digest:
             identical.append(pair)
-    name, count = found.name, len(found.pairs)
+    notes, count = [], len(one.pairs)
     if identical:  # a stray pair without degradation does no harm; one in a hundred tells of a mistake
         first = f"such as {identical[0].degraded} and {identical[0].target}"
         where = one.faults if 100 * len(identical) > count else one.notes
-        where.append(f"{name}: in {len(identical):,} pairs both images are the same, {first}.")
-    if found.task == "deblurring" and 0.6 < (gamma_share(read) or 0) < 1.6:
-        if name == "GoPro":
+        where.append(f"{one.name}: in {len(identical):,} pairs both images are the same, {first}.")
+    if one.task == "deblurring" and 0.6 < (gamma_share(read) or 0) < 1.6:
+        if one.name == "GoPro":
             one.faults.append(
-                f"{name}: its blur seems to be GoPro's blur_gamma, averaged in linear light, but papers score the "
+                "GoPro: its blur seems to be GoPro's blur_gamma, averaged in linear light, but papers score the "
                 "version without; take the `blur` folders."
             )
         else:
-            one.notes.append(f"{name}: gamma suspected, its blur seems to be averaged in linear light.")
-    if found.expected and count not in found.expected:
-        one.notes.append(f"{name}: {count:,} pairs, its downloads have {_counts(found.expected)}.")
+            notes.append("gamma suspected, its blur seems to be averaged in linear light.")
+    if one.expected and count not in one.expected:
+        notes.append(f"{count:,} pairs, its downloads have {_counts(one.expected)}.")
     if small := sum(n for size, n in one.sizes.items() if min(size) < PATCH):
-        one.notes.append(f"{name}: {small:,} pairs are smaller than {PATCH}×{PATCH}; crops of them are padded.")
+        notes.append(f"{small:,} pairs are smaller than {PATCH}×{PATCH}; crops of them are padded.")
     if grey:
-        one.notes.append(f"{name}: {len(grey):,} images are grey, not RGB, such as {grey[0]}.")
-    return one
+        notes.append(f"{len(grey):,} images are grey, not RGB, such as {grey[0]}.")
+    one.notes += [f"{one.name}: {note}" for note in notes]
 
 
 def gamma_share(read: Sequence[tuple[ImageFacts, ImageFacts]]) -> float | None:
@@ -185,11 +166,12 @@ def gamma_share(read: Sequence[tuple[ImageFacts, ImageFacts]]) -> float | None:
     """
     if not read:
         return None
+
+    def slope(target: ImageFacts) -> float:
+        return GAMMA * max(target.mean / 255, 0.02) ** (GAMMA - 1)
+
     stored = float(np.median([degraded.mean - target.mean for degraded, target in read]))
-    slopes = [GAMMA * max(target.mean / 255, 0.02) ** (GAMMA - 1) for _, target in read]
-    light = float(
-        np.median([(degraded.light - target.light) / s for (degraded, target), s in zip(read, slopes, strict=True)])
-    )
+    light = float(np.median([(degraded.light - target.light) / slope(target) for degraded, target in read]))
     return stored / (stored - light) if stored - light > 0.3 else None
 
 
@@ -201,15 +183,15 @@ def _mixed_tasks(sets: Sequence[PairSet]) -> list[str]:
     return [f"train holds {both}, and both would be trained on; name the folder of one of them."]
 
 
-def _shared_clean(checked: Sequence[CheckedSet]) -> list[str]:
+def _shared_clean(sets: Sequence[PairSet]) -> list[str]:
     """Clean images, by their pixels, of training sets that test or validation sets hold too."""
     faults = []
-    for train in (one for one in checked if one.found.split == "train"):
-        for other in (one for one in checked if one.found.split in ("test", "val")):
-            if shared := train.clean.keys() & other.clean.keys():
-                both = min((str(train.clean[one]), str(other.clean[one])) for one in shared)
-                faults.append(
-                    f"{len(shared):,} clean images of {other.found.name} ({other.found.split}) are trained on in "
-                    f"{train.found.name}, such as {both[1]}, which is {both[0]}; remove them from one of the two."
-                )
+    for train, other in itertools.product(sets, sets):
+        shared = train.clean.keys() & other.clean.keys()
+        if shared and train.split == "train" and other.split in ("test", "val"):
+            both = min((str(train.clean[one]), str(other.clean[one])) for one in shared)
+            faults.append(
+                f"{len(shared):,} clean images of {other.name} ({other.split}) are trained on in {train.name}, such as "
+                f"{both[1]}, which is {both[0]}; remove them from one of the two."
+            )
     return faults

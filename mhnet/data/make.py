@@ -7,14 +7,14 @@ call goes on where the first stopped.
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from mhnet.core.errors import MHNetError
 from mhnet.core.files import write_text
@@ -81,7 +81,7 @@ def degrade_folder(
             for path in missing:
                 write_rgb(path, image if path == target else degraded[path].render(image))
 
-    _in_parallel(make, list(found), kind)
+    in_parallel(make, list(found), kind)
     return len(images)
 
 
@@ -115,7 +115,7 @@ def cut_pairs(pairs: Sequence[Pair], out: Path, size: int = 512, step: int = 256
                 write_rgb(path, np.ascontiguousarray(image[top : top + size, left : left + size]))
         return len(corners)
 
-    return sum(_in_parallel(cut, pairs, "cutting"))
+    return sum(in_parallel(cut, pairs, "cutting"))
 
 
 def starts(side: int, size: int, step: int) -> list[int]:
@@ -137,11 +137,7 @@ def _keep_record(path: Path, record: dict[str, Any]) -> None:
     write_text(path, text)
 
 
-def _in_parallel(do: Callable[..., _T], jobs: Sequence[Any], what: str) -> list[_T]:
+def in_parallel(do: Callable[[Any], _T], jobs: Sequence[Any], what: str, unit: str = "image") -> list[_T]:
     """Results in order, with a bar; the first error ends it, and what has not begun is left undone."""
-    pool = ThreadPoolExecutor(os.cpu_count())  # OpenCV, NumPy and zlib release Python's lock
-    try:
-        bar: Iterable[_T] = tqdm(pool.map(do, jobs), what, len(jobs), unit="image", delay=2, leave=False, disable=None)
-        return list(bar)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    bar = {"desc": what, "unit": unit, "delay": 2, "leave": False, "disable": None, "tqdm_class": tqdm}
+    return thread_map(do, jobs, max_workers=os.cpu_count(), **bar)  # OpenCV, NumPy and zlib release Python's lock

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -43,7 +43,7 @@ class Shard:
 
     file: str
     images: dict[str, tuple[int, int]]
-    sha256: str | None = None
+    sha256: str | None = field(default=None, compare=False)
 
     @property
     def bytes(self) -> int:
@@ -78,13 +78,11 @@ class Pack:
                 raise PackError(f"{path} is missing; run `mhnet data pack` again, which goes on where it stopped.")
             if path.stat().st_size <= shard.bytes:
                 raise PackError(f"{path} is cut short; remove it and run `mhnet data pack` again.")
-            file, there = self._open(shard), set(self._open(shard).keys())
+            file = self._open(shard)
+            there = set(file.keys())
             for key, size in shard.images.items():
-                if (
-                    key not in there
-                    or (one := file.get_slice(key)).get_shape() != [*size, 3]
-                    or one.get_dtype() != "U8"
-                ):
+                found = file.get_slice(key) if key in there else None
+                if found is None or (found.get_shape(), found.get_dtype()) != ([*size, 3], "U8"):
                     raise PackError(f"{path} does not hold {key} as {size[0]}×{size[1]} pixels; pack the images again.")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -159,8 +157,11 @@ def write_pack(pairs: Sequence[Pair], out: StrPath, shard_mb: int = 256) -> Pack
         "source_bytes": {key_of[path]: path.stat().st_size for path in files},
     }
     shards = _plan(files, key_of, shard_mb << 20)
-    if is_pack(out):
-        shards = _taken_up(out, content, shards)
+    if is_pack(out):  # of an earlier, perhaps interrupted call
+        earlier, found = read_index(out)
+        if found != shards or any(earlier.get(key) != content[key] for key in ("pairs", "source_bytes")):
+            raise PackError(f"{out} holds a pack of other images; name another folder, or remove this one.")
+        shards = found
     path_of = {key: path for path, key in key_of.items()}
     try:
         _write_index(out, content, shards)
@@ -229,15 +230,6 @@ def _plan(files: Iterable[Path], key_of: dict[Path, str], limit: int) -> list[Sh
             shards.append(Shard(f"{len(shards):05}.safetensors", {}))
         shards[-1].images[key_of[path]] = size
     return shards
-
-
-def _taken_up(out: Path, content: dict[str, Any], shards: list[Shard]) -> list[Shard]:
-    """The shards of an earlier, perhaps interrupted call."""
-    earlier, found = read_index(out)
-    same = all(earlier.get(key) == content[key] for key in ("pairs", "source_bytes"))
-    if not same or [(one.file, one.images) for one in found] != [(one.file, one.images) for one in shards]:
-        raise PackError(f"{out} holds a pack of other images; name another folder, or remove this one.")
-    return found
 
 
 def _write_index(out: Path, content: dict[str, Any], shards: list[Shard]) -> None:

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from mhnet.core.errors import shortened
 from mhnet.core.files import StrPath
-from mhnet.data.lists import read_lists
 from mhnet.data.names import (
     DEGRADED_SIDES,
     NATURAL,
@@ -28,9 +27,9 @@ from mhnet.data.names import (
     Pair,
     PairError,
     comparable,
+    read_lists,
     side_of,
     split_of,
-    without_split,
 )
 from mhnet.images.listing import find_images, walk_folder
 from mhnet.images.read import ImageInfo, image_info
@@ -86,16 +85,14 @@ def find_pairs(root: StrPath, split: str | None = None) -> list[Pair]:
             raise PairError(f"{root} holds pairs for {' and '.join(present)} but none in a folder '{split}'; add it.")
     pairs = [pair for name, of_list in lists.items() if split in (None, name) for pair in of_list]
     for sides in sets:
-        place = without_split(sides.holder.relative_to(root), split)
+        place = Path(*(part for part in sides.holder.relative_to(root).parts if part.lower() != split))
         pairs += [pair._replace(name=(place / pair.name).as_posix()) for pair in pair_folders(*sides)]
     return natsorted(pairs, key=lambda pair: pair.name, alg=NATURAL)
 
 
 def find_sets(root: Path, required: bool = True) -> tuple[dict[str, list[Pair]], list[Sides]]:
     """What lies at or below a folder: the pairs of RealBlur's lists by split, and the sets that are in no list's care.
-
-    Raises PairError as `find_sides` and `read_lists` do, and where there is no set but one is required.
-    """
+    PairError as by `find_sides` and `read_lists`, and where there is no set but one is required."""
     lists, sets = read_lists(root), find_sides(root)
     if required and not sets:
         raise PairError(
@@ -107,11 +104,8 @@ def find_sets(root: Path, required: bool = True) -> tuple[dict[str, list[Pair]],
 
 
 def find_sides(root: StrPath) -> list[Sides]:
-    """The sets at or below a folder, in natural order.
-
-    Where a folder holds both whole images and `_crops`, the whole images are taken. PairError where a folder holds
-    several candidates for one side.
-    """
+    """The sets at or below a folder, in natural order: of whole images rather than of `_crops`, where it holds both.
+    PairError where a folder holds several candidates for one side."""
     found = []
     for here, folders, names in walk_folder(root):
         if sides := _sides_in(here, folders, names):
@@ -124,12 +118,6 @@ def clean_side(folder: Path) -> Path:
     """The folder itself, or the clean side of the one set that it holds side by side."""
     sides = [one for one in find_sides(folder) if one.holder == folder]
     return sides[0].target if len(sides) == 1 else folder
-
-
-def present_splits(root: Path) -> set[str]:
-    """The splits that sets at or below a folder belong to by their folders' names."""
-    lists, sets = find_sets(root, required=False)
-    return {name for sides in sets if (name := split_of(sides.holder.relative_to(root)))} | set(lists)
 
 
 def pair_folders(degraded_dir: StrPath, target_dir: StrPath) -> list[Pair]:

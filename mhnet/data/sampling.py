@@ -15,23 +15,9 @@ Key = tuple[int, int]
 """A sample of training: the epoch and the place in it."""
 
 
-class EpochSampler(Sampler[Key]):
-    """The order of one epoch: every place once, shuffled by seed and epoch. Set `epoch` before iterating."""
-
-    def __init__(self, size: int, seed: int):
-        self.size, self.seed, self.epoch = size, seed, 0
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[Key]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        return iter([(self.epoch, int(item)) for item in order])
-
-
 class EpochBatches(Sampler[list[Key]]):
-    """One process's share of an epoch's batches: every batch of the epoch is cut into `parts` micro-batches, and each
-    of those is shared by all processes. What a batch holds depends neither on their number nor on `parts`.
+    """One process's share of an epoch's batches: every place of the epoch once, shuffled by seed and epoch. A batch is
+    cut into `parts` micro-batches, and each of those is shared by all processes; what it holds depends on neither.
 
     Set `epoch` before iterating, and `start` to the first batch that is wanted.
 
@@ -43,20 +29,20 @@ class EpochBatches(Sampler[list[Key]]):
     def __init__(
         self, size: int, seed: int, batch: Callable[[int], int], parts: int = 1, process: int = 0, processes: int = 1
     ):
-        self.order, self.batch = EpochSampler(size, seed), batch
+        self.size, self.seed, self.batch = size, seed, batch
         self.parts, self.process, self.processes = parts, process, processes
         self.epoch = self.start = 0
 
     def steps(self, epoch: int) -> int:
         """Batches of an epoch."""
-        return len(self.order) // self.batch(epoch)
+        return self.size // self.batch(epoch)
 
     def __len__(self) -> int:
         return (self.steps(self.epoch) - self.start) * self.parts
 
     def __iter__(self) -> Iterator[list[Key]]:
-        self.order.epoch = self.epoch
-        keys, size = list(self.order), self.batch(self.epoch)
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        keys, size = [(self.epoch, int(place)) for place in order], self.batch(self.epoch)
         share = size // (self.processes * self.parts)
         for step in range(self.start, self.steps(self.epoch)):
             for part in range(self.parts):

@@ -1,5 +1,6 @@
 """Which sets of images lie below a folder: for a check of everything that is there, and for tests."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import TASKS, TRAINING_COUNTS, Task, plain_name
 from mhnet.data.names import DEGRADED_SIDES, SPLITS, TARGET_SIDES, Pair, PairError, side_of, split_of
-from mhnet.data.pairs import Sides, find_pairs, find_sets, find_sides, match_folders, present_splits
+from mhnet.data.pairs import Sides, find_pairs, find_sets, find_sides, match_folders
 from mhnet.images.listing import find_images
 
 DEPTH = 3
@@ -28,13 +29,17 @@ _OF_DEBLURRING = ("raw GoPro", "MIMO-UNet", "NAFNet crops", "raw RealBlur", "Rea
 
 @dataclass
 class PairSet:
-    """Pairs that belong together: a public set by its name, others by their folder's.
+    """Pairs that belong together: a public set by its name, others by their folder's; and what a check finds of them.
 
     Args:
         split: train, val, test, or None where no folder says so.
         task: deblurring, deraining, or None where neither folders nor names tell.
         layout: whose layout it is, else the names of the two sides.
-        faults: sentences about names that make no pairs.
+        faults: sentences about what makes training on it wrong; before a check, of names that make no pairs.
+        notes: sentences about what is to be known.
+        sizes: how many pairs have a height and width.
+        modes: how many images have pixels of a kind, by Pillow's names.
+        clean: clean images by a hash of their pixels.
     """
 
     name: str
@@ -43,6 +48,10 @@ class PairSet:
     layout: str
     pairs: list[Pair] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    clean: dict[str, Path] = field(default_factory=dict)
 
     @property
     def expected(self) -> tuple[int, ...]:
@@ -55,13 +64,7 @@ class PairSet:
 
 @dataclass
 class FoundTestSet:
-    """Images to restore, and to score where their clean ones are there.
-
-    Args:
-        name: the public set's, else the folder's.
-        files: (name, image, its clean one or None).
-        protocol: how it is scored.
-    """
+    """Images to restore, and to score where their clean ones are there: (name, image, its clean one or None)."""
 
     name: str
     files: Sequence[tuple[str, Path, Path | None]]
@@ -69,12 +72,8 @@ class FoundTestSet:
 
 
 def find_pair_sets(root: Path) -> list[PairSet]:
-    """The sets of pairs at or below a folder, in natural order, with faults noted rather than raised. Raw GoPro's
-    sequences and RealBlur's scenes are one set.
-
-    Raises:
-        PairError: the folder is missing, holds no set, or several candidates for one side.
-    """
+    """The sets of pairs at or below a folder, in natural order, with faults of names noted rather than raised (other
+    errors as of `find_sets`). Raw GoPro's sequences and RealBlur's scenes are one set."""
     lists, sets = find_sets(root)
     found: dict[tuple, PairSet] = {}
 
@@ -113,17 +112,11 @@ def find_test_sets(
     """The named test sets at or below a folder; without names the task's public sets that are there, else the folder.
 
     Args:
-        task: knows the public sets.
-        root: where to look.
         names: of folders; case, `-` and `_` do not matter.
         results: a folder whose images are not looked at.
 
     Returns:
-        What was found, and a sentence for each named set that cannot be opened.
-
-    Raises:
-        MHNetError: nothing is there: the folder or all named sets; a name is a path. Without names also where a set
-            is for training only, an image lacks its partner, or two images have one name.
+        What was found, and a sentence for each named set that cannot be opened; where none can, they are an MHNetError.
     """
     if not root.is_dir():
         raise MHNetError(f"There is no folder {root}: put the test images there, or name another with --input_dir")
@@ -212,7 +205,9 @@ def _name_of(folder: Path) -> str:
 
 def _has_test(place: Path) -> bool:
     """Whether a folder holds more than pairs to train on."""
-    return not (splits := present_splits(place)) or "test" in splits
+    lists, sets = find_sets(place, required=False)
+    splits = {split_of(sides.holder.relative_to(place)) for sides in sets} | {*lists}
+    return "test" in splits or splits <= {None}
 
 
 def _opened(task: Task, name: str, place: Path, results: Path | None) -> FoundTestSet:

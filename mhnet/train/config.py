@@ -15,9 +15,34 @@ from mhnet.checkpoints import bundled
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import Task
 from mhnet.models import MHNetArgs, MHNetV4Args
-from mhnet.train.defaults import AT_LEAST_ONE, CHOICES, PATHS, defaults
 
 T = TypeVar("T")
+PATHS = (
+    "MODEL.WEIGHTS", "DATA.TRAIN_DIR", "DATA.TRAIN_TARGET_DIR", "DATA.VAL_DIR", "DATA.VAL_TARGET_DIR", "DATA.SHARP_DIR",
+    "TRAINING.SAVE_DIR",
+)  # fmt: skip
+CHOICES = {
+    "MODEL.ARCHITECTURE": ("mhnet", "mhnet_v4"),
+    "OPTIM.SCHEDULE": ("epoch", "step"),
+    "TRAINING.PRECISION": ("fp32", "bf16", "fp16"),
+}
+AT_LEAST = dict.fromkeys((
+    "DATA.WORKERS", "DATA.CACHE_MB", "DATA.VAL_PATCH", "DATA.SHARP_VAL_IMAGES", "OPTIM.EPS", "OPTIM.WEIGHT_DECAY",
+    "OPTIM.GRAD_CLIP", "OPTIM.EDGE_WEIGHT", "OPTIM.STAGE1_WEIGHT", "OPTIM.LR_MIN", "OPTIM.WARMUP_EPOCHS",
+    "TRAINING.MAX_MINUTES", "TRAINING.SAVE_MINUTES",
+), 0) | dict.fromkeys((
+    "DATA.VAL_IMAGES", "DATA.PATCH", "DATA.REPEAT", "DATA.PREFETCH", "DATA.SHARP_REPEAT", "DATA.CANDIDATES",
+    "OPTIM.BATCH_SIZE", "OPTIM.ACCUMULATE", "OPTIM.EPOCHS", "OPTIM.MAX_SKIPPED", "TRAINING.VAL_EVERY",
+    "TRAINING.SAVE_EVERY",
+), 1)  # fmt: skip
+FREE = {
+    "DATA": {"TRAIN_DIR", "TRAIN_TARGET_DIR", "VAL_DIR", "VAL_TARGET_DIR", "SHARP_DIR", "WORKERS", "PREFETCH",
+             "CACHE_MB"},
+    "OPTIM": {"ACCUMULATE", "MAX_SKIPPED"},
+    "TRAINING": {"SAVE_DIR", "RESUME", "DEVICE", "CHANNELS_LAST", "COMPILE", "RECOMPUTE", "VAL_EVERY", "SAVE_EVERY",
+                 "SAVE_MINUTES", "MAX_MINUTES", "TENSORBOARD", "WANDB_PROJECT"},
+}  # fmt: skip
+"""Settings that may change when a run goes on: data may have moved, and these change results by rounding at most."""
 KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text", list: "a list"}
 
 
@@ -25,48 +50,12 @@ class ConfigError(MHNetError):
     """A setting that is unknown, of the wrong type or out of range."""
 
 
-class Settings(CfgNode):
-    """Settings that say in a sentence what is wrong with what is merged into them, and take 1 for 1.0.
-
-    Args:
-        task: gives the defaults, whose types all values have.
-    """
-
-    @classmethod
-    def of(cls, task: Task) -> "Settings":
-        made = cls(defaults(task))
-        made.__dict__["kinds"] = defaults(task)  # beside the settings, as yacs keeps what is its own
-        return made
-
-    def merge_from_other_cfg(self, cfg_other: CfgNode) -> None:
-        for section, values in list(cfg_other.items()):
-            if section in self and values is None:
-                del cfg_other[section]
-                continue
-            if section in self and not isinstance(values, CfgNode):
-                raise ConfigError(f"{section} is a section with keys below it, not {values!r}")
-            if not isinstance(values, CfgNode):
-                self.default(section)  # which there is none of
-            for name, value in values.items():
-                values[name] = fitted(value, self.default(f"{section}.{name}"), f"{section}.{name}")
-        super().merge_from_other_cfg(cfg_other)
-
-    def merge_from_list(self, cfg_list: list[str]) -> None:
-        for position in range(0, len(cfg_list), 2):
-            key, text = cfg_list[position : position + 2]
-            default = self.default(key)
-            value = text if isinstance(default, str) else fitted(read_value(text, key), default, key)
-            cfg_list[position + 1] = repr(value)  # which yacs reads again as what it is
-        super().merge_from_list(cfg_list)
-
-    def default(self, key: str) -> Any:
-        """The default of a key; ConfigError where there is none so called."""
-        section, _, name = key.partition(".")
-        if section in self and name in self[section]:
-            return self.__dict__["kinds"][section][name]
-        keys = [f"{section}.{name}" for section in self for name in self[section]]
-        near = difflib.get_close_matches(key.upper(), keys, 1, 0.4)
-        raise ConfigError(f"there is no setting {key}{f'; did you mean {near[0]}?' if near else ''}")
+def defaults(task: Task) -> CfgNode:
+    """The paper's recipe for a task. Every key of the YAML files stands here."""
+    with Path(__file__).with_name("defaults.yml").open(encoding="utf-8") as file:
+        settings = CfgNode.load_cfg(file)
+    settings.MODEL.N_FEAT, settings.DATA.TRAIN_DIR, settings.OPTIM.EPOCHS = task.n_feat, task.train_dir, task.epochs
+    return settings
 
 
 def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
@@ -80,9 +69,16 @@ def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> 
     Raises:
         ConfigError: the file is missing or no YAML, a key is unknown, a value has the wrong type or is out of range.
     """
-    path, settings = Path(path), Settings.of(task)
+    path, settings, kinds = Path(path), defaults(task), defaults(task)
     try:
-        settings.merge_from_file(str(path))
+        for section, values in CfgNode.load_cfg(path.read_text(encoding="utf-8")).items():
+            if section in kinds and not isinstance(values, CfgNode | None):
+                raise ConfigError(f"{section} is a section with keys below it, not {values!r}")
+            if section not in kinds and not (isinstance(values, CfgNode) and values):
+                default_of(section, kinds)  # which there is none of
+            for name, value in (values or {}).items():
+                key = f"{section}.{name}"
+                settings[section][name] = fitted(value, default_of(key, kinds), key)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -95,7 +91,10 @@ def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> 
     if len(overrides) % 2:
         raise ConfigError(f"overrides come as KEY VALUE pairs with a space between, and {overrides[-1]} has no partner")
     try:
-        settings.merge_from_list(list(overrides))
+        for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+            default = default_of(key, kinds)
+            section, name = key.split(".")
+            settings[section][name] = text if isinstance(default, str) else fitted(read_value(text, key), default, key)
     except ConfigError as error:
         raise ConfigError(f"the command line: {error}") from error
     anchor(settings, [key for key in overrides[::2] if key in PATHS], Path.cwd())
@@ -104,12 +103,18 @@ def load_config(task: Task, path: str | Path, overrides: Sequence[str] = ()) -> 
     return settings
 
 
-def fitted(value: Any, default: Any, key: str) -> Any:
-    """A value as the default's type; a number such as 2e-4, which YAML takes for text, is meant as a number.
+def default_of(key: str, kinds: CfgNode) -> Any:
+    """The default of a key; ConfigError where there is none so called."""
+    section, _, name = key.partition(".")
+    if section in kinds and name in kinds[section]:
+        return kinds[section][name]
+    keys = [f"{section}.{name}" for section in kinds for name in kinds[section]]
+    near = difflib.get_close_matches(key.upper(), keys, 1, 0.4)
+    raise ConfigError(f"there is no setting {key}{f'; did you mean {near[0]}?' if near else ''}")
 
-    Raises:
-        ConfigError: it is of another type.
-    """
+
+def fitted(value: Any, default: Any, key: str) -> Any:
+    """A value as the default's type, or a ConfigError; 2e-4, which YAML takes for text, is meant as a number."""
     if isinstance(default, list) and default and isinstance(value, list) and len(value) == len(default):
         return [fitted(one, default[0], key) for one in value]
     if isinstance(default, str) and value is None:
@@ -177,11 +182,7 @@ class Stage(NamedTuple):
 
 def stages(config: CfgNode) -> list[Stage]:
     """The stages of progressive training, as in Restormer (Zamir et al., CVPR 2022); one where the crops stay as they
-    are.
-
-    Raises:
-        ConfigError: an entry of DATA.PROGRESSIVE is not [epoch, patch, batch], or the epochs do not rise.
-    """
+    are. ConfigError where DATA.PROGRESSIVE is not a list of [epoch, patch, batch] with rising epochs."""
     found = [Stage(0, config.DATA.PATCH, config.OPTIM.BATCH_SIZE)]
     for entry in config.DATA.PROGRESSIVE:
         fits = isinstance(entry, list) and len(entry) == 3 and all(type(one) is int and one > 0 for one in entry)
@@ -201,17 +202,11 @@ def stage_of(found: Sequence[Stage], epoch: int) -> Stage:
 
 def patch_by_epoch(settings: CfgNode) -> Callable[[int], int]:
     """The side of an epoch's crops, as a function of the epoch."""
-    return partial(patch_of, stages(settings))
+    return partial(_patch_of, stages(settings))  # which, unlike a function in here, loader processes can be sent
 
 
-def patch_of(plan: Sequence[Stage], epoch: int) -> int:
-    """The side of an epoch's crops."""
+def _patch_of(plan: Sequence[Stage], epoch: int) -> int:
     return stage_of(plan, epoch).patch
-
-
-def batch_of(plan: Sequence[Stage], epoch: int) -> int:
-    """Crops in a batch of an epoch, of all processes together."""
-    return stage_of(plan, epoch).batch
 
 
 def as_dict(config: CfgNode) -> dict[str, Any]:
@@ -235,54 +230,32 @@ def anchor(config: CfgNode, keys: Sequence[str], folder: Path) -> None:
 
 
 def _check(config: CfgNode) -> None:
-    def value(key: str) -> Any:
-        section, name = key.split(".")
-        return config[section][name]
-
     for key, choices in CHOICES.items():
-        if value(key) not in choices:
-            raise ConfigError(f"{key} is {value(key)!r}; it can be {', '.join(repr(one) for one in choices)}")
-    for key in AT_LEAST_ONE:
-        if value(key) < 1:
-            raise ConfigError(f"{key} is {value(key)}; it must be at least 1")
+        one_of(dict.fromkeys(choices), config, key)
+    for key, least in AT_LEAST.items():
+        section, name = key.split(".")
+        if config[section][name] < least:
+            raise ConfigError(f"{key} is {config[section][name]}; it must be at least {least}")
     optim, data, training = config.OPTIM, config.DATA, config.TRAINING
+    low, high = data.SEVERITY
+    of_test = "test" in Path(data.VAL_DIR.lower()).parts[-3:]
+    pairs_only = data.DEGRADE and not data.SHARP_DIR
     faults = {
-        f"DATA.SEVERITY {data.SEVERITY} must be two rising values in [0, 1]": not 0
-        <= data.SEVERITY[0]
-        <= data.SEVERITY[1]
-        <= 1,
-        "DATA.TRAIN_TARGET_DIR and VAL_TARGET_DIR are for pairs, not for DATA.DEGRADE": bool(
-            data.DEGRADE and not data.SHARP_DIR and data.TRAIN_TARGET_DIR + data.VAL_TARGET_DIR
-        ),
-        "DATA.SHARP_DIR needs DATA.DEGRADE, and SHARP_VAL_IMAGES 0 or more": data.SHARP_VAL_IMAGES < 0
-        or bool(data.SHARP_DIR and not data.DEGRADE),
-        "DATA.VAL_TARGET_DIR needs DATA.VAL_DIR": bool(data.VAL_TARGET_DIR and not data.VAL_DIR),
-        f"DATA.VAL_PATCH {data.VAL_PATCH} must be 0 (whole images) or more": data.VAL_PATCH < 0,
+        f"DATA.SEVERITY {data.SEVERITY} must be two rising values in [0, 1]": not 0 <= low <= high <= 1,
+        "DATA.TRAIN_TARGET_DIR and VAL_TARGET_DIR are for pairs, not for DATA.DEGRADE": pairs_only
+        and data.TRAIN_TARGET_DIR + data.VAL_TARGET_DIR,
+        "DATA.SHARP_DIR needs DATA.DEGRADE": data.SHARP_DIR and not data.DEGRADE,
+        "DATA.VAL_TARGET_DIR needs DATA.VAL_DIR": data.VAL_TARGET_DIR and not data.VAL_DIR,
         "DATA.SELECT_BY_TEST_SET needs the test set in DATA.VAL_DIR": data.SELECT_BY_TEST_SET and not data.VAL_DIR,
         f"DATA.VAL_DIR {data.VAL_DIR} is a test set, and choosing weights by it flatters them: name other pairs, "
-        "or set DATA.SELECT_BY_TEST_SET true": _is_test_set(data.VAL_DIR) and not data.SELECT_BY_TEST_SET,
-        f"DATA.WORKERS {data.WORKERS} and CACHE_MB {data.CACHE_MB} must not be negative": min(
-            data.WORKERS, data.CACHE_MB
-        )
-        < 0,
-        f"OPTIM.LR_INITIAL {optim.LR_INITIAL} must be above LR_MIN {optim.LR_MIN}, and that not negative": not 0
-        <= optim.LR_MIN
-        < optim.LR_INITIAL,
-        f"OPTIM.WARMUP_EPOCHS {optim.WARMUP_EPOCHS} must be from 0 to less than EPOCHS {optim.EPOCHS}": not 0
-        <= optim.WARMUP_EPOCHS
-        < optim.EPOCHS,
+        "or set DATA.SELECT_BY_TEST_SET true": of_test and not data.SELECT_BY_TEST_SET,
+        f"OPTIM.LR_INITIAL {optim.LR_INITIAL} must be above LR_MIN {optim.LR_MIN}": optim.LR_MIN >= optim.LR_INITIAL,
+        f"OPTIM.WARMUP_EPOCHS {optim.WARMUP_EPOCHS} must be less than EPOCHS {optim.EPOCHS}": optim.WARMUP_EPOCHS
+        >= optim.EPOCHS,
         f"OPTIM.BETAS {optim.BETAS} must lie in [0, 1)": not all(0 <= beta < 1 for beta in optim.BETAS),
-        "OPTIM.EPS, WEIGHT_DECAY, GRAD_CLIP, EDGE_WEIGHT and STAGE1_WEIGHT must not be negative": min(
-            optim.EPS, optim.WEIGHT_DECAY, optim.GRAD_CLIP, optim.EDGE_WEIGHT, optim.STAGE1_WEIGHT
-        )
-        < 0,
         f"OPTIM.EMA {optim.EMA} must be 0 (off) or more, and less than 1": not 0 <= optim.EMA < 1,
         f"TRAINING.SEED {training.SEED} must be from 0 to 2^32 − 1": not 0 <= training.SEED < 1 << 32,
         f"TRAINING.TORCH_SEED {training.TORCH_SEED} must be from 0 to 2^63 − 1": not 0 <= training.TORCH_SEED < 1 << 63,
-        "TRAINING.MAX_MINUTES and SAVE_MINUTES must be 0 (no limit) or more": min(
-            training.MAX_MINUTES, training.SAVE_MINUTES
-        )
-        < 0,
         "DATA.TRAIN_DIR and TRAINING.SAVE_DIR must be named": not (data.TRAIN_DIR and training.SAVE_DIR),
     }
     for sentence, wrong in faults.items():
@@ -290,8 +263,3 @@ def _check(config: CfgNode) -> None:
             raise ConfigError(sentence)
     network_args(config)
     stages(config)
-
-
-def _is_test_set(folder: str) -> bool:
-    """Whether a folder is a `test` folder, or lies up to two below one."""
-    return "test" in [part.lower() for part in Path(folder).parts[-3:]]

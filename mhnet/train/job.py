@@ -1,8 +1,8 @@
 """A run being prepared: everything built by the settings, and taken up where an earlier run stopped."""
 
-import time
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,68 +13,55 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
-from mhnet.checkpoints.files import WeightsError
+from mhnet.checkpoints.files import WeightsError, read_checkpoint
 from mhnet.checkpoints.released import Args
-from mhnet.checkpoints.source import edited_source, note_of
-from mhnet.core.errors import MHNetError
+from mhnet.checkpoints.source import edited_source
+from mhnet.core.errors import MHNetError, shortened
 from mhnet.core.files import write_text
 from mhnet.core.tasks import Task
 from mhnet.data.sampling import EpochBatches
 from mhnet.models.checkpointing import use_checkpointing
 from mhnet.train.config import as_dict, network_args, stages
-from mhnet.train.environment import code_revision
-from mhnet.train.journal import trackers
-from mhnet.train.loaders import make_loaders, share_batches
+from mhnet.train.journal import code_revision, trackers
 from mhnet.train.losses import Loss
-from mhnet.train.processes import all_or_none, make_accelerator, say
-from mhnet.train.randomness import random_state, seed_everything, set_random_state
-from mhnet.train.recipe import Recipe
-from mhnet.train.state import ELSEWHERE, Progress, Run, parameter_count, read_latest, refuse_changes
-from mhnet.train.weights import moving_average, start_from
+from mhnet.train.processes import all_or_none, make_accelerator, make_loaders, say, share_batches
+from mhnet.train.state import ELSEWHERE, Job, read_latest, refuse_changes, seed_everything
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 LOCK = "run.lock"
 SOURCES = "network"
 """The folder in a run's that keeps the files of an edited network."""
 
 
-@dataclass
-class Job:
-    """A run, and what it works with.
+@dataclass(frozen=True)
+class Recipe:
+    """The parts of a run. Each function takes the settings first.
 
     Args:
-        shares: which crops this process's batches hold.
-        batches: its micro-batches.
-        validation: its share of the validation images.
-        provenance: what checkpoints tell of where they come from.
-        saved: when the latest checkpoint was written, or the job made, on the monotonic clock.
+        task: what is trained for.
+        network: → a network that takes N×3×H×W floats in [0, 1] and gives (restored, stage-1 image or None) or the
+            restored image.
+        data: → training samples, named by (epoch, place in the epoch), and validation samples, both uint8 2×3×H×W:
+            degraded, target.
+        loss: → a function of restored and target, N×3×H×W each, that gives a scalar.
+        optimizer: and the network → its optimiser.
+        schedule: the optimiser, moves of the warm-up, moves in all → the schedule of the learning rate.
+        loop: and this recipe → trains, and gives the best checkpoint's path.
     """
 
-    config: CfgNode
     task: Task
-    accelerator: Accelerator
-    run: Run
-    shares: EpochBatches
-    batches: DataLoader[Tensor]
-    validation: DataLoader[Tensor]
-    loss: Loss
-    provenance: dict[str, Any]
-    saved: float = field(default_factory=time.monotonic)
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.config.TRAINING.SAVE_DIR)
-
-    def save(self) -> None:
-        """Writes the latest checkpoint, by the main process; the others wait."""
-        states = gather_object([random_state()])
-        if self.accelerator.is_main_process:
-            self.run.save(self.folder, self.task.name, self.provenance, states)
-        self.accelerator.wait_for_everyone()
-        self.saved = time.monotonic()
+    network: Callable[[CfgNode], nn.Module]
+    data: Callable[[CfgNode], tuple[Dataset[Tensor], Dataset[Tensor]]]
+    loss: Callable[[CfgNode], Loss]
+    optimizer: Callable[[CfgNode, nn.Module], Optimizer]
+    schedule: Callable[[CfgNode, Optimizer, int, int], LRScheduler]
+    loop: Callable[[CfgNode, Any], Path]
 
 
 def prepare(config: CfgNode, recipe: Recipe, until: ExitStack | None = None) -> Job:
@@ -87,40 +74,32 @@ def prepare(config: CfgNode, recipe: Recipe, until: ExitStack | None = None) -> 
     Raises:
         MHNetError: data, settings or an earlier checkpoint cannot be used, or another run is writing into the folder.
     """
-    folder = config.TRAINING.SAVE_DIR
-    accelerator = make_accelerator(config, log_with=trackers(config) if until else None, project_dir=folder)
+    folder = Path(config.TRAINING.SAVE_DIR)
+    accelerator = make_accelerator(config, log_with=trackers(config) if until else None, project_dir=str(folder))
     seed_everything(config.TRAINING.SEED, config.TRAINING.TORCH_SEED)
     training, validation = all_or_none(accelerator, partial(recipe.data, config))
     samples: int = len(training)  # type: ignore[arg-type]
     shares = all_or_none(accelerator, partial(share_batches, config, samples, accelerator))
-    batches, validation_batches = make_loaders(training, validation, shares, config, accelerator)
-    provenance = {"config": as_dict(config), "revision": code_revision()}
-    run = all_or_none(accelerator, partial(build_run, config, recipe, accelerator, shares))
-    run.samples = samples
-    job = Job(
-        config, recipe.task, accelerator, run, shares, batches, validation_batches, recipe.loss(config), provenance
-    )
+    loaders = make_loaders(training, validation, shares, config, accelerator)
+    job = all_or_none(accelerator, partial(build_job, config, recipe, accelerator, shares, loaders))
     if until:
-        all_or_none(accelerator, partial(lock, Path(folder), until, accelerator.is_main_process))
+        all_or_none(accelerator, partial(lock, folder, until, accelerator.is_main_process))
     resumed = bool(until) and all_or_none(accelerator, partial(take_up, job))
     if config.MODEL.WEIGHTS and not resumed:
-        say(accelerator, all_or_none(accelerator, partial(start_from, run.network, config.MODEL.WEIGHTS)))
-    if until and len(set(gather_object([(run.progress.epoch, run.progress.step)]))) > 1:
+        say(accelerator, all_or_none(accelerator, partial(start_from, job.network, config.MODEL.WEIGHTS)))
+    if until and len(set(gather_object([(job.progress.epoch, job.progress.step)]))) > 1:
         raise MHNetError(f"{folder} is not the same for all processes: name a folder that all machines share")
-    if until and accelerator.is_main_process and run.source:
-        for name, text in run.source.files.items():
-            write_text(job.folder / SOURCES / name, text)
+    if until and accelerator.is_main_process and job.source:
+        for name, text in job.source.files.items():
+            write_text(folder / SOURCES / name, text)
     about = getattr(getattr(training, "source", None), "about", "")
     say(accelerator, describe(job, about, len(validation)))  # type: ignore[arg-type]
     return job
 
 
 def lock(folder: Path, until: ExitStack, main: bool) -> None:
-    """Keeps a run's folder for the main process, until the stack closes or the process ends, however it does.
-
-    Raises:
-        MHNetError: another run holds it, or the folder cannot be written.
-    """
+    """Keeps a run's folder for the main process, until the stack closes or the process ends, however it does;
+    MHNetError where another run holds it, or the folder cannot be written."""
     if not main:
         return
     held = FileLock(folder / LOCK, timeout=0)
@@ -134,7 +113,13 @@ def lock(folder: Path, until: ExitStack, main: bool) -> None:
     until.callback(held.release)
 
 
-def build_run(config: CfgNode, recipe: Recipe, accelerator: Accelerator, batches: EpochBatches) -> Run:
+def build_job(
+    config: CfgNode,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    shares: EpochBatches,
+    loaders: tuple[DataLoader[Tensor], DataLoader[Tensor]],
+) -> Job:
     """A new network with its optimiser and schedule, prepared for the accelerator's device, precision and processes.
 
     The schedule is ours to move: accelerate would move it once for every process.
@@ -148,36 +133,61 @@ def build_run(config: CfgNode, recipe: Recipe, accelerator: Accelerator, batches
     optimizer = recipe.optimizer(config, network)
     warmup, length = optim.WARMUP_EPOCHS, optim.EPOCHS
     if optim.SCHEDULE == "step":
-        warmup, length = (sum(map(batches.steps, range(epochs))) for epochs in (warmup, length))
+        warmup, length = (sum(map(shares.steps, range(epochs))) for epochs in (warmup, length))
     scheduler = recipe.schedule(config, optimizer, warmup, length)
     args, arguments = noted_arguments(network, config)
     source = edited_source(network)
     if training.COMPILE:
         network.compile()
     model, prepared = accelerator.prepare(network, optimizer)
-    edited = note_of(source, arguments) if source else {}
-    return Run(network, model, prepared, scheduler, Progress(), args, average, accelerator.scaler, source, edited)
+    edited = {"file": source.names, "sha256": source.sha256, "arguments": arguments} if source else {}
+    notes = (args, source, edited, {"config": as_dict(config), "revision": code_revision()})
+    made = (recipe.loss(config), network, model, prepared, scheduler, average, *notes)
+    return Job(config, recipe.task, accelerator, shares, *loaders, *made)
 
 
 def noted_arguments(network: nn.Module, config: CfgNode) -> tuple[Args, dict[str, Any]]:
     """What a checkpoint notes of how the network was made: as this package's networks take it, and all of it."""
-    own = getattr(network, "args", None)
+    args, own = network_args(config), getattr(network, "args", None)
     if not is_dataclass(own) or isinstance(own, type):
-        args = network_args(config)
         return args, asdict(args)
-    kind, arguments = type(network_args(config)), asdict(own)
-    try:
-        return kind(**{one.name: arguments[one.name] for one in fields(kind) if one.name in arguments}), arguments
-    except ValueError:
-        return network_args(config), arguments
+    arguments = asdict(own)
+    with suppress(ValueError):
+        args = type(args)(**{one.name: arguments[one.name] for one in fields(args) if one.name in arguments})
+    return args, arguments
+
+
+def start_from(network: nn.Module, path: str) -> str:
+    """Gives a new network the weights of a file, or bundled ones by their name, as far as name and shape fit, and
+    returns a sentence that says how far; WeightsError where they cannot be read, or none fits."""
+    state, wanted = read_checkpoint(path).state, network.state_dict()
+    fitting = {name: tensor for name, tensor in state.items() if name in wanted and wanted[name].shape == tensor.shape}
+    if not fitting:
+        raise WeightsError(f"MODEL.WEIGHTS {path} holds no parameter of this network, by name and shape")
+    network.load_state_dict(fitting, strict=False)
+    said = f"starting from {path}: {len(fitting)} of the network's {len(wanted)} parameters"
+    fresh, unused = [name for name in wanted if name not in fitting], [name for name in state if name not in fitting]
+    said += f"; not in it or of another shape, so drawn afresh: {shortened(fresh, 4)}" if fresh else ""
+    return said + (f"; in it and not taken: {shortened(unused, 4)}" if unused else "")
+
+
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """What moves the averages of the weights: w̄ ← d w̄ + (1 − d) w, for `AveragedModel`.
+
+    After n steps d is (1 + n) / (10 + n), and at most the decay: the first, bad weights are soon forgotten. The same
+    formula as in TensorFlow's `ExponentialMovingAverage` with `num_updates`.
+    """
+
+    def update(averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
+        done = float(count)
+        get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(averages, weights, count)
+
+    return update
 
 
 def take_up(job: Job) -> bool:
-    """Resumes from the newest whole checkpoint, and returns whether there is one.
-
-    Raises:
-        MHNetError: the folder holds a run that cannot be gone on with.
-    """
+    """Resumes from the newest whole checkpoint, and returns whether there is one; MHNetError where the folder holds a
+    run that cannot be gone on with."""
     settings, kept = job.provenance["config"], job.folder / "config.yml"
     resume, found = job.config.TRAINING.RESUME, read_latest(job.folder)
     if found is None and kept.exists():  # stopped before its first checkpoint
@@ -190,14 +200,12 @@ def take_up(job: Job) -> bool:
     checkpoint, path, warning = found
     if not resume:
         raise MHNetError(f"{path} exists: set TRAINING.RESUME true to go on, or TRAINING.SAVE_DIR to another folder")
-    states = job.run.resume(checkpoint, path, job.task.name, settings)
-    if job.accelerator.process_index < len(states):
-        set_random_state(states[job.accelerator.process_index])
+    job.resume(checkpoint, path)
     if warning:
         say(job.accelerator, f"warning: {warning}; going on from {path.name}")
-    progress, before = job.run.progress, checkpoint.progress.get("samples", job.run.samples)
-    if before != job.run.samples:
-        counts = f"{path} was trained on {before} crops an epoch, and the images that are there give {job.run.samples}"
+    progress, now = job.progress, job.shares.size
+    if (before := checkpoint.progress.get("samples", now)) != now:
+        counts = f"{path} was trained on {before} crops an epoch, and the images that are there give {now}"
         if progress.batch:
             raise WeightsError(f"{counts}: its place within the epoch means nothing; bring them back, or {ELSEWHERE}")
         say(job.accelerator, f"warning: {counts}")
@@ -212,14 +220,15 @@ def describe(job: Job, about: str, validated: int) -> str:
     share = optim.BATCH_SIZE // processes // optim.ACCUMULATE
     cut = f" = {processes} processes × {optim.ACCUMULATE} parts × {share}" if share < optim.BATCH_SIZE else ""
     growing = "".join(f"; from epoch {stage.epoch + 1}: {stage.batch} of {stage.patch}" for stage in stages(config)[1:])
-    run = job.run
-    edited = f" of the edited {run.source.names}, kept in {job.folder / SOURCES}" if run.source else ""
+    network = job.network
+    edited = f" of the edited {job.source.names}, kept in {job.folder / SOURCES}" if job.source else ""
     images = f"training on {about}\n" if about else ""
     return (
-        f"{getattr(run.network, 'args', type(run.network).__name__)}{edited}: {parameter_count(run.network):,} "
-        f"parameters on {accelerator.device} in {config.TRAINING.PRECISION}\n"
+        f"{getattr(network, 'args', type(network).__name__)}{edited}: "
+        f"{sum(one.numel() for one in network.parameters()):,} parameters on {accelerator.device} in "
+        f"{config.TRAINING.PRECISION}\n"
         f"{images}effective batch {optim.BATCH_SIZE}{cut} crops of {config.DATA.PATCH}{growing}; learning rate "
-        f"{optim.LR_INITIAL:g} to {optim.LR_MIN:g}; {run.samples} crops an epoch; {validated} validation images"
+        f"{optim.LR_INITIAL:g} to {optim.LR_MIN:g}; {job.shares.size} crops an epoch; {validated} validation images"
         f"{' of a test set, which chooses the weights' * config.DATA.SELECT_BY_TEST_SET}\n"
         f"results in {job.folder}"
     )

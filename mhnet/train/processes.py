@@ -1,6 +1,11 @@
-"""Devices, processes and precision, through accelerate: one process or many, from the same file."""
+"""Devices, processes and precision, through accelerate: one process or many, from the same file; and the processes that
+load images for them."""
 
+import atexit
+import multiprocessing
 import os
+import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -9,20 +14,21 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
 from yacs.config import CfgNode
 
 from mhnet.core.devices import choose_device
 from mhnet.core.errors import MHNetError, ToldElsewhere
+from mhnet.data.sampling import EpochBatches, start_worker
+from mhnet.train.config import stage_of, stages
 
 T = TypeVar("T")
 
 
 def make_accelerator(config: CfgNode, **more: Any) -> Accelerator:
-    """Where and how this process computes, by the settings and by what torchrun or accelerate say of processes.
-
-    Raises:
-        MHNetError: there is no such device, it cannot compute at that precision, or the processes cannot share a batch.
-    """
+    """Where and how this process computes, by the settings and by what torchrun or accelerate say of processes;
+    MHNetError where there is no such device, or it cannot compute at that precision."""
     training = config.TRAINING
     launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
     name = training.DEVICE
@@ -50,24 +56,17 @@ def make_accelerator(config: CfgNode, **more: Any) -> Accelerator:
 
 
 def all_or_none(accelerator: Accelerator, make: Callable[[], T]) -> T:
-    """What `make` gives, if it fails in no process; else the first failure, told by the main process alone.
-
-    Raises:
-        MHNetError: it failed in some process.
-    """
+    """What `make` gives, if it fails in no process; else the first MHNetError, told by the main process alone."""
     made, failure = None, None
     try:
         made = make()
     except MHNetError as error:
         failure = error
-    if accelerator.num_processes > 1:
-        told = [text for text in gather_object([str(failure) if failure else ""]) if text]
-        if told and accelerator.is_main_process:
-            raise failure or MHNetError(told[0])
-        if told:
-            raise ToldElsewhere(told[0])
-    if failure:
-        raise failure
+    told = [text for text in gather_object([str(failure) if failure else ""]) if text]
+    if told and not accelerator.is_main_process:
+        raise ToldElsewhere(told[0])
+    if told:
+        raise failure or MHNetError(told[0])
     return made  # type: ignore[return-value]
 
 
@@ -78,11 +77,7 @@ def is_first() -> bool:
 
 @contextmanager
 def told_once() -> Iterator[None]:
-    """Lets the first process of each machine tell of a mistake that all of them meet.
-
-    Raises:
-        ToldElsewhere: in the others.
-    """
+    """Lets the first process of each machine tell of a mistake that all of them meet; ToldElsewhere in the others."""
     try:
         yield
     except MHNetError as error:
@@ -102,3 +97,63 @@ def summed(accelerator: Accelerator, *values: float) -> list[float]:
     if accelerator.num_processes == 1:
         return list(values)
     return accelerator.reduce(torch.tensor(values, dtype=torch.double, device=accelerator.device), "sum").tolist()  # type: ignore[union-attr]
+
+
+def share_batches(settings: CfgNode, samples: int, accelerator: Accelerator) -> EpochBatches:
+    """This process's share of the batches of so many samples an epoch; MHNetError where evenly is not possible."""
+    plan, parts, processes = stages(settings), settings.OPTIM.ACCUMULATE, accelerator.num_processes
+    for stage in plan:
+        if stage.batch % (parts * processes):
+            raise MHNetError(
+                f"a batch of {stage.batch} cannot be shared evenly by {processes} processes that each take it in "
+                f"{parts} parts: change OPTIM.BATCH_SIZE, OPTIM.ACCUMULATE or the number of processes"
+            )
+    process = accelerator.process_index
+
+    def batch(epoch: int) -> int:
+        return stage_of(plan, epoch).batch
+
+    return EpochBatches(samples, settings.TRAINING.SEED, batch, parts, process, processes)
+
+
+def make_loaders(
+    training: Dataset[Tensor],
+    validation: Dataset[Tensor],
+    batches: EpochBatches,
+    settings: CfgNode,
+    accelerator: Accelerator,
+) -> tuple[DataLoader[Tensor], DataLoader[Tensor]]:
+    """This process's micro-batches of training crops, and its share of the validation images, one by one.
+
+    They draw from no generator of the process: how often they are started does not change what it draws.
+    """
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more processes than cores, which may be right
+    atexit.unregister(end_loaders)
+    atexit.register(end_loaders)  # runs before multiprocessing waits, because it is registered later
+    workers, ahead = settings.DATA.WORKERS, settings.DATA.PREFETCH
+    common = {
+        "pin_memory": accelerator.device.type == "cuda",
+        "worker_init_fn": start_worker,
+        "generator": torch.Generator().manual_seed(settings.TRAINING.TORCH_SEED),
+    }
+    crops = DataLoader(
+        training,
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=ahead if workers else None,
+        **common,
+    )
+    share = range(accelerator.process_index, len(validation), accelerator.num_processes)  # type: ignore[arg-type]
+    mine = Subset(validation, share)
+    return crops, DataLoader(mine, 1, num_workers=min(workers, len(mine)), **common)
+
+
+def end_loaders() -> None:
+    """Ends the loader processes that are left when the program ends, as after an error: they leave it to the main
+    process to heed SIGTERM (`start_worker`), and it would wait for them for ever."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would report them as killed
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

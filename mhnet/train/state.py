@@ -1,21 +1,30 @@
-"""What a run knows besides the network, and how it is saved and taken up again."""
+"""What a run is, its random generators among it, and how it is saved and taken up again."""
 
-from collections.abc import Sequence
+import random
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+from yacs.config import CfgNode
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, read_checkpoint, write_checkpoint
 from mhnet.checkpoints.released import Args
 from mhnet.checkpoints.source import NetworkSource
-from mhnet.train.defaults import FREE
+from mhnet.core.tasks import Task
+from mhnet.data.sampling import EpochBatches
+from mhnet.train.config import FREE
+from mhnet.train.losses import Loss
 
 LATEST, PREVIOUS, BEST = "model_latest.safetensors", "model_previous.safetensors", "model_best.safetensors"
 ELSEWHERE = "set TRAINING.SAVE_DIR to another folder"
@@ -49,87 +58,104 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
-    def end_epoch(self) -> None:
-        """Counts an epoch as finished."""
-        self.epoch += 1
-        self.batch = self.images = 0
-        self.psnr_sum = self.seconds = 0.0
-
 
 @dataclass
-class Run:
-    """Everything that changes during training.
+class Job:
+    """A run: what it works with, and all that changes while it trains.
 
     Args:
+        shares: which crops this process's batches hold.
+        batches: its micro-batches.
+        validation: its share of the validation images.
         network: the network itself.
         model: what computes with its parameters in training: the network, prepared for precision and processes.
         optimizer: as accelerate prepared it.
         scheduler: of the learning rate.
-        progress: how far the run has come.
-        args: what checkpoints note of the network's sizes.
         average: the parameters' exponential moving average, where one is kept.
-        scaler: of the loss, in fp16.
+        args: what checkpoints note of the network's sizes.
         source: the files of an edited network; None for this package's.
         edited: what checkpoints note of it.
-        samples: crops an epoch.
+        provenance: what checkpoints tell of where they come from.
+        progress: how far the run has come.
+        saved: when the latest checkpoint was written, or the job made, on the monotonic clock.
     """
 
+    config: CfgNode
+    task: Task
+    accelerator: Accelerator
+    shares: EpochBatches
+    batches: DataLoader[Tensor]
+    validation: DataLoader[Tensor]
+    loss: Loss
     network: nn.Module
     model: nn.Module
     optimizer: Optimizer
     scheduler: LRScheduler
-    progress: Progress
+    average: AveragedModel | None
     args: Args
-    average: AveragedModel | None = None
-    scaler: torch.amp.GradScaler | None = None
-    source: NetworkSource | None = None
-    edited: dict[str, Any] = field(default_factory=dict)
-    samples: int = 0
+    source: NetworkSource | None
+    edited: dict[str, Any]
+    provenance: dict[str, Any]
+    progress: Progress = field(default_factory=Progress)
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.TRAINING.SAVE_DIR)
 
     @property
     def result(self) -> nn.Module:
         """The network that is validated and kept as the best: the averaged one where there is one."""
         return self.average.module if self.average else self.network
 
-    def save_best(self, path: Path, task: str, provenance: dict[str, Any]) -> None:
-        """Writes what is to be used, whole or not at all; WeightsError if that fails."""
-        score = {"validation_psnr": self.progress.best_psnr}
-        write_checkpoint(path, self._checkpoint(self.result, task, score | provenance))
+    @property
+    def rate(self) -> float:
+        """The learning rate now."""
+        return float(self.scheduler.get_last_lr()[0])
 
-    def save(self, folder: Path, task: str, provenance: dict[str, Any], random: Sequence[dict[str, Tensor]]) -> None:
-        """Writes the latest checkpoint with all that resuming needs, whole or not at all; the one before is kept.
+    def save_best(self) -> None:
+        """Writes what is to be used, by the main process, whole or not at all; WeightsError if that fails."""
+        if self.accelerator.is_main_process:
+            best = self._checkpoint(self.result, validation_psnr=self.progress.best_psnr)
+            write_checkpoint(self.folder / BEST, best)
 
-        Args:
-            random: the states of every process's random generators.
+    def save(self) -> None:
+        """Writes the latest checkpoint with all that resuming needs, by the main process, and keeps the one before; the
+        others wait. WeightsError if that fails, which leaves the checkpoints as they were."""
+        states = gather_object([random_state()])
+        if self.accelerator.is_main_process:
+            self._save(states)
+        self.accelerator.wait_for_everyone()
+        self.saved = time.monotonic()
 
-        Raises:
-            WeightsError: the file cannot be written; the checkpoints before stay as they were.
-        """
-        checkpoint = self._checkpoint(self.network, task, provenance)
-        checkpoint.training, groups = _flatten(self.optimizer)
-        for process, state in enumerate(random):
-            checkpoint.training |= {f"random.{process}.{name}": value for name, value in state.items()}
+    def _save(self, states: list[dict[str, Tensor]]) -> None:
+        checkpoint, optimizer = self._checkpoint(self.network), self.optimizer.state_dict()
+        scaler = self.accelerator.scaler
+        tensors = {f"optimizer.{i}": values for i, values in optimizer["state"].items()}
+        tensors |= {f"random.{process}": state for process, state in enumerate(states)}
         if self.average:
-            checkpoint.training |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+            tensors["average"] = self.average.state_dict()
+        checkpoint.training = {
+            f"{part}.{name}": torch.as_tensor(value)
+            for part, values in tensors.items()
+            for name, value in values.items()
+        }
         checkpoint.progress = {
             "progress": asdict(self.progress),
-            "optimizer_groups": groups,
+            "optimizer_groups": optimizer["param_groups"],
             "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict() if self.scaler else {},
-            "samples": self.samples,
+            "scaler": scaler.state_dict() if scaler else {},
+            "samples": self.shares.size,
         }
-        latest, following = folder / LATEST, folder / f"next_{LATEST}"
+        latest, following = self.folder / LATEST, self.folder / f"next_{LATEST}"
         write_checkpoint(following, checkpoint)
         if latest.exists():
-            latest.replace(folder / PREVIOUS)
+            latest.replace(self.folder / PREVIOUS)
         following.replace(latest)
 
-    def resume(self, checkpoint: Checkpoint, path: Path, task: str, config: dict[str, Any]) -> list[dict[str, Tensor]]:
-        """Takes up a run where a checkpoint of `save` left it, and returns the states of the random generators.
-
-        Raises:
-            WeightsError: it is of another network, or of a run with other settings.
-        """
+    def resume(self, checkpoint: Checkpoint, path: Path) -> None:
+        """Takes up a run where a checkpoint of `save` left it, with this process's random generators; WeightsError
+        where it is of another network, or of a run with other settings."""
         if checkpoint.args != self.args:
             raise WeightsError(
                 f"{path} is of another network ({checkpoint.args}) than the settings ask for ({self.args}): {ELSEWHERE}"
@@ -138,35 +164,37 @@ class Run:
             before, now = (one.get("file", "the published network") for one in (checkpoint.edited, self.edited))
             what = f"another {now}" if before == now else f"{before}, not of {now}"
             raise WeightsError(f"{path} is a run of {what}: take the change back, or {ELSEWHERE}")
-        if checkpoint.task != task:
-            raise WeightsError(f"{path} is for {checkpoint.task}, not for {task}: {ELSEWHERE}")
-        refuse_changes(path, checkpoint.provenance.get("config", {}), config)
+        if checkpoint.task != self.task.name:
+            raise WeightsError(f"{path} is for {checkpoint.task}, not for {self.task.name}: {ELSEWHERE}")
+        refuse_changes(path, checkpoint.provenance.get("config", {}), self.provenance["config"])
         tensors, notes = checkpoint.training, checkpoint.progress
         try:
-            _unflatten(self.optimizer, _part(tensors, "optimizer"), notes["optimizer_groups"])
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in _part(tensors, "optimizer").items():
+                index, _, key = name.partition(".")
+                layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format  # as the parameters lie
+                state.setdefault(int(index), {})[key] = tensor.contiguous(memory_format=layout)
+            self.optimizer.load_state_dict({"state": state, "param_groups": notes["optimizer_groups"]})
             self.scheduler.load_state_dict(notes["scheduler"])
-            if self.scaler:
-                self.scaler.load_state_dict(notes["scaler"])
+            if self.accelerator.scaler:
+                self.accelerator.scaler.load_state_dict(notes["scaler"])
             if self.average:
                 self.average.load_state_dict(_part(tensors, "average"))
             self.progress = Progress(**notes["progress"])
             self.network.load_state_dict(checkpoint.state)
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise WeightsError(f"{path} cannot be resumed ({error}): {ELSEWHERE}") from error
-        states = _part(tensors, "random")
-        return [_part(states, str(process)) for process in range(len({name.split(".")[0] for name in states}))]
+        if generators := _part(tensors, f"random.{self.accelerator.process_index}"):  # fewer processes left fewer
+            set_random_state(generators)
 
-    def _checkpoint(self, network: nn.Module, task: str, provenance: dict[str, Any]) -> Checkpoint:
-        where = {"epoch": self.progress.epoch, "step": self.progress.step}
-        return Checkpoint(self.args, network.state_dict(), task, where | provenance, edited=self.edited)
+    def _checkpoint(self, network: nn.Module, **about: float) -> Checkpoint:
+        about = {"epoch": self.progress.epoch, "step": self.progress.step} | about
+        return Checkpoint(self.args, network.state_dict(), self.task.name, about | self.provenance, edited=self.edited)
 
 
 def read_latest(folder: Path) -> tuple[Checkpoint, Path, str] | None:
-    """The newest checkpoint of a run that is whole: itself, its file, and a warning where the newest is damaged.
-
-    Raises:
-        WeightsError: there are checkpoints, and none is whole.
-    """
+    """The newest checkpoint of a run that is whole: itself, its file, and a warning where the newest is damaged;
+    WeightsError where there are checkpoints, and none is whole."""
     faults: list[str] = []
     for path in (folder / LATEST, folder / PREVIOUS):
         if not path.exists():
@@ -203,25 +231,33 @@ def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
-def _flatten(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """An optimiser's state as named tensors and as plain values."""
-    state = optimizer.state_dict()
-    tensors = {
-        f"optimizer.{index}.{name}": torch.as_tensor(value)
-        for index, values in state["state"].items()
-        for name, value in values.items()
+def seed_everything(seed: int, torch_seed: int) -> None:
+    """Seeds Python's and NumPy's generators with one number and PyTorch's with another, as in the recipe."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(torch_seed)
+
+
+def random_state() -> dict[str, Tensor]:
+    """Where this process's generators stand, as tensors."""
+    _, python, python_gauss = random.getstate()
+    _, numpy, position, has_gauss, numpy_gauss = np.random.get_state(legacy=True)
+    gauss = [python_gauss is not None, python_gauss or 0.0, numpy_gauss]
+    state = {
+        "python": torch.tensor(python),
+        "numpy": torch.tensor([*map(int, numpy), position, has_gauss]),
+        "gauss": torch.tensor(gauss, dtype=torch.double),
+        "torch": torch.get_rng_state(),
     }
-    return tensors, state["param_groups"]
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
-def _unflatten(optimizer: Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format  # as the parameters lie
-        state.setdefault(int(index), {})[key] = tensor.contiguous(memory_format=layout)
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def parameter_count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+def set_random_state(state: dict[str, Tensor]) -> None:
+    """Puts this process's generators where `random_state` found them."""
+    has_python_gauss, python_gauss, numpy_gauss = state["gauss"].tolist()
+    random.setstate((3, tuple(state["python"].tolist()), python_gauss if has_python_gauss else None))
+    *keys, position, has_gauss = state["numpy"].tolist()
+    np.random.set_state(("MT19937", np.array(keys, np.uint32), position, has_gauss, numpy_gauss))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -41,9 +41,7 @@ def validate(network: nn.Module, batches: DataLoader[Tensor], accelerator: Accel
         if len(shown) < SHOWN:
             row = torch.cat((degraded, restored, target), dim=3)[0]
             shown.append(to_dtype(row, torch.uint8, scale=True).permute(1, 2, 0).cpu().numpy())
-    if accelerator.num_processes > 1:
-        scores = gather_object(scores)
-    psnr, input_psnr = np.mean([both for _, *both in sorted(scores)], axis=0)
+    psnr, input_psnr = np.mean([both for _, *both in sorted(gather_object(scores))], axis=0)
     return Validation(float(psnr), float(input_psnr), shown)
 
 
