@@ -21,7 +21,7 @@ from small import PHOTOS, ROOT
 
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
-from mhnet.data.degrade import DEGRADATIONS
+from mhnet.data.degrade import rain
 from mhnet.evaluation import protocols
 from mhnet.images.listing import find_images
 from mhnet.images.read import ImageData, read_rgb
@@ -270,7 +270,7 @@ def test_no_rain_found_is_said_of_a_calm_photo_alone(client, tmp_path):
     calm = tmp_path / "calm.png"
     write_rgb(calm, np.full((64, 64, 3), 128, np.uint8))
     clean = read_rgb(find_images(PHOTOS)[0])[:128, :128]
-    write_rgb(tmp_path / "rainy.png", DEGRADATIONS["rain"](clean, np.random.default_rng(0), severity=(0.3, 0.3)))
+    write_rgb(tmp_path / "rainy.png", rain(clean, np.random.default_rng(0), severity=(0.3, 0.3)))
     _, facts, _ = restored(client, calm, tmp_path / "rainy.png")
     assert "ain found" in facts[0]["notes"][0] and not facts[1]["notes"]
 
