@@ -31,6 +31,7 @@ def test_the_rooms_files_are_the_papers_recipe_in_full(task):
     assert str(ROOT / task.folder / task.train_dir) == config.DATA.TRAIN_DIR
 
 
+@pytest.mark.slow
 def test_every_key_is_read(tmp_path, monkeypatch):
     """Trains, once with held-out pairs and once with others, and looks which settings were asked for."""
     asked = set()
@@ -132,6 +133,7 @@ def test_what_is_wrong_is_named(tmp_path, text, said):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "said"),
     [
