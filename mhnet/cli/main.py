@@ -9,6 +9,7 @@ from mhnet.cli.data import add_data_commands
 from mhnet.cli.doctor import add_doctor_command
 from mhnet.cli.evaluate import add_evaluate_command
 from mhnet.cli.export import add_export_command
+from mhnet.cli.reproduce import add_reproduce_command
 from mhnet.cli.restore import add_restore_command
 from mhnet.cli.train_test import add_room_commands
 from mhnet.cli.usage import HelpFormatter
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     add_data_commands(commands)
     add_weights_commands(commands)
     add_export_command(commands)
+    add_reproduce_command(commands)
     add_doctor_command(commands)
     add_completion_command(commands, parser)
     return top

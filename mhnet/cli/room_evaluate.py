@@ -14,9 +14,16 @@ def evaluate_command(task: Task, room: Path, words: Sequence[str] | None = None)
     """`evaluate_PSNR_SSIM.py`: scores restored images that lie in `RESULTS/SET/`."""
     parser = argparse.ArgumentParser(description=f"PSNR and SSIM of restored images ({task.name}).")
     room_scores.add_sets(parser, task, room)
-    args = parser.parse_args(words)
+    return score_results(task, parser.parse_args(words))
+
+
+def score_results(task: Task, args: argparse.Namespace) -> int:
+    """Scores whichever results there are, with and without local statistics; the options are `room_scores.add_sets`'.
+
+    Raises:
+        MHNetError: there are none.
+    """
     found, complete = room_scores.find_sets(task, args)
-    # Whichever of test.py's results are there.
     places = {local: room_scores.results_in(args.result_dir, local) for local in (False, True)}
     there = [local for local, place in places.items() if any((place / one.name).is_dir() for one in found)]
     if not there:
