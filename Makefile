@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: help demo demo-train test lint copies bench figures docs clean
+.PHONY: help demo demo-train check test test-all lint copies bench figures docs clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -18,11 +18,18 @@ demo: .venv/ready  ## set up, restore the sample photos with the bundled weights
 demo-train: .venv/ready  ## train a small MHNet on synthetic rain for a few minutes, restore photos with it
 	$(BIN)/python demo/train.py
 
-test: export OMP_NUM_THREADS = 1  # for each of the processes
-test: .venv/ready-test  ## run the tests, as many at once as there are cores
+check test test-all: export OMP_NUM_THREADS = 1  # for each of the processes
+check: .venv/ready-test  ## run the units and reference values: a minute, at each save
+	$(BIN)/python -m pytest -m check -n auto --dist loadfile --timeout 60
+
+test: .venv/ready-test  ## run what users rely on; what needs an extra or a program that is not here is skipped
+	$(BIN)/python -m pytest -m "not ci" -n auto --dist loadfile
+
+test-all: export MHNET_TEST_ALL = 1  # what is missing is an error
+test-all: .venv/ready-test-all  ## run all tests, with all extras, Octave and Chromium, as CI does
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-lint: .venv/ready-test .venv/ready-lint  ## check style and types
+lint: .venv/ready-test-all .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
@@ -56,6 +63,6 @@ clean:  ## remove .venv, the demo's output and the site
 	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
-.venv/ready-test .venv/ready-lint .venv/ready-docs: .venv/ready-%: .venv/ready
+.venv/ready-test .venv/ready-test-all .venv/ready-lint .venv/ready-docs: .venv/ready-%: .venv/ready
 	$(BIN)/python -m pip install --quiet -e '.[$*]'
 	@touch $@

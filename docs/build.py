@@ -20,7 +20,8 @@ from mhnet.cli.main import parser
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = ROOT / "build" / "pages"
-MORE = ["Deblurring/README.md", "Deraining/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+MORE = ["Deblurring/README.md", "Deraining/README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md",
+        "CODE_OF_CONDUCT.md"]  # fmt: skip
 PICTURES = {".png", ".jpg", ".svg"}
 LANGUAGES = {".py": "python", ".yml": "yaml", ".m": "matlab", ".css": "css", ".js": "javascript"}
 FENCED = re.compile(r"(^ *```.*?^ *```\s*?$)", re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""What several tests share; what the rings of tests hold to (rings.py)."""
 
 import faulthandler
 import os
@@ -6,10 +6,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from rings import CHECK
 
 from mhnet.core import allocator
 
@@ -18,7 +20,9 @@ os.environ[allocator.VARIABLE] = "0"  # what a command would keep, the tests aft
 # Ignored signals are inherited: behind `nohup … &`, Ctrl-C would not reach the programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+FORBIDDEN = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "socket.connect"}
 DATA = Path(__file__).parent / "data"
+guarded: list[str] = []
 ended: dict[str, int] = {}
 
 
@@ -38,6 +42,36 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(exitstatus: int) -> None:
     ended["status"] = int(exitstatus)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves unread what `-m check` would not run: reading all test files takes longer than these tests."""
+    name = collection_path.name
+    unread = config.getoption("markexpr") == "check" and name.startswith("test_") and name not in CHECK
+    return True if unread else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in CHECK and not any(item.get_closest_marker(name) for name in ("ci", "slow")):
+            item.add_marker("check")
+
+
+def forbid(event: str, args: tuple) -> None:
+    if guarded and event in FORBIDDEN and threading.current_thread() is threading.main_thread():
+        raise AssertionError(f"{guarded[0]} does {event} {args[:2]}: tests of `make check` start and connect nothing")
+
+
+sys.addaudithook(forbid)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_started(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Holds the tests of `make check` to it that they start no program and open no connection."""
+    if request.node.get_closest_marker("check"):
+        guarded.append(request.node.name)
+    yield
+    guarded.clear()
 
 
 @pytest.fixture(autouse=True)

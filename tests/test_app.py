@@ -18,6 +18,7 @@ import pytest
 from samples import deep, saved
 from served import LIMITS, Page, by_command, photo, served, until
 from small import PHOTOS, ROOT
+from tools import require
 
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
@@ -27,7 +28,7 @@ from mhnet.images.listing import find_images
 from mhnet.images.read import ImageData, read_rgb
 from mhnet.images.write import write_image, write_rgb
 
-pytest.importorskip("gradio")
+require("gradio", "app")
 from gradio_client import Client, handle_file
 from PIL import Image
 

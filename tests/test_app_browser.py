@@ -1,6 +1,5 @@
 """`mhnet app` as a person uses it: in Chromium, without a screen."""
 
-import os
 import shutil
 import threading
 import zipfile
@@ -11,21 +10,22 @@ import numpy as np
 import pytest
 from served import LIMITS, Page, by_command, photo, served, until
 from small import PHOTOS
+from tools import needs_program, require
 
 from mhnet.app import examples, restoring
 from mhnet.images.listing import find_images
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
 
-pytest.importorskip("gradio")
-playwright = pytest.importorskip("playwright.sync_api")
+require("gradio", "app")
+require("playwright", "test-all")
+from playwright import sync_api as playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
            "--disable-component-update", "--disable-sync"]  # fmt: skip
 SECONDS = 60
-# Where everything is checked, a missing browser is an error and no reason to skip.
-pytestmark = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="needs Chromium")
+pytestmark = [pytest.mark.ci, needs_program("chromium", "chromium-browser", "google-chrome")]
 
 
 @pytest.fixture(scope="module")

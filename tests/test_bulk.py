@@ -16,6 +16,7 @@ from samples import exif, picture, profile
 from small import crops
 from test_restore_command import names, restore
 from test_tiles import small_network
+from tools import require
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import read_checkpoint, write_checkpoint
@@ -31,7 +32,7 @@ from mhnet.restore.plan import Job, Plan, plan
 from mhnet.restore.restorer import Restorer
 from mhnet.restore.stores import HERE, Store
 
-pytest.importorskip("ray", reason="Ray is not installed")
+require("ray", "ray")
 
 from pyarrow import csv, parquet
 from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, SubTreeFileSystem
@@ -139,6 +140,7 @@ def one_killed(mark: Path) -> type[bulk.Computing]:
     return Mortal
 
 
+@pytest.mark.ci
 @linux
 def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(
     tmp_path, many, weights, request, capsys, monkeypatch
@@ -185,6 +187,7 @@ def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(
     assert one["bytes"] == Path(one["file"]).stat().st_size and Path(one["result"]).is_file()
 
 
+@pytest.mark.ci
 def test_stores_give_and_take_files_and_small_ones_are_computed_at_once(tmp_path, weights, cluster):
     for name, one in KINDS.items():
         write_image(tmp_path / "in" / "sub" / name, one)
@@ -209,6 +212,7 @@ def test_stores_give_and_take_files_and_small_ones_are_computed_at_once(tmp_path
     assert contents(tmp_path / "out") == wanted
 
 
+@pytest.mark.ci
 def test_an_image_that_ends_its_process_each_time_fails_alone(tmp_path, weights, cluster):
     class Deadly(bulk.Computing):
         def restorer(self, device: str, threads: int) -> Restorer:

@@ -20,6 +20,7 @@ def test_copies_are_what_make_copies_writes(path, text):
     assert path.read_text(encoding="utf-8") == text, f"{path.name} differs: `make copies` writes it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("room", "n_feat"), [("Deblurring", 64), ("Deraining", 40)])
 def test_the_file_works_alone_in_another_project(tmp_path, room, n_feat):
     (tmp_path / "MHNet.py").write_text((ROOT / room / "MHNet.py").read_text())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from small import PHOTOS, ROOT
+from tools import ALL
 from torch import Tensor
 
 from mhnet.checkpoints.checkpoint import Checkpoint
@@ -26,7 +27,7 @@ SUFFIXES = {name: form.suffix for name, form in export.FORMATS.items()}
 
 def needs(name: str):
     missing = [package for package in export.FORMATS[name].packages if importlib.util.find_spec(package) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"without {', '.join(missing)}")
+    return pytest.mark.skipif(bool(missing) and not ALL, reason=f"without {', '.join(missing)}")
 
 
 FORMATS = [pytest.param(name, marks=needs(name)) for name in export.FORMATS]

@@ -78,6 +78,7 @@ def rewrite(found: ImageData, out: Path) -> None:
     assert not list(out.iterdir())
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("block", range(CASES // BLOCK))
 def test_hostile_files(tmp_path: Path, block: int) -> None:
     for i in range(BLOCK):

@@ -67,6 +67,7 @@ def command(*words: object) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-m", "mhnet", *map(str, words)], os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("block", range(max(CASES // FILES // 10, 1)))
 def test_good_files_are_restored_among_bad_ones(tmp_path: Path, weights: Path, capsys, block: int) -> None:
     random = np.random.default_rng((SEED, block))
@@ -111,6 +112,7 @@ def test_good_files_are_restored_among_bad_ones(tmp_path: Path, weights: Path, c
 
 
 @posix
+@pytest.mark.ci
 @pytest.mark.parametrize("number", range(max(CASES // 100, 2)))
 def test_ctrl_c_at_any_moment(tmp_path: Path, weights: Path, number: int) -> None:
     source, out = tmp_path / "photos", tmp_path / "out"

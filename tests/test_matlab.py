@@ -1,7 +1,6 @@
 """The rooms' evaluate_PSNR_SSIM.m in GNU Octave against `mhnet evaluate`: one table, and one figure for every image."""
 
 import csv
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from small import ROOT, crops
 from test_metrics import DATA, EXPECTED, luma_halves
+from tools import needs_program
 
 from mhnet.evaluation import protocols, scoring, tables
 from mhnet.images.read import read_rgb
@@ -17,8 +17,7 @@ from mhnet.images.write import write_rgb
 
 ROOMS = {"Deraining": "rain_y_matlab", "Deblurring": "gopro_rgb_matlab"}
 OCTAVE = shutil.which("octave-cli")
-# Where everything is checked, a missing Octave is an error and no reason to skip.
-pytestmark = pytest.mark.skipif(OCTAVE is None and "CI" not in os.environ, reason="needs GNU Octave")
+pytestmark = [pytest.mark.ci, needs_program("octave-cli")]
 
 
 def octave(room: str, *words: object) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
 from samples import PHOTO, deep, exif, picture, png, profile, saved
+from tools import needs
 
 from mhnet.images.kinds import WRITTEN_EXTENSIONS
 from mhnet.images.metadata import Metadata
@@ -165,6 +166,7 @@ def test_what_is_too_long_for_a_jpeg_is_left_out(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.png").metadata.exif == long.exif
 
 
+@needs("pillow_heif", "photos")
 def test_fields_that_lie_on_top_of_each_other_take_no_memory(tmp_path: Path) -> None:
     """5,000 fields that all name the same 60 kB, and an EXIF directory that names itself."""
     entries = b"".join(struct.pack("<HHII", 40000 + i, 7, 60_000, 8) for i in range(5000))

@@ -13,6 +13,7 @@ import yaml
 from launch import command, finish
 from rooms import BLUR
 from small import ROOT, make_pairs, settings
+from tools import needs
 from torch.optim import Adam
 
 from mhnet.checkpoints.files import WeightsError, read_checkpoint
@@ -304,9 +305,9 @@ def test_tensorboard_shows_scalars_and_the_same_images_every_time(tmp_path):
     assert (pictures[0][:, width : 2 * width] != pictures[2][:, width : 2 * width]).any()
 
 
+@needs("wandb", "test-all")
 def test_wandb_is_used_when_asked_for(tmp_path, monkeypatch):
     """In a process of its own, which ends with the service that W&B starts."""
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2}, TRAINING={"WANDB_PROJECT": "mhnet-test"})

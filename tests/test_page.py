@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from small import crops
+from tools import needs
 
 from mhnet.core.errors import MHNetError
 from mhnet.evaluation.protocols import Score
@@ -135,6 +136,7 @@ def test_an_image_that_is_gone_leaves_its_reason(tmp_path):
     assert "There is no file" in found.text and "b.jpg is empty" in found.text and "1 not" in found.text
 
 
+@needs("av", "video")
 def test_a_video_is_shown_by_one_of_its_frames(tmp_path):
     import av
 

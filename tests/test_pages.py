@@ -197,6 +197,8 @@ def outcomes(request, tmp_path_factory) -> Iterator[dict[Path, Future[list[Outco
         yield {page: pool.submit(run_page, page, blocks(page)) for page in asked}
 
 
+@pytest.mark.ci
+@pytest.mark.timeout(1800)  # the first waits for all blocks of its page
 @pytest.mark.skipif(os.name == "nt" or not shutil.which("bash"), reason="there is no bash here")
 @pytest.mark.parametrize("page", [page for page in PAGES if any(b.how != "not run" for b in blocks(page))], ids=named)
 def test_blocks_run(page, outcomes):

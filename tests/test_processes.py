@@ -2,11 +2,15 @@
 
 import csv
 import json
+import os
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from launch import command, finish, start
@@ -82,6 +86,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
+@pytest.mark.ci
 def test_two_machines_train_as_one(tmp_path):
     """Played by two launchers that meet on the loopback interface, by the command of docs/training.md."""
     make_pairs(tmp_path / "pairs")
@@ -98,6 +103,30 @@ def test_two_machines_train_as_one(tmp_path):
     finish(command(path, tmp_path / "one"))
     losses = [[float(row["train_psnr"]) for row in table(tmp_path / name)] for name in ("one", "two")]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL there")
+@pytest.mark.parametrize("when", ["at its start", pytest.param("in training", marks=pytest.mark.ci)])
+def test_processes_end_with_their_launcher(tmp_path, when):
+    """Killed as soon as it has started them, when they would wait for half an hour; or later, when they save first."""
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 100_000})
+    launcher = start(command(path, tmp_path / "run", processes=2))
+    parent = psutil.Process(launcher.pid)
+    while len(workers := parent.children()) < 2:
+        assert launcher.poll() is None
+        time.sleep(0.1)
+    try:
+        if when == "in training":
+            assert launcher.stdout and any("epoch    1" in line for line in launcher.stdout)
+        launcher.kill()
+        assert not psutil.wait_procs(workers, timeout=300)[1]  # within a minute where the machine has time
+        assert (tmp_path / "run" / LATEST).exists() == (when == "in training")
+    finally:
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+        launcher.communicate()
 
 
 def test_accelerate_launch_needs_no_other_script(tmp_path):

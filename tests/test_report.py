@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from small import PHOTOS, ROOT
 from test_metrics import DATA, EXPECTED
+from tools import needs
 
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
@@ -198,11 +199,13 @@ def test_without_lpips_or_its_weights_there_is_a_sentence(monkeypatch: pytest.Mo
         load_lpips()
 
 
+@needs("lpips", "lpips")
 def test_lpips_stands_in_tables_and_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the package with AlexNet's weights at random (the real ones are a download) where it is installed."""
-    lpips = pytest.importorskip("lpips")
+    import lpips
+
     real = lpips.LPIPS
     monkeypatch.setattr(lpips, "LPIPS", lambda **options: real(pnet_rand=True, **options))
     distance = load_lpips()

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 from small import ROOT
+from tools import require
 
 DOCS = ROOT / "docs"
 SITE = ROOT / "build" / "site"
@@ -48,7 +49,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def site() -> dict[Path, Page]:
     """The built site's pages."""
-    pytest.importorskip("zensical", reason="the docs extra is not installed (it needs Python 3.11)")
+    if sys.version_info < (3, 11):
+        pytest.skip("what builds the site needs Python 3.11")
+    require("zensical", "docs")
     done = subprocess.run([sys.executable, DOCS / "build.py"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return {path: Page(path) for path in SITE.rglob("*.html")}

@@ -4,10 +4,13 @@ import subprocess
 import sys
 
 import pytest
-import spandrel
 import torch
 from small import PHOTOS
 from test_weights import V1, V4, released
+from tools import require
+
+require("spandrel", "spandrel")
+import spandrel
 
 import mhnet.checkpoints.spandrel
 from mhnet.checkpoints import bundled

@@ -10,11 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
 from small import ROOT
+from tools import require
+
+require("av", "video")
+import av
 
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError

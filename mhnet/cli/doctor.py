@@ -19,7 +19,7 @@ MODULES = {"opencv-python": "cv2", "pillow": "PIL", "pillow-jxl-plugin": "pillow
            "scikit-image": "skimage"}  # fmt: skip
 """What packages are imported as, where that is not their name."""
 
-FOR_DEVELOPERS = ("test", "lint", "docs")
+FOR_DEVELOPERS = ("test", "test-all", "lint", "docs")
 CODECS = ("libx264", "libx265", "libvpx-vp9")
 OK, MISSING, BROKEN = "ok", "missing", "broken"
 COLOURS = {OK: "green", MISSING: "yellow", BROKEN: "red"}

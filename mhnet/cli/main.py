@@ -9,6 +9,7 @@ from mhnet.cli.app import add_app_command
 from mhnet.cli.data import add_data_commands
 from mhnet.cli.doctor import add_doctor_command
 from mhnet.cli.evaluate import add_evaluate_command
+from mhnet.cli.reproduce import add_reproduce_command
 from mhnet.cli.restore import add_restore_command
 from mhnet.cli.train_test import add_room_commands
 from mhnet.cli.usage import Commands, HelpFormatter, add_command
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add_evaluate_command(commands)
     add_data_commands(commands)
     add_weights_commands(commands)
+    add_reproduce_command(commands)
     add_doctor_command(commands)
     _add_completion_command(commands)
     return top

@@ -117,7 +117,7 @@ def test_command(
     originals = [path for one in found for _, *pair in one.files for path in pair if path is not None]
     device, failures = choose_device(args.device), []
     for local in TLC[args.tlc]:
-        results = _results_in(args.result_dir, local)
+        results = results_in(args.result_dir, local)
         jobs = {
             one.name: [Job(image, results / one.name / f"{name}.png", image.parent) for name, image, _ in one.files]
             for one in found
@@ -146,9 +146,13 @@ def evaluate_command(task: Task, room: Path, words: Sequence[str] | None = None)
     """Scores whichever of test.py's results lie in `RESULTS/SET/`."""
     parser = argparse.ArgumentParser(description=f"PSNR and SSIM of restored images ({task.name}).")
     _add_sets(parser, task, room)
-    args = parser.parse_args(words)
+    return score_results(task, parser.parse_args(words))
+
+
+def score_results(task: Task, args: argparse.Namespace) -> int:
+    """Scores whichever results there are, with and without local statistics; MHNetError where there are none."""
     found, complete = _find_sets(task, args)
-    places = {local: _results_in(args.result_dir, local) for local in TLC["both"]}
+    places = {local: results_in(args.result_dir, local) for local in TLC["both"]}
     there = [local for local, place in places.items() if any((place / one.name).is_dir() for one in found)]
     if not there:
         raise MHNetError(
@@ -201,7 +205,7 @@ def _find_sets(task: Task, args: argparse.Namespace) -> "tuple[list[FoundTestSet
     return found, not missing
 
 
-def _results_in(folder: Path, local: bool) -> Path:
+def results_in(folder: Path, local: bool) -> Path:
     """Where the restored sets lie, with or without local statistics."""
     return folder / TLC_FOLDER if local else folder
 
@@ -215,7 +219,7 @@ def _score(found: "Sequence[FoundTestSet]", variants: Sequence[bool], args: argp
         if all(target is None for _, _, target in one.files):
             print(f"{printable(one.name)}: no clean images, so nothing to score")
     distance, evaluations = evaluate.distance(args), []
-    methods = [(f"{MHNET} (TLC)" if local else MHNET, _results_in(args.result_dir, local)) for local in variants]
+    methods = [(f"{MHNET} (TLC)" if local else MHNET, results_in(args.result_dir, local)) for local in variants]
     for method, results in [*[(DEGRADED, None)] * args.score_input, *methods]:
         for one in found:
             files = [(name, source, target) for name, source, target in one.files if target is not None]

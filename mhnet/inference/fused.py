@@ -200,18 +200,14 @@ class FusedSCAB(Fused):
             gate(product(conv_rows(x, rows, self.depthwise1, channels), self.weight1, self.bias1), gated)
 
         half = self.room(x) if room is None else room
-        window, bounds, total = (
-            self.pool.window(*x.shape[:2]),
-            stripes(x),
-            torch.zeros(half.shape[-1], dtype=sum_type(half), device=x.device),
-        )
+        window, bounds = self.pool.window(*x.shape[:2]), stripes(x)
+        total = half.new_zeros(half.shape[-1], dtype=sum_type(half))
         for rows, y in conv_over(x, narrow, self.depthwise2, groups=channels // 2):
             half[rows, :, :-1] = y
             if window is None:
                 total += flat(half[rows]).sum(0, dtype=total.dtype)  # while the stripe is in the cache
         if window is None:
-            means = (total / len(flat(half))).to(half.dtype)
-            weight = self.weight2 * (means @ self.attention)
+            weight = self.weight2 * ((total / len(flat(half))).to(half.dtype) @ self.attention)
             for rows in bounds:
                 start(x, out, rows).addmm_(flat(half[rows]), weight)
             return out

@@ -5,9 +5,12 @@ import atexit
 import multiprocessing
 import os
 import signal
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -24,11 +27,12 @@ from mhnet.data.sampling import EpochBatches, start_worker
 from mhnet.train.config import stage_of, stages
 
 T = TypeVar("T")
+LAUNCHER_SECONDS = 45  # in which a launcher that is there answers
 
 
 def make_accelerator(config: CfgNode, **more: Any) -> Accelerator:
     """Where and how this process computes, by the settings and by what torchrun or accelerate say of processes;
-    MHNetError where there is no such device, or it cannot compute at that precision."""
+    MHNetError where there is no such device, it cannot compute at that precision, or whoever started it is gone."""
     training = config.TRAINING
     launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
     name = training.DEVICE
@@ -42,6 +46,8 @@ def make_accelerator(config: CfgNode, **more: Any) -> Accelerator:
     os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
     if not launched and device.type != "cpu":
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    if launched:
+        stay_with_launcher()
     backend = "nccl" if device.type == "cuda" and torch.distributed.is_nccl_available() else "gloo"
     return Accelerator(
         cpu=device.type == "cpu",
@@ -53,6 +59,33 @@ def make_accelerator(config: CfgNode, **more: Any) -> Accelerator:
         ],
         **more,
     )
+
+
+def stay_with_launcher() -> None:
+    """Ends this process soon after the one that started it, so that none waits for others that never come.
+
+    A process whose launcher dies later is asked to stop by SIGTERM: a run saves first (`mhnet.train.stop`).
+
+    Raises:
+        MHNetError: torchrun is gone already.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # the processes meet in the launcher
+        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        limit = timedelta(seconds=LAUNCHER_SECONDS)
+        try:
+            torch.distributed.TCPStore(*place, timeout=limit, wait_for_workers=False)  # type: ignore[attr-defined]
+        except RuntimeError as error:
+            raise MHNetError(
+                f"torchrun does not answer at {place[0]}:{place[1]}: was it killed? Start it again"
+            ) from error
+    if hasattr(signal, "SIGKILL"):  # elsewhere a process does not learn that its parent ended
+        threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(2)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def all_or_none(accelerator: Accelerator, make: Callable[[], T]) -> T:
