@@ -117,7 +117,8 @@ def measure(name: str, args: argparse.Namespace) -> list[MeanScores]:
     if args.gt_rain and task is DERAINING:
         results = restored(find_pairs(args.gt_rain), restorer, task.protocol)
         rows.append(row("GT-Rain, real rain", "--gt-rain DIR", results))
-        scenes = sorted({one.name.rsplit("-", 3)[0] for one in results})  # of SCENE-Webcam-R-000
+        named = [one.name.rsplit("-", 3) for one in results]  # SCENE-Webcam-R-000
+        scenes = sorted({scene for scene, *rest in named if len(rest) == 3})
         rows += [row(f"GT-Rain, {scene}", "--gt-rain DIR", [one for one in results if one.name.startswith(scene)])
                  for scene in scenes]  # fmt: skip
     if args.demo or not (args.photos or args.gopro or args.gt_rain):
