@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -57,15 +57,17 @@ class Page:
 @contextmanager
 def served(limits: Limits = LIMITS) -> Iterator[Page]:
     """The page at a free port, with small limits."""
-    before = set(_folders())
-    with serving(Options(port=0, device="cpu", limits=limits, grace=0.5)) as address:
-        (folder,) = set(_folders()) - before
+    with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
+        usual, tempfile.tempdir = tempfile.tempdir, place  # others may serve a page at the same time
+        try:
+            options = Options(port=0, device="cpu", limits=limits, grace=0.5)
+            address = stack.enter_context(serving(options))
+        finally:
+            tempfile.tempdir = usual
+        (folder,) = Path(place).resolve().glob("mhnet-app-*")
         yield Page(address, folder)
-    assert not folder.exists()
-
-
-def _folders() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).resolve().glob("mhnet-app-*"))
+        stack.close()
+        assert not folder.exists()
 
 
 def photo(path: Path, height: int = 48, width: int = 64) -> Path:

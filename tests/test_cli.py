@@ -153,7 +153,7 @@ def test_bash_completes_commands_and_options(tmp_path):
         code += '; printf "%s\\n" "${COMPREPLY[@]}"'
         return set(subprocess.run(["bash", "-c", code], capture_output=True, text=True).stdout.split())
 
-    assert completed("mhnet", "re") == {"restore"}
+    assert completed("mhnet", "re") == {"reproduce", "restore"}
     assert completed("mhnet", "restore", "--tl") == {"--tlc"}
     assert completed("mhnet", "data", "deg") == {"degrade"}
 
