@@ -11,7 +11,7 @@ import mhnet
 import warmup_scheduler
 from mhnet.core.errors import MHNetError
 
-EXTRAS = ("mhnet.app.", "mhnet.cli.bulk", "mhnet.restore.bulk", "mhnet.checkpoints.spandrel")
+EXTRAS = ("mhnet.app.", "mhnet.cli.bulk", "mhnet.restore.bulk", "mhnet.restore.video", "mhnet.checkpoints.spandrel")
 """How the names begin of modules that may need an extra; all others must import."""
 
 for package in (mhnet, warmup_scheduler):
