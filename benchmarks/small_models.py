@@ -117,10 +117,12 @@ def measure(name: str, args: argparse.Namespace) -> list[MeanScores]:
     if args.gt_rain and task is DERAINING:
         results = restored(find_pairs(args.gt_rain), restorer, task.protocol)
         rows.append(row("GT-Rain, real rain", "--gt-rain DIR", results))
-        named = [one.name.rsplit("-", 3) for one in results]  # SCENE-Webcam-R-000
-        scenes = sorted({scene for scene, *rest in named if len(rest) == 3})
-        rows += [row(f"GT-Rain, {scene}", "--gt-rain DIR", [one for one in results if one.name.startswith(scene)])
-                 for scene in scenes]  # fmt: skip
+        scenes: dict[str, list[Result]] = {}
+        for one in results:
+            scene, *rest = one.name.rsplit("-", 3)  # SCENE-Webcam-R-000
+            if len(rest) == 3:
+                scenes.setdefault(scene, []).append(one)
+        rows += [row(f"GT-Rain, {scene}", "--gt-rain DIR", scenes[scene]) for scene in sorted(scenes)]
     if args.demo or not (args.photos or args.gopro or args.gt_rain):
         by_damage = on_photographs(name, DEMO, restorer, task.protocol)
         rows += [row(f"demo/photos, {word}", "--demo", by) for word, by in by_damage.items()]

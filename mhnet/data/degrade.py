@@ -66,8 +66,7 @@ def untouched(image: np.ndarray, random: np.random.Generator, *, severity: Range
     return _degraded(CameraParameters, image, random, severity)
 
 
-Degradation = Callable[..., np.ndarray | Sides]
-DEGRADATIONS: dict[str, Degradation] = {
+DEGRADATIONS: dict[str, Callable[..., np.ndarray | Sides]] = {
     "rain": rain,
     "blur": blur,
     "filmed_rain": filmed_rain,

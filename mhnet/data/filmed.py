@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mhnet.data.camera import CameraParameters, distance
-from mhnet.data.rain import FAINTEST, streak_profile
+from mhnet.data.rain import scattered, streak_profile
 
 VARIETY = 6  # kinds of streak in a layer
 LENGTH, WIDTH, ADDED = 48, 3.0, 0.24
@@ -114,21 +114,15 @@ def _streaks(random: np.random.Generator, height: int, width: int, layer: Filmed
         thick = float(np.clip(layer.width * math.exp(random.normal(0, 0.3)), 0.8, 12))
         angle, shift = layer.angle + random.normal(0, 2), random.uniform(-0.5, 0.5, 2)
         profile = streak_profile(length, thick, angle, layer.softness, (shift[0], shift[1]))
-        top, left = profile.shape[0] // 2, profile.shape[1] // 2
         if layer.broken > 0.2:
+            top, left = profile.shape[0] // 2, profile.shape[1] // 2
             y, x = np.mgrid[-top : top + 1, -left : left + 1].astype(np.float32)
             along = x * math.sin(math.radians(angle)) + y * math.cos(math.radians(angle))
             waves = np.sin(along * (2 * math.pi / random.uniform(10, 40)) + random.uniform(0, 2 * math.pi))
             profile = profile * (1 - layer.broken * (0.5 + 0.5 * waves))
         profile = profile / max(float(profile.max()), 1e-3)
-        rows, columns = height + 2 * top, width + 2 * left
-        expected = layer.coverage / VARIETY * rows * columns / max(float((profile > 0.3).sum()), 1.0)
-        count = int(random.poisson(expected))
-        brightness = random.uniform(*FAINTEST, size=count)
-        drops = np.bincount(random.integers(rows * columns, size=count), brightness, rows * columns)
-        drops = drops.reshape(rows, columns).astype(np.float32)
-        fallen = cv2.filter2D(drops, -1, profile.astype(np.float32), borderType=cv2.BORDER_CONSTANT)
-        total += fallen[top : top + height, left : left + width]
+        density = layer.coverage / VARIETY / max(float((profile > 0.3).sum()), 1.0)
+        total += scattered(random, height, width, profile.astype(np.float32), density)
     return np.maximum(total, 0)
 
 

@@ -163,15 +163,23 @@ def streak_layer(random: np.random.Generator, height: int, width: int, layer: St
         length, angle = layer.length * random.uniform(0.6, 1.4), layer.angle + random.normal(0, 1.5)
         shift = (random.uniform(-0.5, 0.5), random.uniform(-0.5, 0.5))
         profile = streak_profile(length, layer.width * random.uniform(0.8, 1.2), angle, layer.softness, shift)
-        top, left = profile.shape[0] // 2, profile.shape[1] // 2
-        rows, columns = height + 2 * top, width + 2 * left
-        count = random.poisson(layer.density / 3 * rows * columns)
-        places = random.integers(rows * columns, size=count)
-        brightness = layer.strength * random.uniform(*FAINTEST, size=count)
-        drops = np.bincount(places, brightness, rows * columns).reshape(rows, columns).astype(np.float32)
-        fallen = cv2.filter2D(drops, -1, profile, borderType=cv2.BORDER_CONSTANT)
-        total += fallen[top : top + height, left : left + width]
+        total += scattered(random, height, width, profile, layer.density / 3, layer.strength)
     return np.maximum(total, 0)
+
+
+def scattered(
+    random: np.random.Generator, height: int, width: int, profile: np.ndarray, density: float, strength: float = 1
+) -> np.ndarray:
+    """Streaks of one profile, float32 H×W, at random places: sparse noise, filtered. `density` is how many start in a
+    pixel on average; their brightness is at most `strength`."""
+    top, left = profile.shape[0] // 2, profile.shape[1] // 2
+    rows, columns = height + 2 * top, width + 2 * left
+    count = random.poisson(density * rows * columns)
+    places = random.integers(rows * columns, size=count)
+    brightness = strength * random.uniform(*FAINTEST, size=count)
+    drops = np.bincount(places, brightness, rows * columns).reshape(rows, columns).astype(np.float32)
+    fallen = cv2.filter2D(drops, -1, profile, borderType=cv2.BORDER_CONSTANT)
+    return fallen[top : top + height, left : left + width]
 
 
 def _density(profile: np.ndarray, mean_square: float) -> float:

@@ -52,20 +52,19 @@ class FusedNetwork(nn.Module):
     def __init__(self, network: RestorationNetwork):
         super().__init__()
         self.network = network
-        self.kind: torch.dtype | None = None  # that maps have; None: the image's
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        if image.ndim != 4 or not len(image):
+        if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
             return self.network(image)  # which says what is wrong
         parts = image.contiguous(memory_format=torch.channels_last).split(1)
-        return torch.cat([self.network(part) if self.kind is None else self._narrow(part) for part in parts])
+        return torch.cat([self._restored(part) for part in parts])
 
-    def _narrow(self, image: Tensor) -> Tensor:
-        """What the network makes of one image: all but the image, which the residual is added to, in that type."""
+    def _restored(self, image: Tensor) -> Tensor:
+        """What the network makes of one image, which the residual is added to in the image's own type."""
         height, width = image.shape[2:]
         x = pad_to_multiple(image)
-        low = x.to(self.kind)
+        low = x.to(self.network.context.intro.weight.dtype)
         encoded, decoded = self.network.context(low)
         return (x + self.network.residual(low, encoded, decoded))[:, :, :height, :width]
 
@@ -99,10 +98,9 @@ def fuse(model: nn.Module) -> FusedNetwork:
 
 
 def in_bfloat16(form: FusedNetwork) -> FusedNetwork:
-    """A fused network whose maps and weights have 8 bits, in half the memory. Norms, sums and the similarities of the
+    """A fused network whose maps and weights have 16 bits, in half the memory. Norms, sums and the similarities of the
     attention are computed in float32, and the residual is added to the image in float32."""
     narrow = copy.deepcopy(form).to(torch.bfloat16)
-    narrow.kind = torch.bfloat16
     for module in narrow.modules():
         if isinstance(module, LayerNorm2d):
             module.float()

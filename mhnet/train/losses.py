@@ -10,8 +10,8 @@ from torch import Tensor
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def psnr_loss(restored: Tensor, target: Tensor) -> Tensor:
-    """Minus the PSNR in dB of each image, averaged over the batch: (10 / ln 10) · mean of ln(MSE + 1e-8).
+def psnr_loss(restored: Tensor, target: Tensor, floor: float = 1e-8) -> Tensor:
+    """Minus the PSNR in dB of each image, averaged over the batch: (10 / ln 10) · mean of ln(MSE + floor).
 
     Args:
         restored: N×C×H×W, not clamped.
@@ -25,7 +25,7 @@ def psnr_loss(restored: Tensor, target: Tensor) -> Tensor:
         ValueError: the shapes differ.
     """
     mse = _difference(restored, target).square().mean((1, 2, 3))
-    return 10 / math.log(10) * (mse + 1e-8).log().mean()
+    return 10 / math.log(10) * (mse + floor).log().mean()
 
 
 def soft_psnr_loss(restored: Tensor, target: Tensor) -> Tensor:
@@ -33,8 +33,7 @@ def soft_psnr_loss(restored: Tensor, target: Tensor) -> Tensor:
 
     For images with nothing to remove: they come out nearly perfect, and would outweigh all others in the PSNR loss.
     """
-    mse = _difference(restored, target).square().mean((1, 2, 3))
-    return 10 / math.log(10) * (mse + 2e-4).log().mean()
+    return psnr_loss(restored, target, floor=2e-4)
 
 
 def l1_loss(restored: Tensor, target: Tensor) -> Tensor:
