@@ -65,6 +65,12 @@ def test_veils_splashes_and_drops_are_removed():
         assert np.array_equal(target, PHOTO) and not np.array_equal(rainy, PHOTO)
 
 
+def test_in_rain_what_looks_like_fog_is_to_be_removed():
+    drawn = [FilmedRainParameters.draw(np.random.default_rng(seed), 1) for seed in range(40)]
+    assert not any(one.camera.fog for one in drawn) and 15 < sum(one.veil > 0 for one in drawn) < 33
+    assert any(CameraParameters.draw(np.random.default_rng(seed), 1).fog for seed in range(40))
+
+
 def test_streaks_have_the_sizes_and_directions_that_were_filmed():
     """Against the table of filmed rain: length 9 to 95 pixels (median 13 to 19), width 1.3 to 12.6 (2 to 4), added
     brightness 17 to 57 of 255 (23 to 37), within about 10 degrees of one direction."""

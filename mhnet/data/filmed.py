@@ -6,7 +6,7 @@ for improving robustness to rain", ICCV 2019). What a camera adds lies on both s
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -72,11 +72,11 @@ class FilmedRainParameters:
             severity=severity,
             layers=tuple(layers),
             light=random.uniform(0.25, 0.8),
-            veil=random.uniform(0, 1.5) * severity if random.random() < 0.45 else 0.0,
+            veil=random.uniform(0, 2) * severity if random.random() < 0.6 else 0.0,
             air=random.uniform(0.55, 0.95),
             splashes=random.uniform(0.002, 0.03) * severity if random.random() < 0.3 else 0.0,
             drops=int(random.integers(1, 7)) if random.random() < 0.1 else 0,
-            camera=CameraParameters.draw(random, 0.6),
+            camera=replace(CameraParameters.draw(random, 0.6), fog=0.0),  # what looks like fog is the veil
             seed=int(random.integers(2**31)),
         )
 
