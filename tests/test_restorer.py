@@ -1,5 +1,7 @@
 """One image of any kind through a network: arrays, PIL images and tensors, 8 and 16 bits, precisions."""
 
+import platform
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,10 @@ from mhnet.checkpoints import bundled
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, write_checkpoint
 from mhnet.checkpoints.networks import load
+from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
 from mhnet.images.read import read_rgb
+from mhnet.images.write import write_rgb
 from mhnet.models import MHNet
 from mhnet.restore import memory
 from mhnet.restore.precision import PRECISIONS, choose_precision, computing_in
@@ -170,6 +174,19 @@ def test_precisions_by_device(monkeypatch):
     assert set(PRECISIONS) == {"auto", "fp32", "bf16", "fp16"}
     with computing_in("fp32", CPU):
         assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("found", ["avx512_bf16", "amx_tile", ""])
+def test_a_processor_that_computes_bf16_slowly_is_told(monkeypatch, tmp_path, capsys, found):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    for name in ("avx512_bf16", "amx_tile"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda here=name == found: here, raising=False)
+    write_rgb(tmp_path / "photo.png", PHOTO.copy())
+    for precision in ("bf16", "fp32"):
+        command = ["restore", tmp_path / "photo.png", "-o", tmp_path / f"{precision}.png", "--task", "derain"]
+        assert main([*map(str, command), "--precision", precision]) == 0
+        told = "slower than --precision fp32" in capsys.readouterr().err
+        assert told == (precision == "bf16" and not found)
 
 
 def test_ticks_count_the_tiles(network):

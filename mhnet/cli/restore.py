@@ -157,6 +157,7 @@ def _restore_here(args: argparse.Namespace, weights: str | Path, options: dict[s
     from mhnet.restore.folders import restore_all
     from mhnet.restore.outcomes import Outcome
     from mhnet.restore.plan import plan
+    from mhnet.restore.precision import slower_than_fp32
     from mhnet.restore.restorer import Restorer
     from mhnet.restore.stores import HERE, results_there
 
@@ -168,6 +169,8 @@ def _restore_here(args: argparse.Namespace, weights: str | Path, options: dict[s
         get_protocol(args.protocol)
     restorer = Restorer.from_weights(weights, args.device, args.tlc, **options)
     _warn_of_task(args, weights, restorer.task)
+    if slower := slower_than_fp32(restorer.precision, restorer.device):
+        print(f"warning: {slower}", file=sys.stderr)
     missing = [printable(job.source) for job in jobs if job.source not in targets and not job.film]
     if args.targets and missing:
         print(f"warning: no clean image for {shortened(missing)}: not scored", file=sys.stderr)

@@ -6,6 +6,7 @@ TensorFloat-32 (10 bits), which PyTorch lets them do by default. In bf16 and fp1
 computed again in fp32. On a CPU, a fused network computes in bf16 itself (`mhnet.inference.fuse.in_bfloat16`).
 """
 
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
@@ -34,6 +35,15 @@ def choose_precision(name: Precision, device: torch.device) -> Precision:
     if name != "fp32" and device.type not in ("cpu", "cuda"):
         raise MHNetError(f"Half precision is for the CPU and CUDA GPUs: use --precision fp32 on {device}.")
     return name
+
+
+def slower_than_fp32(precision: Precision, device: torch.device) -> str:
+    """One sentence where bf16 takes longer than fp32, on an x86 processor without instructions for it; else ''."""
+    asked = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
+    x86 = device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
+    if precision != "bf16" or not x86 or any(ask is None or ask() for ask in asked):  # PyTorch before 2.6 cannot tell
+        return ""
+    return "this processor has neither AVX512_BF16 nor AMX, so that bf16 is slower than --precision fp32"
 
 
 def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
