@@ -316,7 +316,7 @@ def test_stores_are_planned_like_folders():
     assert planned("in/a.JPG", "x/a.png", out="out", extension=".png") == {
         "in/a.JPG": "out/a.JPG.png", "x/a.png": "out/a.png.png"}  # fmt: skip
     same = plan(["in/a.JPG", "in/out/a.JPG"], "out", within=(store, store))
-    assert not same.jobs and len(same.colliding) == 2 and "would become one file" in same.colliding[0][1]
+    assert not same.jobs and len(same.refused) == 2 and "would become one file" in same.refused[0][1]
     for name, data in {"b.png": b"whole", ".7-a.png": b"what a killed process leaves", "c.png": b""}.items():
         stores.put(store, Path("new") / name, data)
     assert stores.results_there(store, [Path("new") / f"{name}.png" for name in "abc"]) == {Path("new/b.png")}

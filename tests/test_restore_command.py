@@ -404,6 +404,26 @@ def test_a_place_that_cannot_be_written_to(tmp_path, photos, weights, capsys):
     assert "cannot be written to" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_is_restored(
+    tmp_path, photos, weights, capsys, monkeypatch
+):
+    (photos / "closed").mkdir()
+    shut, scandir = [photos / "closed"], os.scandir
+
+    def listed(folder):
+        if Path(folder) in shut:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", listed)
+    assert restore(photos, "-o", tmp_path / "out", "--weights", weights) == 1
+    assert f"failed: The folder {photos / 'closed'} cannot be listed (Permission denied)" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir())
+    shut.append(photos)
+    assert restore(photos, "-o", tmp_path / "more", "--weights", weights) == 1
+    assert f"The folder {photos} cannot be listed" in capsys.readouterr().err
+
+
 def test_a_full_disk_stops_the_work(tmp_path, photos, weights, capsys, monkeypatch):
     """And leaves no half of a file."""
     written = []

@@ -36,7 +36,7 @@ class OutcomePrinter:
             print(f"note: {source} becomes {result}: another result would have the same name", file=sys.stderr)
         if self.args.verbose and self.progress:
             print(f"left out, neither images nor films: {planned.others}", file=sys.stderr)
-        for job, reason in planned.colliding:
+        for job, reason in planned.refused:
             self.tell(Outcome(job, "failed", reason=reason))
 
     def tell(self, outcome: Outcome) -> None:

@@ -181,7 +181,7 @@ def _restore_here(args: argparse.Namespace, weights: str | Path, options: dict[s
                                max_pixels=round(args.max_megapixels * 1e6))  # fmt: skip
     except KeyboardInterrupt:
         return printer.tell_interrupted(len(jobs))
-    outcomes += [Outcome(job, "failed", reason=reason) for job, reason in planned.colliding]
+    outcomes += [Outcome(job, "failed", reason=reason) for job, reason in planned.refused]
     printer.tell_counts()
     printer.reasons += _evaluate_results(args, outcomes, sheets, targets, restorer)
     return printer.tell_failures()

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from natsort import natsorted, ns
@@ -11,6 +11,8 @@ from PIL import Image
 from mhnet.core.files import StrPath
 from mhnet.images.header import ImageError
 from mhnet.images.kinds import KIND_OF_EXTENSION, kind_of_file
+
+Refusing = Callable[[Path, str], object]  # what is told of a folder, and why it cannot be listed
 
 
 def find_images(folder: StrPath, recursive: bool = False) -> list[Path]:
@@ -24,15 +26,22 @@ def find_images(folder: StrPath, recursive: bool = False) -> list[Path]:
     return natsorted(found, key=lambda path: path.relative_to(folder).as_posix(), alg=ns.PATH | ns.IGNORECASE)
 
 
-def walk_folder(folder: StrPath) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk_folder(folder: StrPath, below: Refusing | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Like os.walk from the top, sorted, through links but never in a circle, and without hidden names.
 
-    Raises ImageError where the folder is missing or a folder cannot be listed.
+    Raises ImageError where the folder is missing or a folder cannot be listed; of one below it, tells `below` instead.
     """
+
+    def unlisted(error: OSError) -> None:
+        why = f"The folder {error.filename} cannot be listed ({error.strerror}); check its permissions."
+        if below is None or Path(error.filename) == Path(folder):
+            raise ImageError(why)
+        below(Path(error.filename), why)
+
     if not Path(folder).is_dir():
         raise ImageError(f"There is no folder {folder}; check the path.")
     seen = set()
-    for here, subfolders, names in os.walk(folder, onerror=_unlisted, followlinks=True):
+    for here, subfolders, names in os.walk(folder, onerror=unlisted, followlinks=True):
         place = os.path.realpath(here)
         subfolders[:] = [] if place in seen else sorted(name for name in subfolders if not name.startswith("."))
         if place not in seen:
@@ -52,7 +61,3 @@ def is_image_file(path: Path) -> bool:
 def has_image_extension(name: str) -> bool:
     """Whether a file name ends like that of an image of a kind that is read."""
     return os.path.splitext(name)[1].lower() in KIND_OF_EXTENSION  # noqa: PTH122  (ten times as fast as Path.suffix)
-
-
-def _unlisted(error: OSError) -> None:
-    raise ImageError(f"The folder {error.filename} cannot be listed ({error.strerror}); check its permissions.")

@@ -62,11 +62,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def conv_over(
-    x: Tensor,
-    fill: Callable[[slice, Tensor], object],
-    weight: Tensor,
-    bias: Tensor | None = None,
-    groups: int = 1,
+    x: Tensor, fill: Callable[[slice, Tensor], object], weight: Tensor, bias: Tensor | None = None, groups: int = 1
 ) -> Iterator[tuple[slice, Tensor]]:
     """A zero-padded 3×3 convolution of a map of x's size that exists only stripe by stripe: two rows are carried from
     each to the next, so that nothing is computed twice.

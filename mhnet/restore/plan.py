@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     inputs: Store = HERE  # where the sources lie
     results: Store = HERE
     renamed: Sequence[Job] = ()  # those whose results would have had the name of another's, and got one of their own
-    colliding: Sequence[tuple[Job, str]] = ()  # files whose results cannot have names of their own, with the reason
+    refused: Sequence[tuple[Job, str]] = ()  # what is not tried, with the reason: results of one name, closed folders
     others: int = 0  # how many files were found that are neither images nor films
 
 
@@ -72,17 +72,20 @@ def plan(
     to_file = len(inputs) == 1 and not any(is_folder + is_pattern) and is_result_name(top)
     to_file = to_file and not (results.local and top.is_dir())
     jobs: dict[Path, Job] = {}
+    unlisted: list[tuple[Job, str]] = []
     others = 0
     for path, folder, pattern in zip(paths, is_folder, is_pattern, strict=True):
         candidates = [path]
         if folder:
-            candidates = _below(store, path, top if same else None, suffix)
+            closed: dict[Path, str] = {}
+            candidates = _below(store, path, top if same else None, suffix, closed)
+            unlisted += [(Job(one, top / one.relative_to(path), path), why) for one, why in closed.items()]
         elif pattern:
             candidates = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207  (absolute ones too)
             candidates = [one for one in candidates if one.is_file()]
         sources = [one for one in candidates if store.is_restorable(one)] if folder or pattern else candidates
         others += len(candidates) - len(sources)
-        if not sources:
+        if not sources and not unlisted:
             raise MHNetError(f"There are no images or videos in {printable(store.shown(path))}: name another.")
         root = path if folder else _plain_part(path) if pattern else path.parent
         own = Path(path.resolve().name if store.local else path.name) if folder and sum(is_folder) > 1 else Path()
@@ -92,7 +95,7 @@ def plan(
             jobs.setdefault(store.absolute(source), Job(source, target, root, is_film(source)))
     apart, renamed, colliding = _kept_apart(list(jobs.values()), results, suffix)
     check_targets(apart, [job.source for job in jobs.values()] if same else [], results)
-    return Plan(apart, top.parent if to_file else top, store, results, renamed, colliding, others)
+    return Plan(apart, top.parent if to_file else top, store, results, renamed, [*unlisted, *colliding], others)
 
 
 def _kept_apart(jobs: list[Job], results: Store, suffix: str) -> tuple[list[Job], list[Job], list[tuple[Job, str]]]:
@@ -138,10 +141,10 @@ def check_targets(jobs: Iterable[Job], originals: Collection[Path], results: Sto
             raise MHNetError(f"{printable(existing)} cannot be written to: choose another folder for the results.")
 
 
-def _below(store: Store, folder: Path, out: Path | None, suffix: str) -> list[Path]:
-    """The files below a folder, without what an earlier run has put there; `out` is None elsewhere."""
+def _below(store: Store, folder: Path, out: Path | None, suffix: str, closed: dict[Path, str]) -> list[Path]:
+    """The files below a folder, without an earlier run's; `out` is None elsewhere, `closed` gets folders not listed."""
     among = out is not None and store.real(out) == store.real(folder)  # results among their originals
-    found = list(store.files_below(folder, None if among else out))
+    found = list(store.files_below(folder, None if among else out, closed.__setitem__))
     if suffix and among:
         stems = {path.parent / path.stem for path in found}
         found = [path for path in found if not path.stem.endswith(suffix)

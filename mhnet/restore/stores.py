@@ -17,7 +17,7 @@ import psutil
 from mhnet.core.errors import MHNetError, printable
 from mhnet.core.files import replacing
 from mhnet.images.header import MAX_PIXELS, ImageError
-from mhnet.images.listing import walk_folder
+from mhnet.images.listing import Refusing, walk_folder
 from mhnet.images.read import ImageData, read_image, read_image_stream
 from mhnet.images.write import encode_image, write_image
 from mhnet.restore.kinds import claims_to_be_restorable, is_restorable
@@ -80,11 +80,12 @@ class Store(NamedTuple):
         """Whether a file is an image or a film or claims to be one; in a store, its name alone is looked at."""
         return is_restorable(path) if self.local else claims_to_be_restorable(path)
 
-    def files_below(self, folder: Path, apart: Path | None = None) -> Iterator[Path]:
-        """The files in a folder and its subfolders, without hidden ones and what lies in the folder `apart`."""
+    def files_below(self, folder: Path, apart: Path | None, unlisted: Refusing) -> Iterator[Path]:
+        """The files in a folder and its subfolders, without hidden ones and what lies in the folder `apart`; `unlisted`
+        is told of subfolders that cannot be listed."""
         if self.system is None:
             left_out = apart and self.real(apart)
-            for here, subfolders, names in walk_folder(folder):
+            for here, subfolders, names in walk_folder(folder, unlisted):
                 subfolders[:] = [name for name in subfolders if self.real(here / name) != left_out]
                 yield from (here / name for name in names)
             return

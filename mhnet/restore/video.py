@@ -12,13 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mhnet.restore.kinds import CONTAINERS
-from mhnet.restore.video_frames import (
-    DamagedVideo,
-    VideoError,
-    read_format,
-    read_frames,
-    seconds_missing,
-)
+from mhnet.restore.video_frames import DamagedVideo, VideoError, read_format, read_frames, seconds_missing
 from mhnet.restore.video_mux import check_streams, join
 from mhnet.restore.video_segments import LENGTH, Segments, choose_encoding
 
