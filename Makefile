@@ -33,6 +33,7 @@ lint: .venv/ready-test-all .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
+	$(BIN)/python -m pyright --project .ci/strict.json
 
 copies: .venv/ready  ## write mhnet/models/mhnet.py into both rooms
 	$(BIN)/python tests/copies.py

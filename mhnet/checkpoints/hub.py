@@ -115,7 +115,7 @@ class _Model(PyTorchModelHubMixin, library_name="mhnet", tags=["mhnet"], pipelin
             data.tags = [*(data.tags or []), f"image-{checkpoint.task}"]
         v1 = isinstance(checkpoint.args, MHNetArgs)
         provenance = json.dumps(checkpoint.provenance, indent=2, ensure_ascii=False)
-        about = {
+        about: dict[str, Any] = {
             "network": "MHNet" if v1 else "MHNet v4",
             "kind": "MHNet" if v1 else "MHNetV4",
             "task": checkpoint.task,

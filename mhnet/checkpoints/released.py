@@ -7,6 +7,7 @@ no computation uses them. They are dropped on reading, and written as zeros for 
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,7 +115,7 @@ def recognise(state: State) -> Args | None:
     else:
         block = r"steps\.0\.group\.blocks\.(\d+)\." if ours else r"CABG1\.body\.(\d+)\.body\."
     try:
-        common = {
+        common: dict[str, Any] = {
             "width": state[f"{context}.intro.weight"].shape[0],
             "encoder_blocks": tuple(_count(state, rf"{context}\.encoders\.{level}\.(\d+)\.") for level in range(4)),
             "group_blocks": _count(state, rf"{stage2}\.{block}"),

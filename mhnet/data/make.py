@@ -139,5 +139,5 @@ def _keep_record(path: Path, record: dict[str, Any]) -> None:
 
 def in_parallel(do: Callable[[Any], _T], jobs: Sequence[Any], what: str, unit: str = "image") -> list[_T]:
     """Results in order, with a bar; the first error ends it, and what has not begun is left undone."""
-    bar = {"desc": what, "unit": unit, "delay": 2, "leave": False, "disable": None, "tqdm_class": tqdm}
+    bar: dict[str, Any] = {"desc": what, "unit": unit, "delay": 2, "leave": False, "disable": None, "tqdm_class": tqdm}
     return thread_map(do, jobs, max_workers=os.cpu_count(), **bar)  # OpenCV, NumPy and zlib release Python's lock

@@ -169,7 +169,7 @@ def write_pack(pairs: Sequence[Pair], out: StrPath, shard_mb: int = 256) -> Pack
             if shard.sha256 and _whole(out, shard):
                 continue
             with ThreadPoolExecutor() as pool, replacing(out / shard.file) as temporary:
-                pixels = pool.map(lambda key: read_rgb(path_of[key]), shard.images)
+                pixels = pool.map(read_rgb, [path_of[key] for key in shard.images])
                 save_file(dict(zip(shard.images, pixels, strict=True)), temporary)
                 shard.sha256 = sha256(temporary)
             _write_index(out, content, shards)

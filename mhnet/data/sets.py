@@ -75,7 +75,7 @@ def find_pair_sets(root: Path) -> list[PairSet]:
     """The sets of pairs at or below a folder, in natural order, with faults of names noted rather than raised (other
     errors as of `find_sets`). Raw GoPro's sequences and RealBlur's scenes are one set."""
     lists, sets = find_sets(root)
-    found: dict[tuple, PairSet] = {}
+    found: dict[tuple[str, str | None, str], PairSet] = {}
 
     def add(place: Path, split: str | None, layout: str, pairs: list[Pair], faults: list[str]) -> None:
         name = _public_name(root, place) or _folder_name(root, place, layout)

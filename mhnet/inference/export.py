@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -214,7 +214,7 @@ FORMATS = {
 
 
 @contextlib.contextmanager
-def replacing_both(path: Path, beside: str | None) -> Iterator[Path]:
+def replacing_both(path: Path, beside: str | None) -> Generator[Path, None, None]:
     """`replacing` for a file and, where there is one, the second that belongs to it."""
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(replacing(path))
@@ -224,7 +224,7 @@ def replacing_both(path: Path, beside: str | None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
+def quietly() -> Generator[None, None, None]:
     """Keeps to themselves what exporters print, log and warn of."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -85,9 +85,8 @@ def fuse(model: nn.Module) -> FusedNetwork:
     if isinstance(model, FusedNetwork):
         return copy.deepcopy(model)
     kinds = {parameter.dtype for parameter in model.parameters()}
-    if not kinds <= {torch.float32, torch.float64} or any(
-        m._forward_hooks or m._forward_pre_hooks for m in model.modules()
-    ):
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())  # pyright: ignore[reportPrivateUsage]
+    if hooked or not kinds <= {torch.float32, torch.float64}:
         raise ValueError(f"{type(model).__name__} has hooks or other types than float32: it cannot be fused")
     known = known_network(model)
     if known is None:
