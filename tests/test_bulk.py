@@ -18,6 +18,11 @@ from test_restore_command import names, restore
 from test_tiles import small_network
 from tools import require
 
+require("ray", "ray")
+
+from pyarrow import csv, parquet
+from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, SubTreeFileSystem
+
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import read_checkpoint, write_checkpoint
 from mhnet.cli.main import main
@@ -26,19 +31,12 @@ from mhnet.images.header import ImageError
 from mhnet.images.metadata import Metadata
 from mhnet.images.read import image_size, read_image
 from mhnet.images.write import write_image, write_rgb
-from mhnet.restore import bulk_steps, stores
+from mhnet.restore import bulk, bulk_steps, stores
+from mhnet.restore.bulk_steps import Item
 from mhnet.restore.outcomes import Outcome
 from mhnet.restore.plan import Job, Plan, plan
 from mhnet.restore.restorer import Restorer
 from mhnet.restore.stores import HERE, Store
-
-require("ray", "ray")
-
-from pyarrow import csv, parquet
-from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, SubTreeFileSystem
-
-from mhnet.restore import bulk
-from mhnet.restore.bulk_steps import Item
 
 COUNT, BAD, REPORT = 500, 4, ("report.csv", "report.parquet")
 ABOUT = Metadata(profile=profile(), exif=exif(), dpi=(300.0, 300.0))

@@ -97,6 +97,7 @@ def test_memory_shrinks_to_less_than_two_fifths(kind):
     assert peaks[1] < 0.4 * peaks[0]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", [MHNet, MHNetV4])
 def test_evaluation_and_export_stay(kind):
     plain, recomputed = network(kind).eval(), network(kind).eval()
@@ -117,6 +118,7 @@ def test_it_can_be_switched_off_again(kind):
     assert {name: module.forward for name, module in model.named_modules()} == own
 
 
+@pytest.mark.ci
 def test_works_compiled():
     """Traced and differentiated by torch.compile; without its code generator, which needs a compiler."""
     fewer = {"encoder_blocks": (1, 1, 1, 1), "group_blocks": 2}

@@ -121,7 +121,7 @@ def test_no_command_computes_an_edited_network_with_the_published_one(run, tmp_p
     photo = room / "Datasets/val/input/scene0-0.png"
     for words in (
         ["restore", photo, "-o", tmp_path / "out.png", "--weights", best],
-        ["export", best, tmp_path / "net.onnx"],
+        ["export", best, tmp_path / "net.pt2"],
     ):
         assert "edited network (MHNet.py)" in run(room, "mhnet", *words, status=1)
     assert not list(tmp_path.glob("*.png"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from small import PHOTOS, ROOT
-from tools import ALL
+from tools import installed
 from torch import Tensor
 
 from mhnet.checkpoints.checkpoint import Checkpoint
@@ -26,8 +26,8 @@ SUFFIXES = {name: form.suffix for name, form in export.FORMATS.items()}
 
 
 def needs(name: str):
-    missing = [package for package in export.FORMATS[name].packages if importlib.util.find_spec(package) is None]
-    return pytest.mark.skipif(bool(missing) and not ALL, reason=f"without {', '.join(missing)}")
+    missing = [package for package in export.FORMATS[name].packages if not installed(package)]
+    return pytest.mark.skipif(bool(missing), reason=f"without {', '.join(missing)}")
 
 
 FORMATS = [pytest.param(name, marks=needs(name)) for name in export.FORMATS]
@@ -76,6 +76,7 @@ def description(name: str, path: Path) -> dict[str, str]:
     return {key: model.get_rt_info(["mhnet", key]).astype(str) for key in ("task", "sha256", "architecture", "mhnet")}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", [MHNet, MHNetV4])
 @pytest.mark.parametrize("name", FORMATS)
 def test_photographs_of_any_size_come_out_alike(tmp_path, name, kind, capfd, monkeypatch):
@@ -103,6 +104,7 @@ def test_photographs_of_any_size_come_out_alike(tmp_path, name, kind, capfd, mon
     assert about["architecture"] == ("mhnet" if kind is MHNet else "mhnet_v4")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", FORMATS[1:])  # of one file and of two
 def test_an_export_that_computes_something_else_is_not_written(tmp_path, name, monkeypatch, capsys):
     """The network that is exported gets another bias than the one it is compared with; an older file stays."""

@@ -27,7 +27,6 @@ from mhnet.cli.main import main
 from mhnet.images.read import ImageData, image_size, read_image
 from mhnet.images.write import write_image
 from mhnet.models import MHNet, MHNetArgs
-from mhnet.restore.video_frames import read_format
 
 FILES = 10  # in one call of the command
 GOOD = ("colour.jpg", "deep.tif", "alpha.png")
@@ -103,6 +102,8 @@ def test_good_files_are_restored_among_bad_ones(tmp_path: Path, weights: Path, c
         if one["result"]:
             assert Path(one["result"]).is_relative_to(out)
             if one["result"].endswith(".mp4"):  # of an animated GIF, whatever its name
+                from mhnet.restore.video_frames import read_format
+
                 form = read_format(Path(one["result"]))
                 assert (form.height, form.width) == image_size(one["source"])
             else:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import png
+from tools import needs
 
 from mhnet.images.header import ImageError
 from mhnet.images.kinds import WRITTEN_EXTENSIONS
@@ -41,7 +42,13 @@ def with_alpha() -> Image.Image:
     return picture
 
 
-@pytest.mark.parametrize("extension", sorted(WRITTEN_EXTENSIONS))
+EXTRAS = {".heic": "pillow_heif", ".heif": "pillow_heif", ".hif": "pillow_heif", ".jxl": "pillow_jxl"}
+MARKS = {one: needs(package, "photos") for one, package in EXTRAS.items()}
+
+
+@pytest.mark.parametrize(
+    "extension", [pytest.param(one, marks=MARKS.get(one, ())) for one in sorted(WRITTEN_EXTENSIONS)]
+)
 def test_what_is_written_is_read(tmp_path: Path, extension: str) -> None:
     path = tmp_path / "new folder" / f"ünï cødé 雨{extension.upper()}"
     write_rgb(path, SMOOTH)

@@ -34,6 +34,7 @@ print(memory.needed(per_pixel, 640 * 640), field("VmHWM") - before)
 """
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read as Linux tells them")
 @pytest.mark.parametrize(
     ("network", "local", "fused"),

@@ -168,7 +168,7 @@ def test_runs_wholly_in_another_type(network, kind):
     assert restore(network.to(kind), seeded_image(20, 36, 1).to(kind)).dtype == kind
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("local", [None, 32])
 @pytest.mark.parametrize("network", small_networks(), ids=["v1", "v4"])
 def test_exports(network, local):
@@ -184,7 +184,7 @@ def test_exports(network, local):
     assert operators <= {"aten", "<built-in function getitem>"}
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("network", small_networks(), ids=["v1", "v4"])
 def test_exports_with_any_height_and_width(network):
     dims = {2: torch.export.Dim("h", min=2, max=64) * 16, 3: torch.export.Dim("w", min=2, max=64) * 16}

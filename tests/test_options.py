@@ -112,6 +112,7 @@ def noting(function, seen: set):
     return noted
 
 
+@pytest.mark.ci
 def test_half_precision_trains(tmp_path):
     make_pairs(tmp_path / "pairs")
     optim = {"OPTIMIZER": "adamw", "EPOCHS": 12, "LR_INITIAL": 2e-3, "BATCH_SIZE": 2, "GRAD_CLIP": 0.1}
@@ -221,6 +222,7 @@ def test_layout_and_recomputing_change_rounding_alone(tmp_path, sections):
     torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.ci
 def test_a_compiled_network_trains_alike(tmp_path, monkeypatch):
     """With the compiler's own back end left out, which needs a C++ compiler and a minute."""
     plain = torch.nn.Module.compile
@@ -280,6 +282,7 @@ def test_a_dry_run_tells_what_to_expect_and_leaves_nothing(tmp_path, capsys):
     assert train_command(BLUR, tmp_path, ["--config", str(path), "--dry-run"]) == 1
 
 
+@needs("tensorboard", "logs")
 def test_tensorboard_shows_scalars_and_the_same_images_every_time(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

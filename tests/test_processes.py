@@ -74,6 +74,7 @@ def test_validation_is_shared_and_its_mean_is_exactly_that_of_one_process(tmp_pa
     assert found[0][2:] == found[1][2:]
 
 
+@pytest.mark.ci
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     """The batches stay the same, so the rest of the run differs by rounding alone."""
     make_pairs(tmp_path / "pairs")
@@ -105,8 +106,9 @@ def test_two_machines_train_as_one(tmp_path):
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL there")
-@pytest.mark.parametrize("when", ["at its start", pytest.param("in training", marks=pytest.mark.ci)])
+@pytest.mark.parametrize("when", ["at its start", "in training"])
 def test_processes_end_with_their_launcher(tmp_path, when):
     """Killed as soon as it has started them, when they would wait for half an hour; or later, when they save first."""
     make_pairs(tmp_path / "pairs")

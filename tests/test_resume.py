@@ -52,6 +52,7 @@ def same(one: Checkpoint, other: Checkpoint) -> None:
     assert one.progress == other.progress
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_killed_at_random_steps_ends_as_one_that_was_not(tmp_path, processes):
     make_pairs(tmp_path / "pairs")

@@ -315,9 +315,9 @@ def test_a_broken_image_does_not_hide_the_rest(tmp_path, weights, capsys):
     assert evaluate_command(DEBLURRING, tmp_path, words[:2] + words[4:]) == 1
 
 
-def test_users_mistakes_are_one_sentence_each(tmp_path, weights):
+def test_users_mistakes_are_one_sentence_each(tmp_path, weights, monkeypatch, capsys):
     make_pairs(tmp_path / "Datasets", count=2)
-    script = ROOT / "Deblurring" / "test.py"
+    monkeypatch.chdir(tmp_path)
     for words, said in [
         (["--input_dir", tmp_path / "absent"], "There is no folder"),
         (["--input_dir", tmp_path / "Datasets", "--dataset", "HIDE", "--weights", weights], "no set HIDE"),
@@ -325,14 +325,16 @@ def test_users_mistakes_are_one_sentence_each(tmp_path, weights):
         (["--input_dir", tmp_path / "Datasets", "--weights", weights, "--device", "gpu"], "no device 'gpu'"),
         (["--input_dir", tmp_path, "--dataset", "net", "--weights", weights], "no set net"),
     ]:
-        done = run(script, *words, cwd=tmp_path)
-        assert done.returncode == 1
-        assert done.stderr.startswith("error: "), done.stderr
-        assert said in done.stderr
-        assert done.stderr.count("\n") == 1
-    done = run(ROOT / "Deblurring" / "train.py", "OPTIM.EPOCS", "3", cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "did you mean OPTIM.EPOCHS?" in done.stderr
+        assert test_command(DEBLURRING, ROOT / "Deblurring", NETWORKS, [str(word) for word in words]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("error: ") and said in err and err.count("\n") == 1, err
+    for script, words, said in [
+        ("test.py", ["--input_dir", tmp_path / "absent"], "There is no folder"),
+        ("train.py", ["OPTIM.EPOCS", "3"], "did you mean OPTIM.EPOCHS?"),
+    ]:
+        done = run(ROOT / "Deblurring" / script, *words, cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.startswith("error: ") and said in done.stderr
 
 
 def test_default_weights(tmp_path, weights):

@@ -172,6 +172,7 @@ def test_the_network_never_sees_more_than_a_tile():
     assert len(network.seen) > 1 and max(map(max, network.seen)) <= 128
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
 def test_a_process_that_may_take_no_more_memory_uses_smaller_tiles():
     """Memory that really runs out."""

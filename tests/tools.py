@@ -12,15 +12,20 @@ import pytest
 ALL = os.environ.get("MHNET_TEST_ALL", "") not in ("", "0")
 
 
+def installed(module: str) -> bool:
+    """Whether a package is here; under `make test-all` it must be."""
+    return ALL or importlib.util.find_spec(module) is not None
+
+
 def require(module: str, extra: str) -> None:
     """Leaves a file's tests out where a package is missing; call it before the import."""
-    if not ALL and importlib.util.find_spec(module) is None:
+    if not installed(module):
         pytest.skip(_install(module, extra), allow_module_level=True)
 
 
 def needs(module: str, extra: str) -> pytest.MarkDecorator:
     """Marks a test that needs a package."""
-    return pytest.mark.skipif(not ALL and importlib.util.find_spec(module) is None, reason=_install(module, extra))
+    return pytest.mark.skipif(not installed(module), reason=_install(module, extra))
 
 
 def needs_program(name: str, *others: str) -> pytest.MarkDecorator:
