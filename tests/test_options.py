@@ -172,13 +172,14 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_shown(tmp_path, capsy
     assert set(steps.values()) == {9}  # Adam has not seen the three
 
 
-def test_too_many_skipped_steps_in_a_row_end_the_run(tmp_path, monkeypatch):
+def test_too_many_skipped_steps_in_a_row_end_the_run(tmp_path, recwarn):
     make_pairs(tmp_path / "pairs")
-    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 20, "MAX_SKIPPED": 5})
+    path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 20, "MAX_SKIPPED": 5, "WARMUP_EPOCHS": 0})
     broken = replace(BLUR, loss=lambda settings: lambda restored, _target: restored.mean() / 0)
     with pytest.raises(MHNetError, match=r"5 steps in a row, up to step 5, .*lower OPTIM\.LR_INITIAL"):
         train(load_config(DEBLURRING, path), broken)
     assert read_checkpoint(tmp_path / "run" / LATEST).provenance["step"] == 4
+    assert not [one for one in recwarn if "lr_scheduler" in str(one.message)]
 
 
 def test_progressive_training_changes_crops_and_batches_by_epoch(tmp_path, capsys):

@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -24,12 +25,7 @@ from mhnet.train.validation import to_floats, validate
 
 
 class Stopped(MHNetError):
-    """A run that a signal has stopped, after it was saved.
-
-    Args:
-        step: the last one that was taken.
-        number: the signal's.
-    """
+    """A run that a signal, of this number, has stopped after this step, which is saved."""
 
     def __init__(self, step: int, number: int):
         name = signal.Signals(number).name
@@ -175,7 +171,9 @@ def take_step(job: Job, step: Step) -> tuple[float, int]:
 def move_rate(job: Job, done: int) -> None:
     """Moves the learning rate on by an epoch or step; a warm-up starts at 0, a bare schedule at its peak."""
     if done or job.config.OPTIM.WARMUP_EPOCHS:
-        job.scheduler.step()
+        with warnings.catch_warnings():  # PyTorch cannot know that the optimiser's first step was skipped
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)` before")
+            job.scheduler.step()
 
 
 def report(row: Row, progress: Progress) -> None:
