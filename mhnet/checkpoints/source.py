@@ -25,17 +25,11 @@ HUB = "mhnet.checkpoints.networks"
 
 
 class NetworkSource(NamedTuple):
-    """The edited files that a network was made from.
+    """The edited files that a network was made from."""
 
-    Args:
-        names: of the files.
-        sha256: of their code, without comments, docstrings and blank lines.
-        files: name → text.
-    """
-
-    names: str
-    sha256: str
-    files: dict[str, str]
+    names: str  # of the files
+    sha256: str  # of their code, without comments, docstrings and blank lines
+    files: dict[str, str]  # name → text
 
 
 def edited_source(network: nn.Module) -> NetworkSource | None:

@@ -15,21 +15,14 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True)
 class TestSet:
-    """A public test set.
-
-    Args:
-        name: its folder's usual name.
-        counts: numbers of images that downloads of it have; papers' counts differ by one or two.
-        protocol: how papers score it, a name in `mhnet.evaluation.protocols.PROTOCOLS`.
-        published: MHNet's figures in its paper, where it gives any.
-    """
+    """A public test set."""
 
     __test__ = False  # pytest: no test in spite of its name
 
-    name: str
-    counts: tuple[int, ...]
-    protocol: str
-    published: Published | None = None
+    name: str  # its folder's usual name
+    counts: tuple[int, ...]  # numbers of images that downloads of it have; papers' counts differ by one or two
+    protocol: str  # how papers score it, a name in `mhnet.evaluation.protocols.PROTOCOLS`
+    published: Published | None = None  # MHNet's figures in its paper, where it gives any
 
     def miscounted(self, name: str, images: int) -> str:
         """How a number of images differs from this set's, as a sentence; '' where it does not."""
@@ -41,25 +34,15 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Task:
-    """A task of the paper.
+    """A task of the paper."""
 
-    Args:
-        name: as noted in checkpoints.
-        folder: the room's name.
-        n_feat: width of MHNet's full-resolution stage.
-        protocol: how images of unknown sets are scored.
-        sets: public test sets.
-        train_dir: where the room's training pairs lie, below the room.
-        epochs: length of the paper's training.
-    """
-
-    name: str
-    folder: str
-    n_feat: int
-    protocol: str
-    sets: tuple[TestSet, ...]
-    train_dir: str
-    epochs: int
+    name: str  # as noted in checkpoints
+    folder: str  # the room's name
+    n_feat: int  # width of MHNet's full-resolution stage
+    protocol: str  # how images of unknown sets are scored
+    sets: tuple[TestSet, ...]  # public test sets
+    train_dir: str  # where the room's training pairs lie, below the room
+    epochs: int  # length of the paper's training
 
     def set_named(self, name: str) -> TestSet | None:
         """The public set of that name, whatever its case and separators."""

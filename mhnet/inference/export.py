@@ -37,21 +37,13 @@ class ExportError(MHNetError):
 
 
 class Format(NamedTuple):
-    """A kind of file.
+    """A kind of file."""
 
-    Args:
-        suffix: the file's extension.
-        packages: what it needs beside ours.
-        write: writes the network and its description to a path.
-        open: what is written there, ready to run on an image.
-        beside: extension of a second file that belongs to the first, if there is one.
-    """
-
-    suffix: str
-    packages: tuple[str, ...]
-    write: Callable[["AnySize", dict[str, str], Path], None]
-    open: Callable[[Path], Runner]
-    beside: str | None = None
+    suffix: str  # the file's extension
+    packages: tuple[str, ...]  # what it needs beside ours
+    write: Callable[["AnySize", dict[str, str], Path], None]  # writes the network and its description to a path
+    open: Callable[[Path], Runner]  # what is written there, ready to run on an image
+    beside: str | None = None  # extension of a second file that belongs to the first, if there is one
 
 
 class AnySize(nn.Module):

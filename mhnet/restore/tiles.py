@@ -22,17 +22,11 @@ Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 class Axis(NamedTuple):
-    """Tiles along one side of an image.
+    """Tiles along one side of an image."""
 
-    Args:
-        length: of the image, pixels.
-        side: of every tile, a multiple of 16; the last tile may end earlier, with the image.
-        starts: of the tiles, multiples of 16.
-    """
-
-    length: int
-    side: int
-    starts: tuple[int, ...]
+    length: int  # of the image, pixels
+    side: int  # of every tile, a multiple of 16; the last tile may end earlier, with the image
+    starts: tuple[int, ...]  # of the tiles, multiples of 16
 
     def spans(self) -> list[tuple[int, int]]:
         """(start, end) of every tile."""

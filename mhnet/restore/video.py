@@ -19,17 +19,11 @@ from mhnet.restore.video_segments import LENGTH, Segments, choose_encoding
 
 @dataclass
 class VideoResult:
-    """What was done.
+    """What was done."""
 
-    Args:
-        frames: in the result.
-        resumed: how many of them an earlier run had finished.
-        notes: what could not be kept, as sentences.
-    """
-
-    frames: int
-    resumed: int
-    notes: list[str]
+    frames: int  # in the result
+    resumed: int  # how many of them an earlier run had finished
+    notes: list[str]  # what could not be kept, as sentences
 
 
 def restore_video(

@@ -22,18 +22,13 @@ Degradations = Mapping[str, Callable[..., np.ndarray | tuple[np.ndarray, np.ndar
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The images below a folder: pairs, or sharp photographs with the degradation that makes pairs of them.
-
-    Args:
-        store: where their pixels come from.
-        about: what they are, for the person who trains on them.
-    """
+    """The images below a folder: pairs, or sharp photographs with the degradation that makes pairs of them."""
 
     root: str
     items: Sequence[Pair] | Sequence[Path]
-    store: Images
+    store: Images  # where their pixels come from
     degrade: Degradation | None
-    about: str
+    about: str  # what they are, for the person who trains on them
 
     def source(self, positions: Sequence[int] | None = None) -> Source:
         """Samples of all, or of those at the positions."""

@@ -32,72 +32,42 @@ ELSEWHERE = "set TRAINING.SAVE_DIR to another folder"
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """How far a run has come."""
 
-    Args:
-        epoch: epochs finished.
-        batch: steps of the epoch that is not finished.
-        step: steps in all, those that were skipped among them.
-        skipped: steps whose gradients were not finite, which changed nothing.
-        skipped_in_a_row: those since the last step that was taken.
-        best_psnr: the best validation PSNR so far, in dB.
-        images: crops seen in the epoch that is not finished.
-        psnr_sum: the sum of their PSNR in dB.
-        seconds: the time that the epoch has taken so far.
-        history: one dict per finished epoch, as in metrics.csv.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    best_psnr: float = float("-inf")
-    images: int = 0
-    psnr_sum: float = 0.0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    epoch: int = 0  # epochs finished
+    batch: int = 0  # steps of the epoch that is not finished
+    step: int = 0  # steps in all, those that were skipped among them
+    skipped: int = 0  # steps whose gradients were not finite, which changed nothing
+    skipped_in_a_row: int = 0  # those since the last step that was taken
+    best_psnr: float = float("-inf")  # the best validation PSNR so far, in dB
+    images: int = 0  # crops seen in the epoch that is not finished
+    psnr_sum: float = 0.0  # the sum of their PSNR in dB
+    seconds: float = 0.0  # the time that the epoch has taken so far
+    history: list[dict[str, float]] = field(default_factory=list)  # one dict per finished epoch, as in metrics.csv
 
 
 @dataclass
 class Job:
-    """A run: what it works with, and all that changes while it trains.
-
-    Args:
-        shares: which crops this process's batches hold.
-        batches: its micro-batches.
-        validation: its share of the validation images.
-        network: the network itself.
-        model: what computes with its parameters in training: the network, prepared for precision and processes.
-        optimizer: as accelerate prepared it.
-        scheduler: of the learning rate.
-        average: the parameters' exponential moving average, where one is kept.
-        args: what checkpoints note of the network's sizes.
-        source: the files of an edited network; None for this package's.
-        edited: what checkpoints note of it.
-        provenance: what checkpoints tell of where they come from.
-        progress: how far the run has come.
-        saved: when the latest checkpoint was written, or the job made, on the monotonic clock.
-    """
+    """A run: what it works with, and all that changes while it trains."""
 
     config: CfgNode
     task: Task
     accelerator: Accelerator
-    shares: EpochBatches
-    batches: DataLoader[Tensor]
-    validation: DataLoader[Tensor]
+    shares: EpochBatches  # which crops this process's batches hold
+    batches: DataLoader[Tensor]  # its micro-batches
+    validation: DataLoader[Tensor]  # its share of the validation images
     loss: Loss
-    network: nn.Module
-    model: nn.Module
-    optimizer: Optimizer
-    scheduler: LRScheduler
-    average: AveragedModel | None
-    args: Args
-    source: NetworkSource | None
-    edited: dict[str, Any]
-    provenance: dict[str, Any]
-    progress: Progress = field(default_factory=Progress)
-    saved: float = field(default_factory=time.monotonic)
+    network: nn.Module  # the network itself
+    model: nn.Module  # what computes with its parameters in training, prepared for precision and processes
+    optimizer: Optimizer  # as accelerate prepared it
+    scheduler: LRScheduler  # of the learning rate
+    average: AveragedModel | None  # the parameters' exponential moving average, where one is kept
+    args: Args  # what checkpoints note of the network's sizes
+    source: NetworkSource | None  # the files of an edited network; None for this package's
+    edited: dict[str, Any]  # what checkpoints note of it
+    provenance: dict[str, Any]  # what checkpoints tell of where they come from
+    progress: Progress = field(default_factory=Progress)  # how far the run has come
+    saved: float = field(default_factory=time.monotonic)  # when the last checkpoint was written, or this was made
 
     @property
     def folder(self) -> Path:
