@@ -1,6 +1,7 @@
 """The command `mhnet restore`, as people use and misuse it."""
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small import PHOTOS, crops, make_pairs
 from test_tiles import small_network
 
@@ -422,6 +424,20 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_is_restored(
     shut.append(photos)
     assert restore(photos, "-o", tmp_path / "more", "--weights", weights) == 1
     assert f"The folder {photos} cannot be listed" in capsys.readouterr().err
+
+
+def test_what_decoders_print_does_not_reach_the_person(tmp_path, photos, weights):
+    """libtiff prints of damaged codes, and says no more to its caller than that it failed."""
+    file = io.BytesIO()
+    Image.fromarray(crops()[0]).save(file, "TIFF", compression="tiff_lzw")
+    damaged = bytearray(file.getvalue())
+    damaged[200:1200] = bytes(1000)
+    (photos / "damaged.tif").write_bytes(damaged)
+    words = [sys.executable, "-m", "mhnet", "restore", photos, "-o", tmp_path / "out", "--weights", weights]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    assert done.returncode == 1 and "4 restored, 1 failed" in done.stderr + done.stdout
+    ours = ("failed: ", "note: ", f"{tmp_path / 'out'}: ")
+    assert not [line for line in done.stderr.splitlines() if not line.startswith(ours)], done.stderr
 
 
 def test_a_full_disk_stops_the_work(tmp_path, photos, weights, capsys, monkeypatch):

@@ -15,6 +15,7 @@ from mhnet.cli.train_test import add_room_commands
 from mhnet.cli.usage import Commands, HelpFormatter, add_command
 from mhnet.cli.weights import add_weights_commands
 from mhnet.core import allocator
+from mhnet.core.chatter import part_errors
 from mhnet.core.errors import MHNetError, exits_cleanly
 from mhnet.core.version import __version__
 
@@ -101,6 +102,7 @@ def _complete_files(parser: argparse.ArgumentParser, how: Any) -> None:
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, which EPILOG lists."""
+    part_errors()
     allocator.keep_pages()
     args = parser().parse_args(argv)
     return args.run(args)

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from tifffile import TiffFile, TiffPage
 
+from mhnet.core.chatter import without_chatter
 from mhnet.core.errors import MHNetError
 from mhnet.images.extras import heif_header, jxl_header, raw_header
 from mhnet.images.kinds import START, kind_of
@@ -130,9 +131,10 @@ def count_images(data: bytes, head: Header) -> int:
 
 @contextlib.contextmanager
 def refuse_damage(path: Path) -> Iterator[None]:
-    """Turns what decoders raise, nearly anything on damaged files, into an ImageError."""
+    """Turns what decoders raise, nearly anything on damaged files, into an ImageError; drops what they print."""
     try:
-        yield
+        with without_chatter():
+            yield
     except MHNetError:
         raise
     except ImportError as error:
