@@ -228,9 +228,10 @@ def test_calls_that_make_no_sense_get_a_sentence_and_no_traceback(page, capfd):
         else:
             assert status == 400
     long = "x" * 5000
-    for path in ("heartbeat/%00", "queue/data?session_hash=%00", "call/restore/x", "file=%00", f"file={inner}%00",
-                 f"file={long}", f"../assets/{long}"):  # fmt: skip
-        assert page.ask(f"/gradio_api/{path}")[0] == 404
+    for path in ("heartbeat/%00", "queue/data", "queue/data/", "queue/data?session_hash=%00", "call/restore/x",
+                 "file=%00", f"file={inner}%00", f"file={long}", f"../assets/{long}"):  # fmt: skip
+        status, told = page.ask(f"/gradio_api/{path}")
+        assert status == 404 and isinstance(json.loads(told)["detail"], str), path
     for kind, body in (
         ("multipart/form-data", b"x"),
         ("multipart/form-data; boundary=x", b"\0" * 99),

@@ -109,9 +109,9 @@ class Gate:
             if not self.sessions.holds(name) or not self.sessions.holds(unquote(name)):
                 raise HTTPException(404, "There is no such file.")
         queue = self.blocks._queue
-        told = path == API + "queue/data" and request.query_params.get("session_hash")
+        told = request.query_params.get("session_hash", "")
         event = path.startswith(_RESTORE + "/") and path.rsplit("/", 1)[1]
-        if told and told not in queue.pending_messages_per_session:
+        if path.rstrip("/") == API + "queue/data" and told not in queue.pending_messages_per_session:
             raise HTTPException(404, "Nothing is computed for this session.")
         if event and not any(event in events for events in queue.pending_event_ids_session.values()):
             raise HTTPException(404, "There is no such event, or its result has been fetched.")
