@@ -30,7 +30,7 @@ def finish(words: list[str]) -> str:
     """Runs a command to its end, and returns what it printed."""
     process = start(words)
     try:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=500)
     except subprocess.TimeoutExpired:
         kill(process)
         raise

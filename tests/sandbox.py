@@ -99,7 +99,7 @@ def run(blocks: list[Block], sandbox: Path, page: Path, environment: dict[str, s
         if block.language == "python":
             command = [sandbox / "bin" / "python", "-c", f"{BEFORE.get(name, '')}\n{block.text}"]
         done = subprocess.run(
-            command, cwd=here, timeout=300, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command, cwd=here, timeout=500, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env=environment | {"PATH": paths, "DRY_RUN": "1" if block.how == "dry run" else ""},
         )  # fmt: skip
         outcomes.append(Outcome(block.text, done.returncode, done.stdout))

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -335,13 +336,17 @@ def test_nothing_is_left_of_a_client_that_has_gone(page, tmp_path):
     assert until(lambda: not [path for path in page.files() if path.name.startswith("gone")])
 
 
-def test_sessions_end_and_uploads_that_nobody_asks_for_go(tmp_path):
+def test_sessions_end_and_uploads_that_nobody_asks_for_go(tmp_path, monkeypatch):
+    passed, begin = 0.0, time.time()
+    clock = SimpleNamespace(monotonic=lambda: passed, time=lambda: begin + passed)
+    monkeypatch.setattr("mhnet.app.sessions.time", clock)
+
     def brought() -> Path:
         path = sessions.new_folder() / "a.png"
         path.write_text("")
         return path
 
-    sessions = Sessions(tmp_path, grace=0.1, idle=0.3)
+    sessions = Sessions(tmp_path, grace=10, idle=300)
     session, path = sessions.get("one"), brought()
     assert sessions.claim(session, str(path)) == path
     assert sessions.claim(session, str(path)) == path
@@ -355,15 +360,15 @@ def test_sessions_end_and_uploads_that_nobody_asks_for_go(tmp_path):
     orphan = brought()
     with sessions.connected("three"), sessions.connected("three"):
         kept = sessions.claim(sessions.get("three"), str(brought()))
-        time.sleep(0.5)
+        passed += 500
         sessions.sweep()
         assert not orphan.parent.exists() and list(sessions._sessions) == ["three"]  # two had no connection
     sessions.sweep()
     with sessions.connected("three"):  # its tab came back in time
-        time.sleep(0.2)
+        passed += 20
         sessions.sweep()
     assert kept.is_file()
-    time.sleep(0.2)
+    passed += 20
     sessions.sweep()
     assert not list(tmp_path.iterdir()) and not sessions._sessions
 
@@ -415,7 +420,7 @@ def test_the_command_speaks_to_nobody_else_and_leaves_nothing(tmp_path):
     page = Page(match[0], folder)
     assert page.ask("/")[0] == 200 and upload(page, b"mine")[0] == 200
     process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=500)
     assert process.returncode == 0 and rest == "The page is closed; nothing of it is left.\n"
     assert not folder.exists() and not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -148,7 +148,7 @@ def test_500_images_survive_an_end_in_the_middle_and_a_killed_worker(
     run = subprocess.Popen([sys.executable, "-m", "mhnet", *words], stderr=subprocess.PIPE, text=True)
     waited_for(out, 100, lambda: run.poll() is None)
     run.send_signal(signal.SIGINT)
-    said = run.communicate(timeout=300)[1]
+    said = run.communicate(timeout=500)[1]
     assert (run.returncode, said.count("\n")) == (130, 1), said
     assert said.startswith("interrupted: ") and "the same command goes on from here" in said
     first = results(out)

@@ -1,9 +1,9 @@
 """The house: who may import whom, how long a file may be, how large all may be, and how quickly it opens."""
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -119,9 +119,9 @@ def test_the_package_and_its_help_open_quickly():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = sum(os.times()[2:4])  # of programs that have ended, the processor's time: not what others take
         done = subprocess.run([sys.executable, "-m", "mhnet", "--help"], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(sum(os.times()[2:4]) - start)
         assert done.returncode == 0
         assert "convert" in done.stdout
     assert min(seconds) < 1

@@ -130,7 +130,7 @@ def test_ctrl_c_at_any_moment(tmp_path: Path, weights: Path, number: int) -> Non
         time.sleep(1 + 2 * np.random.default_rng((SEED, number)).random())
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=500)
     assert process.returncode in (0, 130), told
     assert "Traceback" not in told
     assert not hidden(out)
@@ -151,7 +151,7 @@ def test_a_full_destination(tmp_path: Path, weights: Path) -> None:
     words, environment = command("restore", source, "-o", out, "--weights", weights, "--device", "cpu")
     limited = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)); " \
               f"sys.argv = {words[2:]!r}; runpy.run_module('mhnet', run_name='__main__')"  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", limited], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", limited], env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "large.png cannot be written (File too large)" in done.stderr
     assert [path.name for path in out.iterdir()] == ["small.png"]

@@ -98,7 +98,7 @@ def test_two_machines_train_as_one(tmp_path):
     options = ["--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", meeting]
     train = [sys.executable, "-m", "torch.distributed.run", *options, *command(path, tmp_path / "two")[1:]]
     machines = [start(train) for _ in range(2)]
-    said = [machine.communicate(timeout=120) for machine in machines]
+    said = [machine.communicate(timeout=500) for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], said
     assert sorted("2 processes × 1 parts" in out for out, _ in said) == [False, True]  # one of them speaks
     finish(command(path, tmp_path / "one"))
@@ -122,7 +122,7 @@ def test_processes_end_with_their_launcher(tmp_path, when):
         if when == "in training":
             assert launcher.stdout and any("epoch    1" in line for line in launcher.stdout)
         launcher.kill()
-        assert not psutil.wait_procs(workers, timeout=300)[1]  # within a minute where the machine has time
+        assert not psutil.wait_procs(workers, timeout=500)[1]  # within a minute where the machine has time
         assert (tmp_path / "run" / LATEST).exists() == (when == "in training")
     finally:
         for worker in workers:
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_told_once(tmp_path):
         (["OPTIM.EPOCS", 3], "error: the command line: there is no setting OPTIM.EPOCS"),
     ):
         process = start(command(path, tmp_path / "run", *words, processes=2))
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=500)
         assert process.returncode == 1
         assert err.count(said) == 1, err
         assert "train.py" not in err.split("error: ")[0]  # no traceback of ours

@@ -470,7 +470,7 @@ def test_an_interrupted_folder_goes_on_where_it_was(tmp_path, weights):
     while not list((tmp_path / "out").glob("[0-9]*.png")) and running.poll() is None:
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
-    told, said = running.communicate(timeout=120)
+    told, said = running.communicate(timeout=500)
     assert running.returncode == 130 and "goes on from here" in said and "Traceback" not in said
     done = names(tmp_path / "out")
     assert 1 <= len(done) < count and not any(name.startswith(".") for name in done)
