@@ -190,6 +190,7 @@ def facts(name: str) -> str:
         f"{data.get('VAL_IMAGES', 0) + data.get('SHARP_VAL_IMAGES', 0)} held-out images"
         if "validation_psnr" in provenance else None,
         "before that": provenance.get("before"),
+        "mixture": provenance.get("mixture"),
         "hours": provenance.get("hours"),
         "commit": provenance.get("revision"),
     }  # fmt: skip
