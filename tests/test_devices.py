@@ -21,6 +21,8 @@ from mhnet.train.config import load_config
 from mhnet.train.trainer import dry_run, train
 
 PHOTO = read_rgb(PHOTOS / "roman-colosseum.jpg")
+if not torch.cuda.is_available():
+    pytestmark = pytest.mark.ci  # on a CPU alone, other tests see most of it
 
 
 def test_fp32_on_cuda_is_fp32():

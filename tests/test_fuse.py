@@ -241,6 +241,7 @@ def test_a_fused_network_does_not_train():
         fused(torch.zeros(3, 16, 16))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("network", "share"), list(zip(networks(), (0.7, 0.7, 0.8), strict=True)), ids=["v1", "v1-wide", "v4"]
 )

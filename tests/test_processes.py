@@ -62,6 +62,7 @@ def test_two_processes_train_as_one(tmp_path):
     assert out.count("epoch   20") == 1  # the first process alone speaks
 
 
+@pytest.mark.ci
 def test_validation_is_shared_and_its_mean_is_exactly_that_of_one_process(tmp_path):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", DATA={"VAL_IMAGES": 3}, OPTIM={"BATCH_SIZE": 2})
@@ -131,6 +132,7 @@ def test_processes_end_with_their_launcher(tmp_path, when):
         launcher.communicate()
 
 
+@pytest.mark.ci
 def test_accelerate_launch_needs_no_other_script(tmp_path):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 2})
@@ -142,6 +144,7 @@ def test_accelerate_launch_needs_no_other_script(tmp_path):
     assert (tmp_path / "run" / BEST).exists()
 
 
+@pytest.mark.ci
 def test_what_is_wrong_is_told_once(tmp_path):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml")

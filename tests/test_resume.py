@@ -87,7 +87,7 @@ def test_a_run_killed_at_random_steps_ends_as_one_that_was_not(tmp_path, process
     assert rows[0] == rows[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.ci)])
 def test_a_run_that_is_asked_to_stop_saves_first(tmp_path, number):
     make_pairs(tmp_path / "pairs")
     quiet = EVERYTHING | {"TRAINING": {"SAVE_MINUTES": 0.0, "VAL_EVERY": 2, "SAVE_EVERY": 100}}

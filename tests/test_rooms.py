@@ -54,7 +54,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "net.safetensors"
 
 
-@pytest.mark.parametrize("room", ["Deblurring", "Deraining"])
+@pytest.mark.parametrize("room", ["Deblurring", pytest.param("Deraining", marks=pytest.mark.ci)])
 def test_train_test_and_evaluate_end_to_end(tmp_path, room):
     """A copy of the room, trained, tested and scored by its own scripts from another folder."""
     here = tmp_path / room
