@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import context_stage
+import curve
 import dual_attention
 import overview
 import scab_cabg
@@ -17,11 +18,12 @@ PICTURES = {
     "dual_attention": dual_attention.draw,
     "scab_cabg": scab_cabg.draw,
     "v4": v4.draw,
+    "curve": curve.draw,
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the architecture pictures beside this script.")
+    parser = argparse.ArgumentParser(description="Draw the pictures beside this script.")
     parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(PICTURES)} (default: all)")
     names = parser.parse_args().names or list(PICTURES)
     unknown = [name for name in names if name not in PICTURES]
