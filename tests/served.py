@@ -37,7 +37,7 @@ class Page:
 
     def ask(self, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[int, bytes]:
         """Status and body of an answer; the path is sent as it is."""
-        connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=120)
+        connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=20)
         try:
             connection.putrequest(method, path, skip_host="host" in headers)
             for name, value in {"content-length": str(len(body)), **headers}.items():
@@ -88,7 +88,7 @@ def by_command(source: Path, folder: Path, *options: str) -> bytes:
     return target.read_bytes()
 
 
-def until(true: Callable[[], object], seconds: float = 200) -> bool:
+def until(true: Callable[[], object], seconds: float = 20) -> bool:
     """Whether something becomes true in time."""
     end = time.monotonic() + seconds
     while not true():

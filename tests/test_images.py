@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import png
-from tools import needs
+from tools import READERS, needs
 
 from mhnet.images.header import ImageError
 from mhnet.images.kinds import WRITTEN_EXTENSIONS
@@ -42,8 +42,7 @@ def with_alpha() -> Image.Image:
     return picture
 
 
-EXTRAS = {".heic": "pillow_heif", ".heif": "pillow_heif", ".hif": "pillow_heif", ".jxl": "pillow_jxl"}
-MARKS = {one: needs(package, "photos") for one, package in EXTRAS.items()}
+MARKS = {one: needs(package, "photos") for one, package in READERS.items()}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ import shutil
 import pytest
 
 ALL = os.environ.get("MHNET_TEST_ALL", "") not in ("", "0")
+HEIF = "pillow_heif"
+READERS = {".heic": HEIF, ".heif": HEIF, ".hif": HEIF, ".jxl": "pillow_jxl", ".dng": "rawpy"}
+"""By a file's extension, the package of the extra `photos` that reads it."""
 
 
 def installed(module: str) -> bool:

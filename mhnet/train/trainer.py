@@ -82,7 +82,9 @@ def run_epochs(job: Job) -> Path:
     journal = Journal(job)
     deadline = time.monotonic() + 60 * (config.TRAINING.MAX_MINUTES or float("inf"))
     last = False
-    with StopRequest() as stop:
+    with StopRequest() as stop, warnings.catch_warnings():
+        # of a first step that was skipped, for which PyTorch sees none
+        warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)` before")
         while not last:
             row = train_epoch(job, stop)
             (late,) = summed(accelerator, time.monotonic() > deadline)
@@ -171,9 +173,7 @@ def take_step(job: Job, step: Step) -> tuple[float, int]:
 def move_rate(job: Job, done: int) -> None:
     """Moves the learning rate on by an epoch or step; a warm-up starts at 0, a bare schedule at its peak."""
     if done or job.config.OPTIM.WARMUP_EPOCHS:
-        with warnings.catch_warnings():  # PyTorch cannot know that the optimiser's first step was skipped
-            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)` before")
-            job.scheduler.step()
+        job.scheduler.step()
 
 
 def report(row: Row, progress: Progress) -> None:
