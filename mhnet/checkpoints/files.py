@@ -11,14 +11,14 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from mhnet.checkpoints.bundled import weights_path
 from mhnet.checkpoints.checkpoint import Checkpoint, parse_description
@@ -26,8 +26,6 @@ from mhnet.checkpoints.released import Args, blueprint, from_published, recognis
 from mhnet.core.errors import MHNetError, shortened
 from mhnet.core.files import replacing
 from mhnet.core.version import __version__
-
-Blueprint = Callable[[Args], nn.Module]
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
 _PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")
@@ -40,18 +38,15 @@ class WeightsError(MHNetError):
     """A checkpoint that cannot be read or written; the message names the file."""
 
 
-def read_checkpoint(path: str | Path, blueprint: Blueprint = blueprint) -> Checkpoint:
+def read_checkpoint(path: str | Path) -> Checkpoint:
     """Reads a checkpoint of any kind that is described at the top, or a bundled one, by its name, onto the CPU.
-
-    Args:
-        blueprint: builds the network of some arguments on the meta device, whose parameters the file must have.
 
     Raises:
         WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
     """
     path = weights_path(path)
     tensors, description = (_read_safetensors if _kind(path) == "safetensors" else _read_pickle)(path)
-    return checkpoint_of(tensors, description, path, blueprint)
+    return checkpoint_of(tensors, description, path)
 
 
 def parameters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -59,9 +54,7 @@ def parameters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_PREFIXES.sub("", name): tensor for name, tensor in tensors.items() if not name.startswith(_TRAINING)}
 
 
-def checkpoint_of(
-    tensors: Mapping[str, Tensor], description: str | None, path: str | Path, blueprint: Blueprint = blueprint
-) -> Checkpoint:
+def checkpoint_of(tensors: Mapping[str, Tensor], description: str | None, path: str | Path) -> Checkpoint:
     """The checkpoint of a file's tensors and description, if it has one; WeightsError, in which `path` is the file's
     name, where they are not an MHNet or not a whole one."""
     state = parameters(tensors)

@@ -65,18 +65,10 @@ def save_pretrained(
 def push_to_hub(
     network: RestorationNetwork | Checkpoint, repo_id: str, *, task: str | None = None, **options: Any
 ) -> str:
-    """Puts what `save_pretrained` writes into a repository of the hub, which is made where it is missing.
+    """Puts what `save_pretrained` writes into a repository of the hub, `user/name`, which is made where it is missing.
 
-    Args:
-        repo_id: the repository, as `user/name`.
-        options: those of `huggingface_hub.PyTorchModelHubMixin.push_to_hub`: `private`, `token`, `commit_message`, …
-
-    Returns:
-        The commit's address.
-
-    Raises:
-        WeightsError: the network is not as this package builds it.
-        huggingface_hub.errors.HfHubHTTPError: the hub refuses.
+    Takes the options of `huggingface_hub.PyTorchModelHubMixin.push_to_hub`: `private`, `token`, `commit_message`, …
+    Returns the commit's address. Raises WeightsError as `save_pretrained`, and HfHubHTTPError where the hub refuses.
     """
     return _Model.of(network, task, repo_id).push_to_hub(repo_id, **options)
 

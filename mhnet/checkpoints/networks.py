@@ -1,8 +1,6 @@
 """Checkpoints as networks: `load`, and the networks with `from_pretrained`, `save_pretrained` and `push_to_hub`."""
 
-import copy
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +10,6 @@ from torch import nn
 from mhnet import models
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, read_checkpoint
-from mhnet.checkpoints.released import Args
 from mhnet.models import RestorationNetwork
 
 N = TypeVar("N")
@@ -92,7 +89,7 @@ def load_checkpoint(
     path: str | Path, network: Callable[..., M] | None = None
 ) -> tuple[MHNet | MHNetV4 | M, Checkpoint]:
     """What `load` gives, on the CPU, and the checkpoint that it is from."""
-    checkpoint = read_checkpoint(path, blueprint)
+    checkpoint = read_checkpoint(path)
     return network_of(checkpoint, network, path), checkpoint
 
 
@@ -108,7 +105,9 @@ def network_of(
         )
     state = {name: tensor.float() for name, tensor in checkpoint.state.items()}
     if network is None:
-        built = copy.deepcopy(blueprint(checkpoint.args))
+        args = checkpoint.args
+        with torch.device("meta"):  # without values
+            built = MHNet(args) if isinstance(args, models.MHNetArgs) else MHNetV4(args)
         built.load_state_dict(state, assign=True)
         return built.eval()
     try:
@@ -118,10 +117,3 @@ def network_of(
         reason = " ".join(str(error).split())
         raise WeightsError(f"{path} does not fit {getattr(network, '__name__', 'the network')}: {reason}") from error
     return built.eval()
-
-
-@lru_cache(maxsize=4)
-def blueprint(args: Args) -> MHNet | MHNetV4:
-    """The network that the arguments describe, without values; not to be changed."""
-    with torch.device("meta"):
-        return MHNet(args) if isinstance(args, models.MHNetArgs) else MHNetV4(args)

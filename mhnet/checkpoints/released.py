@@ -142,11 +142,8 @@ def to_published(state: State, args: Args) -> dict[str, Tensor]:
 
 
 def from_published(state: State, args: Args, names: Iterable[str]) -> dict[str, Tensor]:
-    """Published parameters under our names, the dead ones dropped; foreign names stay as they are.
-
-    Args:
-        names: ours of all the network's parameters.
-    """
+    """Published parameters under our names, the dead ones dropped; foreign names stay as they are. `names` are ours of
+    all the network's parameters."""
     ours = {published_name(name, args): name for name in names}
     if not args.stage1_head:  # written as zeros for other code
         state = {name: tensor for name, tensor in state.items() if not name.startswith("stage1.ending.")}

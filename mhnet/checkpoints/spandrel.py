@@ -33,22 +33,13 @@ except ModuleNotFoundError as error:
 
 
 class MHNetArchitecture(Architecture[MHNet | MHNetV4]):
-    """One of the two designs, as spandrel knows architectures.
-
-    Args:
-        id: the name that spandrel lists it by.
-        kind: the class of its arguments.
-    """
+    """One of the two designs, as spandrel knows architectures; `kind` is the class of its arguments."""
 
     def __init__(self, id: str, kind: type[Args]):
-        super().__init__(id=id, detect=lambda state: isinstance(_args(state), kind))
+        super().__init__(id=id, detect=lambda state: isinstance(recognise(parameters(_tensors(state))), kind))
 
     def load(self, state_dict: dict[str, Any]) -> ImageModelDescriptor[MHNet | MHNetV4]:
-        """The network of these parameters, whatever the names they go by.
-
-        Raises:
-            WeightsError: they are not whole.
-        """
+        """The network of these parameters, whatever the names they go by; WeightsError where they are not whole."""
         tensors = {name: tensor.cpu() for name, tensor in _tensors(state_dict).items()}
         checkpoint = checkpoint_of(tensors, None, "this file")
         args = checkpoint.args
@@ -75,10 +66,6 @@ ARCHITECTURES = (MHNetArchitecture("MHNet", MHNetArgs), MHNetArchitecture("MHNet
 def install(registry: ArchRegistry = MAIN_REGISTRY) -> None:
     """Registers both designs, once; by default where every `spandrel.ModelLoader` looks."""
     registry.add(*map(ArchSupport.from_architecture, ARCHITECTURES), ignore_duplicates=True)
-
-
-def _args(state: dict[str, Any]) -> Args | None:
-    return recognise(parameters(_tensors(state)))
 
 
 def _tensors(state: dict[str, Any]) -> dict[str, Tensor]:
