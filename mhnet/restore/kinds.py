@@ -41,9 +41,6 @@ _FILMS = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),  # ASF, which .wmv is
     *((4, box) for box in (b"moov", b"mdat", b"wide", b"pnot")),  # QuickTime from before file types were noted
 )
-_IMAGES = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG"), (8, b"WEBP"), (0, b"II*\0"), (0, b"MM\0*"), (0, b"\xff\x0a"))
-_IMAGE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis", b"crx ")
-"""File types (ISO/IEC 14496-12, 4.3) of photographs and bursts of them: HEIF, AVIF, Canon's raw."""
 
 
 def is_restorable(path: Path) -> bool:
@@ -72,10 +69,12 @@ def is_film(path: Path) -> bool:
     if head.startswith((b"GIF87a", b"GIF89a")):
         return not is_image_file(path)
     if head[4:8] == b"ftyp":
-        return head[8:12] not in _IMAGE_BRANDS
-    if _begins(head, _FILMS) or _is_transport_stream(head):
+        return not kinds.kind_of(head[:12])  # by the major brand alone, of photographs and bursts of them
+    if any(head.startswith(signature, place) for place, signature in _FILMS):
         return True
-    return path.suffix.lower() in FILM_EXTENSIONS and not _begins(head, _IMAGES)
+    if b"GGGGGG" in (head[::188], head[4::192]):  # packets every 188 bytes, or 192 with times (ISO/IEC 13818-1)
+        return True
+    return path.suffix.lower() in FILM_EXTENSIONS and not kinds.kind_of(head)
 
 
 def is_result_name(path: Path) -> bool:
@@ -84,20 +83,8 @@ def is_result_name(path: Path) -> bool:
 
 
 def result_extension(source: Path, image_extension: str | None = None) -> str:
-    """The extension of a file's result: its own where such files are written, else what its kind is written as.
-
-    Args:
-        image_extension: what images' results get instead, such as ".jpg".
-    """
+    """The extension of a file's result: its own where such files are written, else what its kind is written as; of an
+    image's `image_extension` instead, such as ".jpg", where there is one."""
     if is_film(source):
         return source.suffix if source.suffix.lower() in CONTAINERS else ".mp4"
     return image_extension or kinds.result_extension(source)
-
-
-def _begins(head: bytes, signatures: tuple[tuple[int, bytes], ...]) -> bool:
-    return any(head.startswith(signature, place) for place, signature in signatures)
-
-
-def _is_transport_stream(head: bytes) -> bool:
-    """Whether packets begin every 188 bytes, or every 192 with a time before each (ISO/IEC 13818-1)."""
-    return b"GGGGGG" in (head[::188], head[4::192])
