@@ -7,7 +7,6 @@ Items stream through: as many pictures are held as the steps are working on, how
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from ray.exceptions import RayError
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.networks import network_of
 from mhnet.core import allocator
+from mhnet.core.chatter import without_chatter
 from mhnet.core.errors import MHNetError
 from mhnet.core.version import __version__
 from mhnet.images.header import MAX_PIXELS
@@ -105,10 +105,8 @@ def shares(
 def cluster() -> Iterator[Mapping[str, float]]:
     """Joins the cluster of RAY_ADDRESS, or starts Ray on this machine until the end; gives what there is to compute.
 
-    A Ray that this program has already started is used and left running.
-
-    Raises:
-        MHNetError: Ray does not start, or the cluster is not reached.
+    A Ray that this program has already started is used and left running. MHNetError where Ray does not start, or the
+    cluster is not reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of Ray Data's own habits
@@ -131,7 +129,7 @@ def _start() -> None:
     options: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
     for again in (not address, False):
         try:
-            with _silent():
+            with without_chatter():  # of Ray's C++ part; what matters comes as exceptions
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             return
         except Exception as error:  # noqa: PERF203  (Ray raises nearly anything here, Exception itself too)
@@ -150,20 +148,6 @@ def _check_machines() -> None:
         raise MHNetError(f"mhnet does not start on Ray's machines ({why}): pip install 'mhnet[ray]' there.") from error
     if found != __version__:
         raise MHNetError(f"Ray's machines have mhnet {found}, this one has {__version__}: install one version on all.")
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Within it, what Ray's C++ part prints to stderr goes nowhere; what matters comes as exceptions."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _set_up() -> None:
