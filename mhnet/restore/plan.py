@@ -1,6 +1,7 @@
 """Which file becomes which: what a command names, and where each result goes."""
 
 import glob
+import itertools
 import os
 import sys
 from collections import Counter
@@ -87,7 +88,8 @@ def plan(
         others += len(candidates) - len(sources)
         if not sources and not unlisted:
             raise MHNetError(f"There are no images or videos in {printable(store.shown(path))}: name another.")
-        root = path if folder else _plain_part(path) if pattern else path.parent
+        plain = itertools.takewhile(lambda part: not glob.has_magic(part), path.parent.parts)  # what patterns mirror
+        root = Path(*plain) if pattern else path if folder else path.parent
         own = Path(path.resolve().name if store.local else path.name) if folder and sum(is_folder) > 1 else Path()
         for source in natsorted(sources, key=lambda one: one.as_posix(), alg=ns.PATH | ns.IGNORECASE):
             name = f"{source.stem}{suffix}{result_extension(source, extension)}"
@@ -120,11 +122,8 @@ def _kept_apart(jobs: list[Job], results: Store, suffix: str) -> tuple[list[Job]
 
 
 def check_targets(jobs: Iterable[Job], originals: Collection[Path], results: Store = HERE) -> None:
-    """Checks that results can go where they are to go, before any work is done.
-
-    Raises:
-        MHNetError: a result would replace an original, or a folder cannot be written to.
-    """
+    """Checks that results can go where they are to go, before any work is done: MHNetError where one would replace an
+    original, or a folder cannot be written to."""
     kept = {identity for path in originals for identity in _identities(results, path)}
     folders = set()
     for job in jobs:
@@ -150,12 +149,6 @@ def _below(store: Store, folder: Path, out: Path | None, suffix: str, closed: di
         found = [path for path in found if not path.stem.endswith(suffix)
                  or path.parent / path.stem.removesuffix(suffix) not in stems]  # fmt: skip
     return found
-
-
-def _plain_part(pattern: Path) -> Path:
-    """The folders of a pattern that are plain names: what its files are mirrored from."""
-    plain = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
-    return Path(*pattern.parts[: min(plain, len(pattern.parts) - 1)])
 
 
 def _identities(store: Store, path: Path) -> Iterator[object]:
