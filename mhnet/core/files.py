@@ -1,10 +1,12 @@
 """Writing a file whole or not at all."""
 
+import json
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from mhnet.core.errors import MHNetError
 
@@ -15,15 +17,10 @@ StrPath = str | os.PathLike[str]
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` to write to; on success it is flushed to disk and takes `path`'s place.
 
-    On an exception the temporary file is removed and `path` stays as it was. Missing folders are created.
-
-    Raises:
-        OSError: the folder cannot be written to, or the disk is full.
+    On an exception, such as OSError for a full disk, it is removed and `path` stays as it was. Folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    if len(os.fsencode(temporary.name)) > 250:  # file systems allow 255
-        temporary = path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
+    temporary = unfinished(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -41,17 +38,28 @@ def replacing(path: Path) -> Iterator[Path]:
             os.close(folder)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text, whole or not at all.
+def unfinished(path: Path) -> Path:
+    """Where this process writes a file until it is whole: `.PID-NAME`, with a checksum for a name of many bytes."""
+    name = os.fsencode(path.name)
+    short = path.name if len(name) <= 240 else f"{zlib.crc32(name):08x}{path.suffix}"  # file systems allow 255
+    return path.with_name(f".{os.getpid()}-{short}")
 
-    Raises:
-        MHNetError: the system refuses.
-    """
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text, whole or not at all; MHNetError where the system refuses."""
     try:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise MHNetError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds; None where it cannot be read, or is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _umask() -> int:

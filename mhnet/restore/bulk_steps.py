@@ -115,10 +115,8 @@ class Ledger:
 class Restoring:
     """A network in a process of its own, which restores the pictures of items.
 
-    Args:
-        make: a reference to what makes the restorer.
-        batch: images of one size that are computed at once, at most.
-        ledger: the process of the run's `Ledger`.
+    `make` refers to what makes the restorer, at most `batch` images of one size are computed at once, and `ledger` is
+    the process of the run's `Ledger`.
     """
 
     def __init__(self, make: "ObjectRef[Callable[[], Restorer]]", batch: int, ledger: "ActorHandle"):

@@ -6,7 +6,6 @@ Stores are pyarrow's file systems: `s3://bucket/photos`, `gs://…`, `abfs://…
 import contextlib
 import os
 import re
-import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from mhnet.core.errors import MHNetError, printable
-from mhnet.core.files import replacing
+from mhnet.core.files import replacing, unfinished
 from mhnet.images.header import MAX_PIXELS, ImageError
 from mhnet.images.listing import Refusing, walk_folder
 from mhnet.images.read import ImageData, read_image, read_image_stream
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _PUT_WHOLE = ("s3", "gcs", "abfs")  # where a file appears when it is complete, and folders need not be made
-_UNFINISHED = re.compile(r"\.(\d{1,9})-(.+)", re.DOTALL)  # `.PID-NAME`: a file until it is whole
+_UNFINISHED = re.compile(r"\.(\d{1,9})-(.+)", re.DOTALL)  # names that `files.unfinished` gives
 
 
 class Store(NamedTuple):
@@ -56,11 +55,7 @@ class Store(NamedTuple):
         return path.absolute() if self.system is None else path
 
     def is_folder(self, path: Path) -> bool:
-        """Whether a path is a folder's.
-
-        Raises:
-            MHNetError: there is nothing of that name, or the store is not reached.
-        """
+        """Whether a path is a folder's; MHNetError where there is nothing so called, or the store is not reached."""
         if self.system is None:
             there, folder = path.exists(), path.is_dir()
         else:
@@ -107,11 +102,8 @@ def is_address(text: str) -> bool:
 
 
 def find_store(text: str) -> tuple[Store, Path]:
-    """The store that a path or an address names, and the path in it; `file://…` is this machine's own.
-
-    Raises:
-        MHNetError: pyarrow is missing, does not know such an address, or does not reach it.
-    """
+    """The store that a path or an address names, and the path in it; `file://…` is this machine's own. MHNetError where
+    pyarrow is missing, does not know such an address, or does not reach it."""
     if not is_address(text):
         return HERE, Path(text)
     try:
@@ -129,11 +121,8 @@ def find_store(text: str) -> tuple[Store, Path]:
 
 
 def read_picture(store: Store, path: Path, max_pixels: int = MAX_PIXELS) -> tuple[ImageData, int]:
-    """The picture in a file of at most so many pixels, and the file's bytes.
-
-    Raises:
-        ImageError: as `read_image` does, and where the store does not give the file.
-    """
+    """The picture in a file of at most so many pixels, and the file's bytes; ImageError as of `read_image`, and where
+    the store does not give the file."""
     if store.system is None:
         return read_image(path, max_pixels), path.stat().st_size
     try:
@@ -147,11 +136,8 @@ def read_picture(store: Store, path: Path, max_pixels: int = MAX_PIXELS) -> tupl
 
 
 def write_picture(store: Store, path: Path, picture: ImageData) -> None:
-    """Write a picture, whole or not at all, in the format of the path's extension.
-
-    Raises:
-        ImageError: as `write_image` does, and where the store does not take the file.
-    """
+    """Write a picture, whole or not at all, in the format of the path's extension; ImageError as of `write_image`, and
+    where the store does not take the file."""
     if store.system is None:
         write_image(path, picture)
         return
@@ -164,7 +150,7 @@ def write_picture(store: Store, path: Path, picture: ImageData) -> None:
 
 def put(store: Store, path: Path, data: bytes) -> None:
     """Puts bytes into a file, whole or not at all; raises OSError."""
-    system, key = store.system, store.key(path)
+    system, key, part = store.system, store.key(path), store.key(unfinished(path))
     if system is None:
         with replacing(path) as temporary:
             temporary.write_bytes(data)
@@ -173,7 +159,6 @@ def put(store: Store, path: Path, data: bytes) -> None:
         with system.open_output_stream(key) as stream:
             stream.write(data)
         return
-    part = store.key(path.with_name(f".{os.getpid()}-{path.name}"))
     if folder := store.key(path.parent):
         system.create_dir(folder)
     try:
@@ -192,23 +177,16 @@ def results_there(store: Store, targets: Collection[Path]) -> set[Path]:
     Results are put whole, so that those that are there need not be read.
     """
     wanted, there = set(targets), set()
-    unfinished = {(target.parent, name) for target in wanted for name in _unfinished_names(target)}
+    parts = {(target.parent, unfinished(target).name.partition("-")[2]) for target in wanted}
     for folder in {target.parent for target in wanted}:
         for name, length in _files(store, folder):
             path, left = folder / name, _UNFINISHED.fullmatch(name)
             if path in wanted and length > 0:
                 there.add(path)
-            elif left and (folder, left[2]) in unfinished and not (store.local and _is_others(int(left[1]))):
+            elif left and (folder, left[2]) in parts and not (store.local and _is_others(int(left[1]))):
                 with contextlib.suppress(OSError):
                     store.system.delete_file(store.key(path)) if store.system else path.unlink()
     return there
-
-
-def _unfinished_names(target: Path) -> Iterator[str]:
-    """What `files.replacing` and `put` may call a file behind the number of their process, until it is whole."""
-    yield target.name
-    if len(os.fsencode(target.name)) > 200:
-        yield f"{zlib.crc32(os.fsencode(target.name)):08x}{target.suffix}"
 
 
 def _is_others(process: int) -> bool:

@@ -76,11 +76,8 @@ class VideoFormat:
 
 
 def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
-    """The opened file and its moving pictures; cover pictures are passed over.
-
-    Raises:
-        VideoError: the file is missing, damaged, or holds no video.
-    """
+    """The opened file and its moving pictures, cover pictures passed over; VideoError where the file is missing,
+    damaged, or holds no video."""
     try:
         # With "file:" every name is a file: FFmpeg would take one such as "concat:a|b" for something else.
         container = av.open(f"file:{path}", metadata_errors="replace")
@@ -144,14 +141,8 @@ def read_format(path: Path) -> VideoFormat:
 
 
 def read_frames(path: Path, form: VideoFormat, skip: int = 0, deep: bool = False) -> Iterator[Frame]:
-    """Every frame of a video from number `skip` on, one at a time.
-
-    Args:
-        deep: as uint16 of 0 to 65535.
-
-    Raises:
-        VideoError: the file is damaged, or frames change their size.
-    """
+    """Every frame of a video from number `skip` on, one at a time, where it is `deep` as uint16 of 0 to 65535;
+    VideoError where the file is damaged, or frames change their size."""
     container, stream = open_video(path)
     before: int | None = None
     with container:

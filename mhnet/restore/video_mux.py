@@ -26,14 +26,8 @@ _STALE = ("major_brand", "minor_version", "compatible_brands", "encoder", "rotat
 
 
 def check_streams(source: Path, target: Path) -> list[str]:
-    """Whether the target's container can hold the source's other streams, before any work is done.
-
-    Returns:
-        What it cannot hold and goes without, as sentences.
-
-    Raises:
-        VideoError: it cannot hold the sound, or it is none that we write.
-    """
+    """What of the source's other streams the target's container cannot hold and goes without, as sentences, before any
+    work is done; VideoError where that is the sound, or where it is a container that we do not write."""
     if target.suffix.lower() not in CONTAINERS:
         raise VideoError(f"{target}: videos are written as {', '.join(sorted(CONTAINERS))}; choose one of them.")
     kinds = {"subtitle": "its subtitles", "video": "its further pictures", "attachment": "its attachments"}
@@ -54,11 +48,8 @@ def check_streams(source: Path, target: Path) -> list[str]:
 
 
 def join(segments: Sequence[Segment], source: Path, target: Path, form: VideoFormat) -> None:
-    """Writes the video, whole or not at all, and reads its frames' times back to be sure of them.
-
-    Raises:
-        VideoError: the system refuses, or the container cannot keep the times.
-    """
+    """Writes the video, whole or not at all, and reads its frames' times back to be sure of them; VideoError where the
+    system refuses, or the container cannot keep the times."""
     kind = CONTAINERS[target.suffix.lower()]
     try:
         with replacing(target) as temporary:

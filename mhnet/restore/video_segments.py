@@ -13,7 +13,7 @@ from av.codec import Codec
 from av.codec.context import Flags
 from av.error import FFmpegError
 
-from mhnet.core.files import replacing
+from mhnet.core.files import read_json, replacing
 from mhnet.restore.video_frames import Frame, VideoError, VideoFormat, from_rgb, reason
 from mhnet.restore.video_hdr import hdr_options
 
@@ -46,12 +46,8 @@ class Segment(NamedTuple):
 
 
 class Segments:
-    """The finished segments of one result.
-
-    Args:
-        target: the result's path.
-        about: what the segments depend on, JSON values: those made from anything else are thrown away.
-    """
+    """The finished segments of the result at `target`. `about` is what they depend on, JSON values: segments made from
+    anything else are thrown away."""
 
     def __init__(self, target: Path, about: dict[str, Any]):
         self.folder = target.with_name(f".{target.name}.parts")
@@ -59,12 +55,12 @@ class Segments:
         manifest = self.folder / "about.json"
         about = json.loads(json.dumps(about | {"length": LENGTH, "libraries": av.library_versions}))
         try:
-            if self.folder.exists() and _json(manifest) != about:
+            if self.folder.exists() and read_json(manifest) != about:
                 shutil.rmtree(self.folder)
             _write_json(manifest, about)
         except OSError as error:
             raise VideoError(f"{self.folder} cannot be made ({error.strerror}); choose another place.") from error
-        while (notes := _json(self._path(".json"))) and self._path(".nut").is_file():
+        while (notes := read_json(self._path(".json"))) and self._path(".nut").is_file():
             self.found.append(Segment(self._path(".nut"), **notes))
 
     @property
@@ -73,11 +69,7 @@ class Segments:
         return sum(len(segment.times) for segment in self.found)
 
     def write(self, frames: Iterable[Frame], form: VideoFormat, encoding: Encoding) -> None:
-        """Encodes the next segment, whole or not at all.
-
-        Raises:
-            VideoError: the encoder or the system refuses.
-        """
+        """Encodes the next segment, whole or not at all; VideoError where the encoder or the system refuses."""
         video, times, end = self._path(".nut"), [], 0
         try:
             with replacing(video) as temporary, av.open(f"file:{temporary}", "w", format="nut") as container:
@@ -110,17 +102,8 @@ class Segments:
 
 
 def choose_encoding(form: VideoFormat, container: str, codec: str | None, crf: int | None, deep: bool) -> Encoding:
-    """How to encode for a container: by default H.264, or H.265 for more than 8 bits; in .webm, VP9 or AV1.
-
-    Args:
-        container: the result's extension.
-        codec: "h264", "h265", "vp9" or "av1"; None for the default.
-        crf: the encoder's measure of quality, lower is better; None for one that is hard to tell from the original.
-        deep: encode 10 bits.
-
-    Raises:
-        VideoError: there is no such codec here, or it cannot keep the depth or HDR.
-    """
+    """How to encode for a container, named by its extension; `codec` and `crf` as of `restore_video`, 10 bits where it
+    is `deep`. VideoError where there is no such codec here, or it cannot keep the depth or HDR."""
     usual = ("vp9", "av1") if container == ".webm" else ("h264", "h265")
     name = codec or usual[deep or any(form.hdr)]
     if name not in _CODECS:
@@ -142,14 +125,6 @@ def choose_encoding(form: VideoFormat, container: str, codec: str | None, crf: i
     for key, value in hdr.items():
         options[key] = f"{options[key]}:{value}" if key in options else value
     return Encoding(encoder, layout, options)
-
-
-def _json(path: Path) -> Any:
-    """A file's content; None where there is none, or it is no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mhnet.core.errors import MHNetError
-from mhnet.core.files import replacing, write_text
+from mhnet.core.files import read_json, replacing, write_text
 from mhnet.core.version import __version__
 from mhnet.train.state import Job
 
@@ -98,7 +98,8 @@ class Journal:
         name = uuid.uuid4().hex[:8]
         if accelerator.is_main_process:
             write_text(folder / "config.yml", job.config.dump())
-            starts = _starts(folder / "run.json")
+            told = read_json(folder / "run.json")
+            starts: list[dict[str, Any]] = told if isinstance(told, list) else []
             here = {"from_step": progress.step, "processes": accelerator.num_processes}
             name = starts[0].get("run", name) if progress.step and starts else name
             start = {"run": name} | _environment() | here | {"device": str(accelerator.device)}
@@ -170,15 +171,6 @@ def draw_curves(path: Path, history: Sequence[Row]) -> None:
             figure.savefig(temporary, format="png", dpi=120)
     except OSError as error:
         raise MHNetError(f"{path} cannot be written ({error.strerror}): choose another place") from error
-
-
-def _starts(path: Path) -> list[dict[str, Any]]:
-    """The starts that run.json tells of; none where it cannot be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return found if isinstance(found, list) else []
 
 
 def _environment() -> dict[str, Any]:
