@@ -31,7 +31,7 @@ from mhnet.data.make import degrade_folder
 from mhnet.data.pairs import Pair, find_pairs
 from mhnet.data.split import hold_out
 from mhnet.evaluation import protocols, sheets
-from mhnet.evaluation.scoring import mean_of
+from mhnet.evaluation.protocols import mean_of
 from mhnet.images.listing import find_images
 from mhnet.images.read import read_rgb
 from mhnet.restore.restorer import Restorer

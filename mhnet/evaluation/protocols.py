@@ -6,8 +6,8 @@ protocols is the channels it sees, the borders and the rounding; the numbers dif
 none is printed without its protocol's name. Images are uint8 H×W×3 RGB.
 """
 
-import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -18,7 +18,6 @@ from mhnet.core.errors import MHNetError
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
 STRIP = 64  # rows at a time
 
-_LUMA_BITS = 22
 _INNER = (slice(WINDOW // 2, -(WINDOW // 2)),) * 2  # where the window fits
 
 
@@ -27,6 +26,18 @@ class Score(NamedTuple):
 
     psnr: float
     ssim: float
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """The mean; nan for none."""
+    return sum(values) / len(values) if values else math.nan
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """Mean SSIM of all and mean PSNR of the finite ones; inf where all are identical, nan for no scores."""
+    finite = [one.psnr for one in scores if math.isfinite(one.psnr)]
+    psnr = mean_of(finite) if finite or not scores else math.inf
+    return Score(psnr, mean_of([one.ssim for one in scores]))
 
 
 class Protocol(NamedTuple):
@@ -86,17 +97,8 @@ def matlab_y(image: np.ndarray) -> np.ndarray:
 
     In integers, so that the 194 colours whose luma ends in exactly .5 round as they should.
     """
-    shares = np.asarray(cv2.LUT(np.ascontiguousarray(image), _luma_shares()), np.int32)
-    return ((shares[..., 0] + shares[..., 1] + shares[..., 2]) >> _LUMA_BITS).astype(np.uint8)
-
-
-@functools.cache
-def _luma_shares() -> np.ndarray:
-    """What every value of each channel adds to rounded luma, in units of 2^-22, int32 1×256×3: with 16.5 and a hair,
-    so that halves round up although each share is itself rounded."""
-    shares = np.arange(256)[:, np.newaxis] * np.array([65.481, 128.553, 24.966]) / 255 * 2**_LUMA_BITS
-    shares[:, 0] += 16.5 * 2**_LUMA_BITS + 4
-    return shares.round().astype(np.int32)[np.newaxis]
+    weighted = image @ np.array([65481, 128553, 24966], np.int32)
+    return (16 + (weighted + 127500) // 255000).astype(np.uint8)
 
 
 def ssim(restored: np.ndarray, target: np.ndarray) -> float:
@@ -166,26 +168,14 @@ def _similarity(
     """The SSIM map of two strips, float32, with the means that `window` takes: (p − q)(u − v) / ((p + q)(u + v)) for
     p = mean(s)² + 2 C1, q = mean(d)², u = var(s) + 2 C2 and v = var(d)."""
     c1, c2 = np.float32((K1 * 255) ** 2), np.float32((K2 * 255) ** 2)
-    a, b = (image.astype(np.float32) for image in (a, b))
-    a -= middles[0]
-    b -= middles[1]
-    d = a - b
-    s = np.add(a, b, out=a)
+    a, b = (image.astype(np.float32) - np.float32(middle) for image, middle in zip((a, b), middles, strict=True))
+    s, d = a + b, a - b
     mean_s, mean_d = window(s), window(d)
-    u, v = window(np.multiply(s, s, out=s)), window(np.multiply(d, d, out=d))
-    u -= mean_s * mean_s
-    u += 2 * c2
-    v -= mean_d * mean_d
-    mean_s += sum(middles)
-    mean_d += middles[0] - middles[1]
-    p, q = np.multiply(mean_s, mean_s, out=mean_s), np.multiply(mean_d, mean_d, out=mean_d)
-    p += 2 * c1
-    top = p - q
-    top *= u - v
-    p += q
-    u += v
-    p *= u
-    return np.divide(top, p, out=top)
+    u = window(s * s) - mean_s * mean_s + 2 * c2
+    v = window(d * d) - mean_d * mean_d
+    p = np.square(mean_s + sum(middles)) + 2 * c1
+    q = np.square(mean_d + (middles[0] - middles[1]))
+    return (p - q) * (u - v) / ((p + q) * (u + v))
 
 
 def _scores_by(

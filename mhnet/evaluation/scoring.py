@@ -92,15 +92,13 @@ class Evaluation:
     @property
     def mean(self) -> protocols.Score:
         """Mean SSIM of all rows and mean PSNR of the finite ones; inf where all are identical, nan for no rows."""
-        finite = [row.psnr for row in self.rows if math.isfinite(row.psnr)]
-        psnr = mean_of(finite) if finite or not self.rows else math.inf
-        return protocols.Score(psnr, mean_of([row.ssim for row in self.rows]))
+        return protocols.mean_score([protocols.Score(row.psnr, row.ssim) for row in self.rows])
 
     @property
     def lpips(self) -> float | None:
         """Mean LPIPS, None where it was not asked for."""
         distances = [row.lpips for row in self.rows if row.lpips is not None]
-        return mean_of(distances) if distances else None
+        return protocols.mean_of(distances) if distances else None
 
     @property
     def doubts(self) -> list[str]:
@@ -165,7 +163,8 @@ def evaluate_pairs(
     """
     protocols.get_protocol(protocol)
     if processes is None:
-        processes = min(len(pairs) // IMAGES_PER_PROCESS, _cores())
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        processes = min(len(pairs) // IMAGES_PER_PROCESS, cores)
     scoring = _outcomes(partial(_score, protocol), pairs, processes)
     outcomes: dict[int, ImageScore | Failure] = dict(_bar(scoring, f"scoring {name}", len(pairs)))
     if distance is not None:
@@ -181,11 +180,6 @@ def evaluate_pairs(
         known=known_set(name),
         pairs={pair.name: pair for pair in pairs},
     )
-
-
-def mean_of(values: Sequence[float]) -> float:
-    """The mean; nan for none."""
-    return sum(values) / len(values) if values else math.nan
 
 
 def _bar(outcomes: Iterable[T], title: str, total: int) -> Iterable[T]:
@@ -240,7 +234,3 @@ def _outcomes(
 def _start_process() -> None:
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,7 +16,7 @@ from mhnet.core.files import StrPath, write_text
 from mhnet.core.tasks import PAPER, Published
 from mhnet.core.version import __version__
 from mhnet.evaluation import protocols, sheets
-from mhnet.evaluation.scoring import DEGRADED, Evaluation, mean_of
+from mhnet.evaluation.scoring import DEGRADED, Evaluation
 from mhnet.images.read import read_rgb
 
 EXTREMES = 10  # images at either end on a sheet
@@ -192,13 +192,13 @@ def _mean_line(sets: Sequence[Evaluation]) -> _Line:
     psnr = _mean_of_all([one.published.psnr if one.published else None for one in sets])
     ssim = _mean_of_all([one.published.ssim if one.published else None for one in sets])
     published = None if psnr is None else Published(psnr, ssim)
-    means = protocols.Score(*(mean_of(column) for column in zip(*(one.mean for one in sets), strict=True)))
+    means = protocols.Score(*(protocols.mean_of(column) for column in zip(*(one.mean for one in sets), strict=True)))
     return _Line(f"mean of {len(sets)} sets", sets[0].method, sets[0].protocol, "", *means, lpips, published)
 
 
 def _mean_of_all(values: Sequence[float | None]) -> float | None:
     there = [value for value in values if value is not None]
-    return mean_of(there) if len(there) == len(values) else None
+    return protocols.mean_of(there) if len(there) == len(values) else None
 
 
 def _beside_published(one: _Line) -> tuple[str, str]:

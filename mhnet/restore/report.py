@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +23,7 @@ from PIL import Image
 
 from mhnet.core.errors import MHNetError, printable
 from mhnet.core.files import replacing
-from mhnet.evaluation.protocols import Score
+from mhnet.evaluation.protocols import Score, mean_score
 from mhnet.images.read import read_rgb
 from mhnet.restore.kinds import is_film
 
@@ -111,14 +110,8 @@ def _means(entries: Sequence[Entry]) -> Iterator[tuple[str, Scores]]:
     for scores in (entry.scores for entry in entries if entry.scores):
         of_protocol.setdefault(scores.protocol, []).append(scores)
     for protocol, found in of_protocol.items():
-        before, after = _mean([one.before for one in found]), _mean([one.after for one in found])
+        before, after = mean_score([one.before for one in found]), mean_score([one.after for one in found])
         yield f"mean of {len(found):,} by {protocol}", Scores(protocol, before, after)
-
-
-def _mean(scores: Sequence[Score]) -> Score:
-    """The means; images that equal their clean ones have no PSNR to count."""
-    finite = [score.psnr for score in scores if math.isfinite(score.psnr)]
-    return Score(fmean(finite) if finite else math.inf, fmean(score.ssim for score in scores))
 
 
 def _figure(entry: Entry, folder: Path, side: int) -> dict[str, Any]:
