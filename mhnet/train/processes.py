@@ -62,22 +62,16 @@ def make_accelerator(config: CfgNode, **more: Any) -> Accelerator:
 
 
 def stay_with_launcher() -> None:
-    """Ends this process soon after the one that started it, so that none waits for others that never come.
-
-    A process whose launcher dies later is asked to stop by SIGTERM: a run saves first (`mhnet.train.stop`).
-
-    Raises:
-        MHNetError: torchrun is gone already.
-    """
+    """Ends this process soon after the one that started it, so that none waits for others that never come: by SIGTERM,
+    so that a run saves first (`mhnet.train.trainer`). MHNetError where torchrun is gone already."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # the processes meet in the launcher
         place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         limit = timedelta(seconds=LAUNCHER_SECONDS)
         try:
             torch.distributed.TCPStore(*place, timeout=limit, wait_for_workers=False)  # type: ignore[attr-defined]
         except RuntimeError as error:
-            raise MHNetError(
-                f"torchrun does not answer at {place[0]}:{place[1]}: was it killed? Start it again"
-            ) from error
+            where = f"{place[0]}:{place[1]}"
+            raise MHNetError(f"torchrun does not answer at {where}: was it killed? Start it again") from error
     if hasattr(signal, "SIGKILL"):  # elsewhere a process does not learn that its parent ended
         threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
 

@@ -42,15 +42,8 @@ class ImageSet:
 
 
 def find_sources(settings: CfgNode, degradations: Degradations) -> tuple[MixedSource, Source]:
-    """What to train on, and what to validate with.
-
-    Args:
-        settings: DATA names folders, how often images stand in an epoch, and what is held out.
-        degradations: what DATA.DEGRADE can name.
-
-    Raises:
-        MHNetError: there are no images, a pair does not fit, or too few remain for a batch.
-    """
+    """What to train on, and what to validate with, by the settings' DATA; `degradations` are what DATA.DEGRADE can
+    name. MHNetError where there are no images, a pair does not fit, or too few remain for a batch."""
     data = settings.DATA
     degrade = find_degradation(settings, degradations) if data.DEGRADE else None
     main = None if data.SHARP_DIR else degrade
@@ -81,16 +74,13 @@ def find_sources(settings: CfgNode, degradations: Degradations) -> tuple[MixedSo
 
 
 def find_degradation(settings: CfgNode, degradations: Degradations) -> Degradation:
-    """What DATA.DEGRADE names, or a mixture: "rain 2, untouched 1" is rain in two of three crops.
-
-    Raises:
-        ConfigError: a name that is not among the degradations, or a share that is not a positive number.
-    """
+    """What DATA.DEGRADE names, or a mixture: "rain 2, untouched 1" is rain in two of three crops. ConfigError for a
+    name that is not among the degradations, or a share that is not a positive number."""
     severity, written = tuple(settings.DATA.SEVERITY), settings.DATA.DEGRADE
-    if "," not in written:
-        return partial(choose(degradations, written, "DATA.DEGRADE"), severity=severity)
-    parts = [part.strip().partition(" ") for part in written.split(",")]
+    parts = [part.strip().partition(" ") for part in written.split(",")] if "," in written else [(written, "", "")]
     chosen = [partial(choose(degradations, name, "DATA.DEGRADE"), severity=severity) for name, _, _ in parts]
+    if len(chosen) == 1:
+        return chosen[0]
     try:
         shares = np.array([float(share) for _, _, share in parts])
     except ValueError:
@@ -105,17 +95,10 @@ def find_degradation(settings: CfgNode, degradations: Degradations) -> Degradati
 
 
 def find_images_of(data: CfgNode, key: str, split: str | None, degrade: Degradation | None) -> ImageSet:
-    """The images of a folder that a setting names. Where photographs are degraded on the fly, the clean side of pairs
-    serves too.
-
-    Args:
-        key: the setting: "TRAIN_DIR", "VAL_DIR" or "SHARP_DIR"; clean images may have a folder of their own, which
-            "TRAIN_TARGET_DIR" and so on name.
-        split: of a data set with several that is meant, such as "train".
-
-    Raises:
-        MHNetError: there are none, or a pair does not fit.
-    """
+    """The images of a folder that a setting names: "TRAIN_DIR", "VAL_DIR" or "SHARP_DIR", where "TRAIN_TARGET_DIR" and
+    so on may name a folder of the clean ones. Of a data set with several splits, the one named is meant. Where
+    photographs are degraded on the fly, the clean side of pairs serves too. MHNetError where there are none, or a pair
+    does not fit."""
     root, targets = getattr(data, key), getattr(data, key.replace("_DIR", "_TARGET_DIR"), "")
     if not Path(root).exists():
         way_out = "put training images there, as README.md shows, or set" if key == "TRAIN_DIR" else "name another with"

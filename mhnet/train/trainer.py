@@ -34,10 +34,8 @@ class Stopped(MHNetError):
 
 
 class StopRequest:
-    """Takes note of SIGTERM and Ctrl-C while it is entered; a second Ctrl-C interrupts at once.
-
-    In a thread other than the main one, where Python allows no handlers, it takes note of nothing.
-    """
+    """Takes note of SIGTERM and Ctrl-C while it is entered, in the main thread, where alone Python allows handlers; a
+    second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.number = 0
