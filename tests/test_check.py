@@ -9,7 +9,7 @@ from PIL import Image
 from small import PHOTOS, crops, make_pairs
 
 from mhnet.cli.main import main
-from mhnet.data.blur import GAMMA, average, path_kernel, shake_path, to_light
+from mhnet.data.blur import GAMMA, LIGHT, average, path_kernel, shake_path
 from mhnet.data.check import check, format_checked
 from mhnet.data.pack import Pack, write_pack
 from mhnet.data.pairs import find_pairs
@@ -169,7 +169,7 @@ def test_gamma_is_suspected_by_brightness(tmp_path: Path, in_light: bool, name: 
     for i, path in enumerate(find_images(PHOTOS)):
         sharp = read_rgb(path)
         kernel = path_kernel(shake_path(np.random.default_rng(i), 20, 0.5, 1))
-        values = average(to_light(sharp) if in_light else sharp.astype(np.float32) / 255, kernel)
+        values = average(LIGHT[sharp] if in_light else sharp.astype(np.float32) / 255, kernel)
         blurred = np.clip(values, 0, 1) ** (1 / GAMMA if in_light else 1)
         write_rgb(tmp_path / name / "train/input" / f"{i}.png", np.rint(blurred * 255).astype(np.uint8))
         write_rgb(tmp_path / name / "train/target" / f"{i}.png", sharp)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mhnet.data.blur import BlurParameters, Region, average, path_kernel, region_mask, shake_path, to_light
+from mhnet.data.blur import LIGHT, BlurParameters, Region, average, path_kernel, region_mask, shake_path
 from mhnet.data.degrade import blur, rain
 from mhnet.data.rain import LOOKS, RainParameters, Streaks, smooth_field, streak_layer, streak_profile
 
@@ -242,7 +242,7 @@ def test_light_is_averaged_not_grey_levels(monkeypatch):
     # The two positions half a pixel apart from the centre make the kernel 1/4, 1/2, 1/4.
     wanted = [0, 0, 0, round(255 * 0.25 ** (1 / 2.2)), round(255 * 0.75 ** (1 / 2.2)), 255, 255, 255]
     assert still.render(edge)[3, :, 0].tolist() == wanted
-    assert to_light(np.array([[[186]]], np.uint8)).item() == pytest.approx(0.5, abs=0.002)
+    assert LIGHT[186].item() == pytest.approx(0.5, abs=0.002)
 
 
 @pytest.mark.parametrize("region", [None, Region(0.5, 0.4, 0.3, 0.2, 25.0)])
@@ -283,7 +283,7 @@ def test_blurred_image_stays_aligned():
         photo = PHOTOS[0]
         shaken = dataclasses.replace(drawn, region=None, noise=0, jpeg=None).render(photo)
         window = np.outer(np.hanning(200), np.hanning(240))
-        a, b = (np.fft.fft2((to_light(i)[..., 1] - 0.2) * window) for i in (photo, shaken))
+        a, b = (np.fft.fft2((LIGHT[i][..., 1] - 0.2) * window) for i in (photo, shaken))
         cross = b * a.conj()
         shifts.append([np.angle(cross[0, 1]) * 240, np.angle(cross[1, 0]) * 200])
     assert np.abs(shifts).max() / (2 * math.pi) < 0.5

@@ -14,6 +14,7 @@ from scipy.signal import lfilter
 
 GAMMA = 2.2
 LIGHT = (np.arange(256, dtype=np.float32) / 255) ** GAMMA
+"""Light, float32 in [0, 1], of each uint8 value: LIGHT[image] undoes the camera's gamma curve."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,8 @@ class BlurParameters:
             x, y = random.uniform(0.15, 0.85, 2).tolist()
             radius_x, radius_y = random.uniform(0.12, 0.4, 2).tolist()
             region = Region(x, y, radius_x, radius_y, extent * random.uniform(0.5, 1.1))
-            extent *= (
-                0.35 if random.random() < 0.4 else 1.0
-            )  # a steady camera before something that moves; or both move
+            if random.random() < 0.4:  # a steady camera before something that moves; else both move
+                extent *= 0.35
         return cls(
             severity=severity,
             extent=extent,
@@ -67,7 +67,7 @@ class BlurParameters:
         """Return the image, uint8 H×W×3 in RGB, blurred by this motion."""
         random = np.random.default_rng(self.seed)
         height, width = image.shape[:2]
-        light = to_light(image)
+        light = LIGHT[image]
         seen = average(light, path_kernel(shake_path(random, self.extent, self.inertia, self.jerks)))
         if self.region:
             own = path_kernel(shake_path(random, self.region.extent, self.inertia, self.jerks))
@@ -82,11 +82,6 @@ class BlurParameters:
             coded = cv2.imencode(".jpg", result[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, self.jpeg])[1]
             result = np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
         return result
-
-
-def to_light(image: np.ndarray) -> np.ndarray:
-    """Undo the camera's gamma curve: uint8 to float32 in [0, 1], proportional to light."""
-    return LIGHT[image]
 
 
 def average(light: np.ndarray, kernel: np.ndarray) -> np.ndarray:

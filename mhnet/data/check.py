@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from mhnet.core.errors import MHNetError, printable
+from mhnet.data.blur import GAMMA
 from mhnet.data.make import in_parallel
 from mhnet.data.names import Pair
 from mhnet.data.pack import Pack, is_pack
@@ -17,7 +18,6 @@ from mhnet.data.pairs import mismatch
 from mhnet.data.sets import PairSet, find_pair_sets, pair_set_of
 from mhnet.images.read import ImageInfo, image_info, read_rgb
 
-GAMMA = 2.2
 LIGHT = (np.arange(256) / 255) ** GAMMA * 255
 PATCH = 256  # of the recipes
 

@@ -52,13 +52,8 @@ class Shard:
 
 
 class Pack:
-    """A finished pack, opened: its pairs, and crops of their images through mapped memory.
-
-    Args:
-        folder: where `pack.json` lies. The pairs' paths lie below it in name only.
-
-    Raises:
-        PackError: the pack is unfinished, of another version or damaged, or `pack.json` names what is not there.
+    """A finished pack, opened: its pairs, whose paths lie below its folder in name only, and crops of their images
+    through mapped memory; PackError where it is unfinished, of another version or damaged, or names what is not there.
     """
 
     def __init__(self, folder: StrPath):
@@ -162,14 +157,13 @@ def write_pack(pairs: Sequence[Pair], out: StrPath, shard_mb: int = 256) -> Pack
         if found != shards or any(earlier.get(key) != content[key] for key in ("pairs", "source_bytes")):
             raise PackError(f"{out} holds a pack of other images; name another folder, or remove this one.")
         shards = found
-    path_of = {key: path for path, key in key_of.items()}
     try:
         _write_index(out, content, shards)
         for shard in _bar(shards, "packing"):
             if shard.sha256 and _whole(out, shard):
                 continue
             with ThreadPoolExecutor() as pool, replacing(out / shard.file) as temporary:
-                pixels = pool.map(read_rgb, [path_of[key] for key in shard.images])
+                pixels = pool.map(read_rgb, [path for path in files if key_of[path] in shard.images])
                 save_file(dict(zip(shard.images, pixels, strict=True)), temporary)
                 shard.sha256 = sha256(temporary)
             _write_index(out, content, shards)

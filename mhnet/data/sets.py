@@ -109,14 +109,11 @@ def pair_set_of(degraded: Path, targets: Path) -> PairSet:
 def find_test_sets(
     task: Task, root: Path, names: Sequence[str] | None, results: Path | None = None
 ) -> tuple[list[FoundTestSet], list[str]]:
-    """The named test sets at or below a folder; without names the task's public sets that are there, else the folder.
+    """The test sets at or below a folder, and a sentence for each named one that cannot be opened; where none can, they
+    are an MHNetError.
 
-    Args:
-        names: of folders; case, `-` and `_` do not matter.
-        results: a folder whose images are not looked at.
-
-    Returns:
-        What was found, and a sentence for each named set that cannot be opened; where none can, they are an MHNetError.
+    `names` are of folders, whatever their case, `-` and `_`; without them the task's public sets that are there are
+    meant, else the folder. The images of the folder `results` are not looked at.
     """
     if not root.is_dir():
         raise MHNetError(f"There is no folder {root}: put the test images there, or name another with --input_dir")

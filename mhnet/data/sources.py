@@ -28,10 +28,7 @@ class Images(Protocol):
 
 class ImageFiles:
     """Image files. The first whose pixels fit into `cache_mb` megabytes stay decoded; of others only the crop is.
-
-    Raises:
-        ImageError: by `size` and `crop`, where a file cannot be read.
-    """
+    ImageError by `size` and `crop`, where a file cannot be read."""
 
     def __init__(self, cache_mb: int = 0):
         self.left = cache_mb << 20
