@@ -9,14 +9,13 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _STRIP = 256  # rows at a time, so that wider numbers take little memory
-_BLACK_POINT_COMPENSATION = 0x2000
 
 
 def cmyk_to_rgb(picture: Image.Image) -> Image.Image:
     """To sRGB by the picture's profile, relative to white and black as printers do; without one by 255 − ink."""
     profile = picture.info.get("icc_profile", b"")
     if profile_space(profile) == "CMYK":
-        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags(_BLACK_POINT_COMPENSATION)
+        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
         picture = _by_profile(picture, profile, renderingIntent=intent, flags=flags)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 

@@ -40,10 +40,8 @@ def byte_order(data: bytes) -> Endian:
 
 
 def parse_fields(data: bytes) -> list[Field]:
-    """The fields of the first directory, those of its EXIF, GPS and interoperability directories inside.
-
-    ValueError or struct.error for a damaged structure.
-    """
+    """The fields of the first directory, those of its EXIF, GPS and interoperability directories inside; ValueError or
+    struct.error for a damaged structure."""
     endian = byte_order(data)
     return _fields(data, endian, _number(data, endian, 4), (EXIF, GPS), [len(data)])
 
@@ -71,14 +69,11 @@ def build_directory(found: list[Field], endian: Endian, start: int) -> bytes:
 
 
 def upright_exif(data: bytes, orientation: int) -> bytes:
-    """EXIF for an image that has been turned upright: orientation 1, width and height as they are now, no thumbnail.
+    """EXIF, without the `Exif` before it in JPEG files, for an image of that orientation, 1 to 8, which has been turned
+    upright: orientation 1, width and height as they are now.
 
-    Everything else stays in its place, so that what a camera's own notes say of places remains true. The thumbnail
-    shows the image before its restoration, turned as it was: it goes. ValueError or struct.error where it is damaged.
-
-    Args:
-        data: without the `Exif` that stands before it in JPEG files.
-        orientation: 1 to 8, of the image in the file.
+    The thumbnail, of the image before its restoration, goes; everything else stays in its place, so that what a
+    camera's own notes say of places remains true. ValueError or struct.error where it is damaged.
     """
     endian, changed = byte_order(data), bytearray(data)
     first = _number(data, endian, 4)

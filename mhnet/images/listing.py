@@ -27,10 +27,8 @@ def find_images(folder: StrPath, recursive: bool = False) -> list[Path]:
 
 
 def walk_folder(folder: StrPath, below: Refusing | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Like os.walk from the top, sorted, through links but never in a circle, and without hidden names.
-
-    Raises ImageError where the folder is missing or a folder cannot be listed; of one below it, tells `below` instead.
-    """
+    """Like os.walk from the top, sorted, through links but never in a circle, and without hidden names; ImageError
+    where the folder is missing or a folder cannot be listed, except that `below` is told of those below it."""
 
     def unlisted(error: OSError) -> None:
         why = f"The folder {error.filename} cannot be listed ({error.strerror}); check its permissions."

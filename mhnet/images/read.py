@@ -161,10 +161,8 @@ def _decode_rgb(data: bytes, head: Header) -> np.ndarray:
 
 
 def _decode_samples(data: bytes, head: Header) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
-    """H×W×C, grey or RGB, and H×W alpha or None; uint8 or uint16 as in the file, upright.
-
-    The third is what the libraries of `extras` find beside the pixels.
-    """
+    """H×W×C, grey or RGB, and H×W alpha or None; uint8 or uint16 as in the file, upright. The third is what the
+    libraries of `extras` find beside the pixels."""
     notes = {}
     if head.kind in _EXTRAS:
         stored, notes = _EXTRAS[head.kind](data)
@@ -187,10 +185,8 @@ def _decode_samples(data: bytes, head: Header) -> tuple[np.ndarray, np.ndarray |
 
 
 def _upright(pixels: np.ndarray, head: Header) -> np.ndarray:
-    """H×W×C by its EXIF orientation (Exif 2.32, tag 274), unless its decoder has turned it; contiguous.
-
-    Raises where the pixels are not what the header says.
-    """
+    """H×W×C by its EXIF orientation (Exif 2.32, tag 274), unless its decoder has turned it; contiguous. Raises where
+    the pixels are not what the header says."""
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"its samples are {pixels.dtype}, whole numbers of 8 or 16 bits are read")
     if pixels.shape[:2] != (head.upright_size if head.turned else (head.height, head.width)):

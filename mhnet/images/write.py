@@ -89,10 +89,8 @@ def losses(path: StrPath, image: ImageData) -> list[str]:
 
 
 def check_written(path: StrPath, stream: BinaryIO, size: tuple[int, int]) -> None:
-    """ImageError where an open file, just written, cannot be read again: header, size, completeness, a PNG's checksums.
-
-    `path` names it in errors; `size` is the height and width that it must have.
-    """
+    """ImageError, which names `path`, where an open file, just written, cannot be read again: header, height and width,
+    completeness, a PNG's checksums."""
     path, length = Path(path), stream.seek(0, os.SEEK_END)
     stream.seek(0)
     head = header_of(path, stream, size[0] * size[1] * 4)
