@@ -75,16 +75,11 @@ class Shares:
 def shares(
     resources: Mapping[str, float], device: str = "auto", workers: int | None = None, batch: int | None = None
 ) -> Shares:
-    """Divides what there is: a worker for each GPU, or else for each CPU as far as memory goes.
+    """Divides what there is: a worker for each GPU, or else for each CPU as far as memory goes, unless `workers` says
+    how many; `batch` likewise.
 
-    Args:
-        resources: of all machines, as Ray counts them: CPU, GPU, and memory in bytes.
-        device: "auto", "cpu" or "cuda".
-        workers: how many, where that is not to be chosen here.
-        batch: likewise.
-
-    Raises:
-        MHNetError: there are no GPUs, or fewer than workers.
+    `resources` are of all machines, as Ray counts them: CPU, GPU, and memory in bytes. The device is "auto", "cpu" or
+    "cuda". MHNetError where there are no GPUs, or fewer than workers.
     """
     cpus, gpus = resources.get("CPU", 1.0), int(resources.get("GPU", 0))
     if device not in ("auto", "cpu", "cuda"):

@@ -101,10 +101,8 @@ def plan(
 
 
 def _kept_apart(jobs: list[Job], results: Store, suffix: str) -> tuple[list[Job], list[Job], list[tuple[Job, str]]]:
-    """The jobs, of which those that would have had one target got targets of their own; these; and those that cannot.
-
-    `a.jpg` and `a.tif` that would both become `a.png` become `a.jpg.png` and `a.tif.png`.
-    """
+    """The jobs, of which those that would have had one target got targets of their own, as `a.jpg.png` and `a.tif.png`;
+    these; and those that cannot."""
     counts = Counter(_compared(results, job.target) for job in jobs)
     users: dict[str, list[Job]] = {}
     for job in jobs:

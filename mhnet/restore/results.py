@@ -20,14 +20,10 @@ SHEETS = "compare"  # the folder of the sheets, in that of the results
 
 
 def find_targets(jobs: Sequence[Job], targets: Path) -> dict[Path, Path]:
-    """The clean images of what is to be restored, by source, paired by name as `mhnet.data.pairs` says.
+    """The clean images of what is to be restored, by source, but of videos, paired by name as `mhnet.data.pairs` says.
 
-    Args:
-        jobs: images and videos; of videos there are none.
-        targets: a folder, or the clean image of a single job.
-
-    Raises:
-        MHNetError: the folder is missing, names are ambiguous, or nothing in it belongs to any image.
+    `targets` is a folder, or the clean image of a single job. MHNetError where the folder is missing, names are
+    ambiguous, or nothing in it belongs to any image.
     """
     if targets.is_file():
         if len(jobs) != 1:
@@ -57,15 +53,8 @@ def score(outcomes: Iterable[Outcome], targets: dict[Path, Path], protocol: str,
 
 
 def sheet_paths(jobs: Sequence[Job], folder: Path) -> dict[Path, Path]:
-    """Where the sheet of every image goes, by source.
-
-    Args:
-        jobs: images and videos; videos get none.
-        folder: the results'.
-
-    Raises:
-        MHNetError: a sheet would lie among the originals or take the place of a result.
-    """
+    """Where the sheet of every image, but of no video, goes in the results' folder, by source; MHNetError where one
+    would lie among the originals or take the place of a result."""
     if any(os.path.realpath(job.root) == os.path.realpath(folder) for job in jobs):
         raise MHNetError(f"The sheets would lie among the originals in {printable(folder)}: name another with -o.")
     kept = {os.path.realpath(path) for job in jobs for path in (job.source, job.target)}

@@ -24,16 +24,10 @@ _OPTIONS = {
 
 
 class HdrMetadata(NamedTuple):
-    """SMPTE ST 2086 and CTA-861.3; () for what is not noted.
+    """Of the mastering display (SMPTE ST 2086) and of the light (CTA-861.3); () for what is not noted."""
 
-    Args:
-        display: of the mastering display, x and y (CIE 1931) of red, green, blue and white, then the least and greatest
-            luminance, cd/m².
-        light: MaxCLL and MaxFALL, cd/m².
-    """
-
-    display: tuple[Fraction, ...]
-    light: tuple[int, ...]
+    display: tuple[Fraction, ...]  # x, y (CIE 1931) of red, green, blue, white; least, greatest luminance, cd/m²
+    light: tuple[int, ...]  # MaxCLL and MaxFALL, cd/m²
 
 
 def read_hdr(frame: VideoFrame) -> HdrMetadata:
