@@ -31,8 +31,7 @@ class Events:
     """Takes what a session brings to the restorer, and what comes out to the page."""
 
     def __init__(self, sessions: Sessions, restorer: PhotoRestorer, choices: Sequence[Choice]):
-        self.sessions = sessions
-        self.restorer = restorer
+        self.sessions, self.restorer = sessions, restorer
         self.choices = {choice.key: choice for choice in choices}
 
     def photos_chosen(self, photos: Files, clean: Files, request: gr.Request) -> tuple[Listed, View]:

@@ -56,17 +56,11 @@ _HEADERS = {
 
 
 class Gate:
-    """Stands before Gradio's server, `app`; calls must fit the functions of `blocks`, and name the sessions' files.
-
-    `hosts` are the names under which the page may be asked for; None for any.
-    """
+    """Stands before Gradio's server; calls must fit the functions of `blocks`, and name the sessions' files."""
 
     def __init__(self, app: ASGIApp, blocks: Blocks, sessions: Sessions, limits: Limits, hosts: frozenset[str] | None):
-        self.app = app
-        self.blocks = blocks
-        self.sessions = sessions
-        self.limits = limits
-        self.hosts = hosts
+        self.app, self.blocks, self.sessions, self.limits = app, blocks, sessions, limits
+        self.hosts = hosts  # the names under which the page may be asked for; None for any
         self._coming = 0  # bytes of uploads that are on their way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

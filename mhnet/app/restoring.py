@@ -130,10 +130,8 @@ class PhotoRestorer:
     def restore(
         self, path: Path, folder: Path, settings: Settings, tell: Progress, stop: threading.Event
     ) -> tuple[Path, list[str]]:
-        """Restores a photo to a file in a folder, as `mhnet restore` does; Cancelled where `stop` was set.
-
-        Gives the file, and notes of what was hardly changed, or done in another way than was asked for.
-        """
+        """Restores a photo to a file in a folder, as `mhnet restore` does; Cancelled where `stop` was set. Gives the
+        file, and notes of what was hardly changed, or done in another way than was asked for."""
         self.check(path)
         (job,) = plan([str(path)], folder, suffix="_restored").jobs
         picture = read_image(path)

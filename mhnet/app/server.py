@@ -52,10 +52,8 @@ def tame_gradio(folder: Path) -> None:
 
 @contextmanager
 def serving(options: Options) -> Iterator[str]:
-    """The page's address, while it is served from a thread of its own.
-
-    MHNetError where Gradio is missing, weights cannot be read, or the port is taken.
-    """
+    """The page's address, while it is served from a thread of its own; MHNetError where Gradio is missing, weights
+    cannot be read, or the port is taken."""
     with tempfile.TemporaryDirectory(prefix="mhnet-app-", ignore_cleanup_errors=True) as place:
         folder = Path(place).resolve()
         tame_gradio(folder)
@@ -113,11 +111,8 @@ def serve(options: Options, browser: bool) -> None:
 
 
 def _hosts(address: str | None, host: str) -> frozenset[str] | None:
-    """The names that a server may be asked by; None for any.
-
-    Where only this machine reaches it, no others than its own and its proxy's: no page from elsewhere can pretend to be
-    it (DNS rebinding).
-    """
+    """The names that a server may be asked by, None for any: where only this machine reaches it, its own and its
+    proxy's alone, so that no page from elsewhere can pretend to be it (DNS rebinding)."""
     if host not in LOCAL:
         return None
     public = urlsplit(address or "")

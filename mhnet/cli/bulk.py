@@ -78,11 +78,8 @@ def _restore(args: argparse.Namespace, computing: bulk.Computing, work: Plan, pr
 
 @contextmanager
 def _reporting(plan: Plan, store: Store, path: Path) -> Iterator[Callable[[Outcome], None]]:
-    """Takes outcomes, and puts them to PATH.parquet and PATH.csv at the end, also where the run is interrupted.
-
-    Raises:
-        MHNetError: it cannot be written there.
-    """
+    """Takes outcomes, and puts them to PATH.parquet and PATH.csv at the end, also where the run is interrupted;
+    MHNetError where these cannot be written."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         tables = [Path(name) / f"report{end}" for end in (".parquet", ".csv")]

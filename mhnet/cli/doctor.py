@@ -129,11 +129,8 @@ def _tried(group: str, name: str, otherwise: str, remedy: str, check: Callable[.
 
 
 def package_version(requirement: "Requirement", given_by: Mapping[str, list[str]]) -> str:
-    """The version of an installed package; ImportError where it is absent, too old, or cannot be imported.
-
-    Args:
-        given_by: the installed packages that give each importable name, such as opencv-python-headless for cv2.
-    """
+    """The version of an installed package; ImportError where it is absent, too old, or cannot be imported. `given_by`
+    names the installed packages that give each importable name, such as opencv-python-headless for cv2."""
     import importlib
     from importlib import metadata
 

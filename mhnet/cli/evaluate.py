@@ -86,11 +86,8 @@ def distance(args: argparse.Namespace) -> "Distance | None":
 
 
 def finish(evaluations: "Sequence[Evaluation]", args: argparse.Namespace) -> int:
-    """Prints the table and the LaTeX rows, warns of what is missing, and writes the files that were asked for.
-
-    Returns:
-        The exit status: 1 if an image could not be scored.
-    """
+    """Prints the table and the LaTeX rows, warns of what is missing, and writes the files that were asked for; the exit
+    status, 1 if an image could not be scored."""
     from mhnet.evaluation import tables
 
     if not evaluations:

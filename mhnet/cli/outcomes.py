@@ -16,11 +16,8 @@ MOST_FAILURES = 20  # that are told of very many files; the report has all
 
 
 class OutcomePrinter:
-    """Prints outcomes as the options --quiet, --json and --verbose ask for, and counts them.
-
-    Args:
-        inputs, results: where the files and their results lie.
-    """
+    """Prints outcomes, of files in `inputs` with results in `results`, as the options --quiet, --json and --verbose ask
+    for, and counts them."""
 
     def __init__(self, args: argparse.Namespace, inputs: Store = HERE, results: Store = HERE):
         self.args, self.inputs, self.results = args, inputs, results

@@ -27,14 +27,8 @@ TLC_FOLDER = "tlc"
 def train_command(
     recipe: "Recipe", room: Path, words: Sequence[str] | None = None, prog: str = "python train.py"
 ) -> int:
-    """Trains by the room's training.yml and `KEY VALUE` pairs over it.
-
-    Args:
-        recipe: the parts of the run.
-        room: the folder with training.yml.
-        words: the command line; None: the program's.
-        prog: how it was called.
-    """
+    """Trains by the training.yml of a folder and `KEY VALUE` pairs over it, as the words of a command line say; without
+    words, the program's. `prog` is how it was called."""
     parser = argparse.ArgumentParser(
         prog,
         description=f"Train MHNet for {recipe.task.name}.",
@@ -78,12 +72,8 @@ def test_command(
     words: Sequence[str] | None = None,
     prog: str = "python test.py",
 ) -> int:
-    """Restores test sets, and scores what was written where there are clean images.
-
-    Args:
-        room: the folder with Datasets/, checkpoints/ and pretrained_models/.
-        networks: what builds each architecture.
-        words, prog: as of `train_command`.
+    """Restores test sets, and scores what was written where there are clean images, in a folder with Datasets/,
+    checkpoints/ and pretrained_models/. `networks` are what builds each architecture, the rest as of `train_command`.
     """
     parser = argparse.ArgumentParser(
         prog,
@@ -239,10 +229,7 @@ def make_restorer(
     weights: Path, networks: "Mapping[str, Build]", task: Task, device: object, local: bool, fuse: bool
 ) -> "Restorer":
     """A restorer of the room's network in fp32, as scores are compared; what a person should know of it is printed.
-
-    Raises:
-        WeightsError: the file cannot be read, or it was trained with another edited network than the room's.
-    """
+    WeightsError where the file cannot be read, or was trained with another edited network than the room's."""
     from mhnet.checkpoints.files import WeightsError, read_checkpoint
     from mhnet.checkpoints.networks import network_of
     from mhnet.checkpoints.source import edited_source
@@ -269,11 +256,8 @@ def make_restorer(
 
 
 def default_weights(room: Path) -> Path:
-    """The best weights that were trained in the room last, else the one file in pretrained_models/.
-
-    Raises:
-        MHNetError: there is neither, or several files.
-    """
+    """The best weights that were trained in the room last, else the one file in pretrained_models/; MHNetError where
+    there is neither, or several files."""
     runs = room / "checkpoints"
     for name in ("model_best.safetensors", "model_latest.safetensors"):
         if trained := sorted(runs.glob(f"*/{name}"), key=lambda path: path.stat().st_mtime):

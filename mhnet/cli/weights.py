@@ -91,11 +91,7 @@ def _export(args: argparse.Namespace) -> int:
 
 def describe(path: Path) -> dict[str, Any]:
     """What a file of weights holds, as JSON values; `gmacs` are billions of multiplications with additions for an
-    image of 256×256, of this package's networks.
-
-    Raises:
-        WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
-    """
+    image of 256×256, of this package's networks. WeightsError as of `read_checkpoint`."""
     from mhnet.checkpoints.files import read_checkpoint, sha256
     from mhnet.checkpoints.released import build
     from mhnet.models.cost import gmacs
