@@ -52,25 +52,29 @@ class ImageFiles:
         return image[top : top + height, left : left + width]
 
 
-class Source(Protocol):
-    """Where samples come from: a list of pairs, of sharp photographs, or both."""
+class Source:
+    """Where samples come from, each of one image or several of one size, in files unless `store` says otherwise."""
 
-    def __len__(self) -> int: ...
+    def __init__(self, samples: Sequence[Sequence[Path]], store: Images | None = None):
+        self.samples, self.store = samples, store or ImageFiles()
+
+    def __len__(self) -> int:
+        return len(self.samples)
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of an image."""
-        ...
+        return self.store.size(self.samples[index][0])
 
     def crop(self, index: int, box: Box) -> list[np.ndarray]:
         """A part of [degraded, target] or [target], uint8 H×W×3."""
-        ...
+        return [self.store.crop(path, box) for path in self.samples[index]]
 
     def finish(self, index: int, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
         """What `crop` gave for an image, padded, flipped and turned → [degraded, target]."""
-        ...
+        return crops
 
 
-class PairSource:
+class PairSource(Source):
     """Pairs, in files unless `store` says otherwise.
 
     Raises:
@@ -78,46 +82,29 @@ class PairSource:
     """
 
     def __init__(self, pairs: Sequence[Pair], store: Images | None = None):
-        self.pairs, self.store = pairs, store or ImageFiles()
-
-    def __len__(self) -> int:
-        return len(self.pairs)
+        super().__init__([pair[:2] for pair in pairs], store)
+        self.pairs = pairs
 
     def size(self, index: int) -> tuple[int, int]:
-        pair = self.pairs[index]
-        found = self.store.size(pair.degraded)
-        if found != self.store.size(pair.target):
-            check_pairs([pair])
+        found = super().size(index)
+        if found != self.store.size(self.pairs[index].target):
+            check_pairs([self.pairs[index]])
         return found
 
-    def crop(self, index: int, box: Box) -> list[np.ndarray]:
-        return [self.store.crop(path, box) for path in self.pairs[index][:2]]
 
-    def finish(self, index: int, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
-        return crops
-
-
-class SharpSource:
+class SharpSource(Source):
     """Sharp photographs; their crops are degraded by a function of image and random numbers."""
 
     def __init__(self, paths: Sequence[Path], degrade: Degradation, store: Images | None = None):
-        self.paths, self.degrade, self.store = paths, degrade, store or ImageFiles()
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self.store.size(self.paths[index])
-
-    def crop(self, index: int, box: Box) -> list[np.ndarray]:
-        return [self.store.crop(self.paths[index], box)]
+        super().__init__([(path,) for path in paths], store)
+        self.degrade = degrade
 
     def finish(self, index: int, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
         made = self.degrade(crops[0], random)
         return list(made) if isinstance(made, tuple) else [made, crops[0]]
 
 
-class MixedSource:
+class MixedSource(Source):
     """Several sources one behind the other, each as often as its number says; `about` tells a person what they are."""
 
     def __init__(self, *parts: tuple[Source, int], about: str = ""):
