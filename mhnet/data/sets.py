@@ -29,29 +29,18 @@ _OF_DEBLURRING = ("raw GoPro", "MIMO-UNet", "NAFNet crops", "raw RealBlur", "Rea
 
 @dataclass
 class PairSet:
-    """Pairs that belong together: a public set by its name, others by their folder's; and what a check finds of them.
-
-    Args:
-        split: train, val, test, or None where no folder says so.
-        task: deblurring, deraining, or None where neither folders nor names tell.
-        layout: whose layout it is, else the names of the two sides.
-        faults: sentences about what makes training on it wrong; before a check, of names that make no pairs.
-        notes: sentences about what is to be known.
-        sizes: how many pairs have a height and width.
-        modes: how many images have pixels of a kind, by Pillow's names.
-        clean: clean images by a hash of their pixels.
-    """
+    """Pairs that belong together, public sets by name, others by their folder's; and what a check finds of them."""
 
     name: str
-    split: str | None
-    task: str | None
-    layout: str
+    split: str | None  # train, val, test, or None where no folder says so
+    task: str | None  # deblurring, deraining, or None where neither folders nor names tell
+    layout: str  # whose it is, else the names of the two sides
     pairs: list[Pair] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    modes: Counter[str] = field(default_factory=Counter)
-    clean: dict[str, Path] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)  # what makes training on it wrong; at first, names without pairs
+    notes: list[str] = field(default_factory=list)  # what is to be known
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # how many pairs have a height and width
+    modes: Counter[str] = field(default_factory=Counter)  # how many images have pixels of a kind, by Pillow's names
+    clean: dict[str, Path] = field(default_factory=dict)  # clean images by a hash of their pixels
 
     @property
     def expected(self) -> tuple[int, ...]:

@@ -11,23 +11,14 @@ _CROP = re.compile(r"(?:-|_s)\d+$")
 
 
 def hold_out(names: Sequence[str], count: int) -> tuple[list[int], list[int]]:
-    """Splits images into those to train on and `count` to validate with.
+    """The positions of images to train on, and of `count` to validate with; ValueError where nothing would be left to
+    train on. `names` are of the clean images, with their folders, in natural order.
 
     Frames of a video look alike, so whole scenes are held out: images in one folder whose names differ only in the
     number at their end, behind the crop's number where the folder is one of `_crops`. Names that are nothing but
     numbers, of different lengths in one folder (1, 2, … 13711), are no video: each image is a scene of its own.
     Scenes are spread over the list, and frames of a held-out scene beyond `count` are left aside; where that would
     cost more than a quarter of the images, the last frames of the longest scene are held out instead.
-
-    Args:
-        names: of the clean images, with their folders, in natural order.
-        count: how many to hold out.
-
-    Returns:
-        Positions in `names` to train on, and to validate with.
-
-    Raises:
-        ValueError: nothing would be left to train on.
     """
     if count >= len(names):
         raise ValueError(f"{count} images cannot be held out of {len(names)}")
