@@ -41,11 +41,6 @@ def _app(args: argparse.Namespace) -> int:
 
     limits = Limits(args.max_mb * 1_000_000, args.max_megapixels * 1_000_000)
     options = Options(args.weights, args.host, args.port, args.device, limits, args.address)
-    serve(options, not args.no_browser and _has_screen())
-    return 0
-
-
-def _has_screen() -> bool:
-    """Whether somebody sits there who sees windows."""
     windows = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return bool(windows) and sys.stdout.isatty()
+    serve(options, bool(windows) and sys.stdout.isatty() and not args.no_browser)  # where somebody sits and sees them
+    return 0

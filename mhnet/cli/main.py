@@ -12,7 +12,7 @@ from mhnet.cli.evaluate import add_evaluate_command
 from mhnet.cli.reproduce import add_reproduce_command
 from mhnet.cli.restore import add_restore_command
 from mhnet.cli.train_test import add_room_commands
-from mhnet.cli.usage import Commands, HelpFormatter, add_command
+from mhnet.cli.usage import HelpFormatter, add_command
 from mhnet.cli.weights import add_weights_commands
 from mhnet.core import allocator
 from mhnet.core.chatter import part_errors
@@ -59,13 +59,9 @@ def parser() -> argparse.ArgumentParser:
     add_weights_commands(commands)
     add_reproduce_command(commands)
     add_doctor_command(commands)
-    _add_completion_command(commands)
-    return top
-
-
-def _add_completion_command(commands: Commands) -> None:
     completion = add_command(commands, "completion", _complete)
     completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    return top
 
 
 def _complete(args: argparse.Namespace) -> int:

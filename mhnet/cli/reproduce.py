@@ -67,6 +67,8 @@ def _reproduce(args: argparse.Namespace) -> int:
         return rooms.score_results(task, args)
     if not (room / SETTINGS).is_file():
         raise MHNetError(f"There is no folder {task.folder} with {SETTINGS} here: clone the repository, and work there")
+    from mhnet.data.names import PairError
+    from mhnet.data.sets import find_pair_sets
     from mhnet.train.config import load_config
 
     config = load_config(task, room / SETTINGS)
@@ -74,7 +76,10 @@ def _reproduce(args: argparse.Namespace) -> int:
         raise MHNetError(f"--gpus {args.gpus} cannot share a batch of {config.OPTIM.BATCH_SIZE} evenly")
     if args.step_seconds is not None and not 0 < args.step_seconds < math.inf:
         raise MHNetError(f"--step-seconds {args.step_seconds} must be the seconds that a step takes, above 0")
-    sets = _sets_at(args.input_dir)
+    try:
+        sets = find_pair_sets(args.input_dir)
+    except PairError:
+        sets = []  # nothing is there: each set is then told as missing
     findings = [*data_findings(task, sets), *machine_findings(task, sets, room, config, args.gpus)]
     for name, there, remedy in findings:
         print(printable(f"{'missing' if remedy else 'ok':<8}{name:<16}{there}{f': {remedy}' * bool(remedy)}"))
@@ -185,16 +190,6 @@ def _tested(task: Task, results: Path) -> list[str] | None:
         if one.published and one.name not in there:
             print(f"not there yet: {one.name}: python test.py --dataset {one.name}", file=sys.stderr)
     return there or None
-
-
-def _sets_at(folder: Path) -> "list[PairSet]":
-    from mhnet.data.names import PairError
-    from mhnet.data.sets import find_pair_sets
-
-    try:
-        return find_pair_sets(folder)
-    except PairError:
-        return []  # nothing is there: each set is then told as missing
 
 
 def _counted(name: str, sets: "Sequence[PairSet]", counts: Sequence[int]) -> Finding:

@@ -25,7 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # some libraries leave files to their owner alone
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o666 & ~mask)  # some libraries leave files to their owner alone
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -60,9 +61,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

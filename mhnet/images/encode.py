@@ -134,10 +134,6 @@ def _webp(pixels: np.ndarray, metadata: Metadata) -> Parts:
     return [_by_pillow(pixels, "WEBP", quality | kept)]
 
 
-def _bmp(pixels: np.ndarray, metadata: Metadata) -> Parts:
-    return [_by_pillow(pixels, "BMP", _dpi(metadata))]
-
-
 def _heif(pixels: np.ndarray, metadata: Metadata) -> Parts:
     """Of 8 or 10 bits, with the halved colour resolution that phones write and show."""
     import pillow_heif
@@ -216,5 +212,6 @@ def _resolution_exif(metadata: Metadata) -> bytes:
 
 
 ENCODERS: dict[str, Callable[[np.ndarray, Metadata], Parts]] = {
-    "JPEG": _jpeg, "PNG": _png, "TIFF": _tiff, "WEBP": _webp, "BMP": _bmp, "HEIF": _heif, "AVIF": _avif, "JXL": _jxl,
+    "JPEG": _jpeg, "PNG": _png, "TIFF": _tiff, "WEBP": _webp, "HEIF": _heif, "AVIF": _avif, "JXL": _jxl,
+    "BMP": lambda pixels, metadata: [_by_pillow(pixels, "BMP", _dpi(metadata))],
 }  # fmt: skip
