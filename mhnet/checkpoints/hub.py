@@ -45,19 +45,12 @@ def download(name: str | Path, **options: Any) -> Path:
 def save_pretrained(
     network: RestorationNetwork | Checkpoint, folder: str | Path, *, task: str | None = None, **options: Any
 ) -> str | None:
-    """Writes weights, `config.json`, and, where there is none yet, a card into a folder.
+    """Writes weights, `config.json`, and, where there is none yet, a card into a folder, which is made if need be.
 
-    Args:
-        network: a network, or a checkpoint, which also says where its weights come from.
-        folder: it is made where it is missing.
-        task: "deblurring" or "deraining", to be noted.
-        options: those of `huggingface_hub.PyTorchModelHubMixin.save_pretrained`: `push_to_hub`, `repo_id`, …
-
-    Returns:
-        The commit's address, if it was pushed.
-
-    Raises:
-        WeightsError: the network is not as this package builds it, or the files cannot be written.
+    Takes a network, or a checkpoint, which also says where its weights come from; the task to be noted, "deblurring" or
+    "deraining"; the options of `huggingface_hub.PyTorchModelHubMixin.save_pretrained`: `push_to_hub`, `repo_id`, …
+    Returns the commit's address, if it was pushed. Raises WeightsError where the network is not as this package builds
+    it, or the files cannot be written.
     """
     return _Model.of(network, task, Path(folder).resolve().name).save_pretrained(folder, **options)
 

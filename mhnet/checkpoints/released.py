@@ -41,10 +41,8 @@ _V1 = [
     (r"^merge\.", "concat12."),
     (r"^stage2\.intro\.", "stage2.info."),
     (r"\.group\.blocks\.(\d+)\.sca\.", r".group.blocks.\1.SCA.conv_du.0."),
-    (r"\.group\.blocks\.(\d+)\.depthwise1\.", r".group.blocks.\1.body.0.depth_conv."),
-    (r"\.group\.blocks\.(\d+)\.pointwise1\.", r".group.blocks.\1.body.0.point_conv."),
-    (r"\.group\.blocks\.(\d+)\.depthwise2\.", r".group.blocks.\1.body.2.depth_conv."),
-    (r"\.group\.blocks\.(\d+)\.pointwise2\.", r".group.blocks.\1.body.2.point_conv."),
+    (r"\.group\.blocks\.(\d+)\.(depth|point)wise1\.", r".group.blocks.\1.body.0.\2_conv."),
+    (r"\.group\.blocks\.(\d+)\.(depth|point)wise2\.", r".group.blocks.\1.body.2.\2_conv."),
     (r"\.group\.blocks\.", ".group.body."),
 ]
 _V4 = [

@@ -162,14 +162,8 @@ def restore_bulk(
     """Restores files to files, each result whole or not at all; one that fails does not stop the rest.
 
     Within `cluster`. A process that is killed is replaced, and what it held is done again; what ends its process each
-    time has failed.
-
-    Args:
-        plan: from `mhnet.restore.plan.plan`.
-        computing: how.
-        share: from `shares`.
-        each: is called with each outcome as soon as there is one, in whatever order.
-        check: targets may be there; those that are whole are kept.
+    time has failed. `each` is called with each outcome as soon as there is one, in whatever order; with `check`,
+    targets that are there and whole are kept.
     """
     waiting, full = dict(enumerate(plan.jobs)), None
     # What is lost with a process that reads or writes is tried once more, item by item.
