@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -67,8 +67,10 @@ def restore_all(
             return None if skipped else read(job.source, max_pixels)
 
         try:
-            for job, reading in _read_ahead(reader, jobs, read_source):
-                restored = _restore(job, reading, restorer, bar, overwrite)
+            reading = [reader.submit(read_source, job) for job in jobs[:1]]
+            for number, job in enumerate(jobs, 1):
+                reading += [reader.submit(read_source, following) for following in jobs[number : number + 1]]
+                restored = _restore(job, reading.pop(0), restorer, bar, overwrite)
                 note_written()
                 writing = writer.submit(written, *restored)
                 if outcomes and outcomes[-1].disk_full:
@@ -79,16 +81,6 @@ def restore_all(
         outcomes.append(outcome)
         each(outcome)
     return outcomes
-
-
-def _read_ahead(
-    reader: ThreadPoolExecutor, jobs: Sequence[Job], read: Callable[[Job], ImageData | None]
-) -> "Iterator[tuple[Job, Future[ImageData | None]]]":
-    """Every job with what is read of it, while the next one is read."""
-    reading = [reader.submit(read, job) for job in jobs[:1]]
-    for i, job in enumerate(jobs):
-        reading += [reader.submit(read, following) for following in jobs[i + 1 : i + 2]]
-        yield job, reading.pop(0)
 
 
 def is_whole(job: Job, max_pixels: int = MAX_PIXELS) -> bool:
