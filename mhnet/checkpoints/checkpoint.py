@@ -92,9 +92,8 @@ def parse_description(description: str) -> tuple[Checkpoint, int | None]:
     kind, arguments, edited = ARCHITECTURES[about["architecture"]], about["arguments"], about.get("edited", {})
     task, provenance, progress = about["task"], about["provenance"], about.get("progress", {})
     crc32 = about.get("crc32")
-    if not all(isinstance(one, dict) for one in (arguments, edited, provenance, progress)):
-        raise TypeError("its entries have other types")
-    if not isinstance(task, str | None) or not isinstance(crc32, int | None):
+    sound = all(isinstance(one, dict) for one in (arguments, edited, provenance, progress))
+    if not (sound and isinstance(task, str | None) and isinstance(crc32, int | None)):
         raise TypeError("its entries have other types")
     if edited:  # its own arguments are in `edited`
         arguments = {one.name: arguments[one.name] for one in fields(kind) if one.name in arguments}
