@@ -12,10 +12,10 @@ from PIL import Image
 from samples import png
 from tools import READERS, needs
 
-from mhnet.images.header import ImageError
+from mhnet.images.header import ImageError, read_header
 from mhnet.images.kinds import WRITTEN_EXTENSIONS
 from mhnet.images.listing import find_images
-from mhnet.images.read import image_info, image_size, read_image, read_rgb, read_rgb_crop
+from mhnet.images.read import image_size, read_image, read_rgb, read_rgb_crop
 from mhnet.images.write import write_rgb
 
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".webp", ".jxl")
@@ -298,8 +298,8 @@ def test_a_crop_of_a_damaged_file_is_refused(tmp_path: Path) -> None:
 def test_the_kind_of_pixels_is_told(tmp_path: Path) -> None:
     for mode, in_colour in {"RGB": True, "P": True, "RGBA": True, "L": False, "LA": False, "1": False}.items():
         (tmp_path / "image.png").write_bytes(encoded("PNG", with_alpha().convert(mode)))
-        found = image_info(tmp_path / "image.png")
-        assert (*found, found.in_colour) == (40, 60, mode, in_colour)
+        found = read_header(tmp_path / "image.png")
+        assert (*found.upright_size, found.mode, found.grey) == (40, 60, mode, not in_colour)
 
 
 @pytest.mark.parametrize("size", [(1, 56), (56, 1), (1, 1)])

@@ -16,7 +16,8 @@ from mhnet.data.names import Pair
 from mhnet.data.pack import Pack, is_pack
 from mhnet.data.pairs import mismatch
 from mhnet.data.sets import PairSet, find_pair_sets, pair_set_of
-from mhnet.images.read import ImageInfo, image_info, read_rgb
+from mhnet.images.header import Header, read_header
+from mhnet.images.read import read_rgb
 
 LIGHT = (np.arange(256) / 255) ** GAMMA * 255
 PATCH = 256  # of the recipes
@@ -25,7 +26,7 @@ PATCH = 256  # of the recipes
 class ImageFacts(NamedTuple):
     """What one file holds: its header, a hash of its pixels, the mean of its values and of its light (0 to 255)."""
 
-    info: ImageInfo
+    head: Header
     digest: str
     mean: float
     light: float
@@ -56,7 +57,7 @@ def check(root: Path, targets: Path | None = None) -> tuple[list[PairSet], list[
         try:
             if pack:
                 return facts_of(pack.crop(path, (0, 0, *pack.size(path))), "RGB")
-            return facts_of(read_rgb(path), image_info(path).mode)
+            return facts_of(read_rgb(path), read_header(path).mode)
         except MHNetError as error:
             return str(error)
 
@@ -110,8 +111,8 @@ def facts_of(image: np.ndarray, mode: str) -> ImageFacts:
     histogram = cv2.calcHist([image.reshape(-1, 3 * image.shape[1])], [0], None, [256], [0, 256]).ravel()
     share = histogram / max(histogram.sum(), 1)
     digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
-    info = ImageInfo(image.shape[0], image.shape[1], mode)
-    return ImageFacts(info, digest, float(share @ np.arange(256)), float(share @ LIGHT))
+    head = Header("", mode, image.shape[0], image.shape[1])
+    return ImageFacts(head, digest, float(share @ np.arange(256)), float(share @ LIGHT))
 
 
 def _look_at(one: PairSet, facts: dict[Path, ImageFacts | str]) -> None:
@@ -123,16 +124,16 @@ def _look_at(one: PairSet, facts: dict[Path, ImageFacts | str]) -> None:
         if isinstance(fact := facts[path], str):
             one.faults.append(fact)
         else:
-            one.modes[fact.info.mode] += 1
-            grey += [] if fact.info.in_colour else [path]
+            one.modes[fact.head.mode] += 1
+            grey += [path] if fact.head.grey else []
     for pair in one.pairs:
         degraded, target = facts[pair.degraded], facts[pair.target]
         if isinstance(degraded, str) or isinstance(target, str):
             continue
-        one.sizes[degraded.info[:2]] += 1
+        one.sizes[degraded.head.upright_size] += 1
         one.clean[target.digest] = pair.target
         read.append((degraded, target))
-        if fault := mismatch(pair, degraded.info, target.info):
+        if fault := mismatch(pair, degraded.head, target.head):
             one.faults.append(fault)
         elif degraded.digest == target.digest:
             identical.append(pair)

@@ -31,8 +31,8 @@ from mhnet.data.names import (
     side_of,
     split_of,
 )
+from mhnet.images.header import Header, read_header
 from mhnet.images.listing import find_images, walk_folder
-from mhnet.images.read import ImageInfo, image_info
 
 _LACKING = "No image in {} has the name of {}; add it there, or take this away."
 _OF_NO_SIDE = ("rainstreak_", "rainregion_")
@@ -171,25 +171,22 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
     Reads headers only; ImageError for a file that is no image.
     """
     for pair in tqdm(pairs, "checking pairs", unit="pair", delay=2, leave=False, disable=None):
-        if fault := mismatch(pair, image_info(pair.degraded), image_info(pair.target)):
+        if fault := mismatch(pair, read_header(pair.degraded), read_header(pair.target)):
             raise PairError(fault)
 
 
-def mismatch(pair: Pair, degraded: ImageInfo, target: ImageInfo) -> str | None:
+def mismatch(pair: Pair, degraded: Header, target: Header) -> str | None:
     """What keeps two images from being a pair, as a sentence."""
-    for path, info in ((pair.degraded, degraded), (pair.target, target)):
-        if info.mode == "F":
+    for path, head in ((pair.degraded, degraded), (pair.target, target)):
+        if head.mode == "F":
             return f"{path} holds numbers with a fraction; export it again with whole numbers of 8 or 16 bits."
-    if degraded[:2] != target[:2]:
-        return (
-            f"{pair.degraded} has {degraded.height}×{degraded.width} pixels and its clean image {pair.target} "
-            f"{target.height}×{target.width}; a pair needs one size."
-        )
-    if degraded.in_colour != target.in_colour:
-        return (
-            f"{pair.degraded} is {'RGB' if degraded.in_colour else 'grey'} and its clean image {pair.target} "
-            f"{'RGB' if target.in_colour else 'grey'}; both must be RGB."
-        )
+    clean = f"its clean image {pair.target}"
+    if degraded.upright_size != target.upright_size:
+        size, clean_size = (f"{height}×{width}" for height, width in (degraded.upright_size, target.upright_size))
+        return f"{pair.degraded} has {size} pixels and {clean} {clean_size}; a pair needs one size."
+    if degraded.grey != target.grey:
+        kind, clean_kind = ("grey" if head.grey else "RGB" for head in (degraded, target))
+        return f"{pair.degraded} is {kind} and {clean} {clean_kind}; both must be RGB."
     return None
 
 

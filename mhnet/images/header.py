@@ -66,7 +66,7 @@ class Header:
     @property
     def grey(self) -> bool:
         """Whether the file holds grey alone, and no palette."""
-        return is_grey(self.mode)
+        return self.mode in ("1", "L", "LA", "La", "F") or self.mode.startswith("I")
 
     @property
     def alpha(self) -> bool:
@@ -82,11 +82,6 @@ class Header:
     def upright_size(self) -> tuple[int, int]:
         """Height and width when upright."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
-
-
-def is_grey(mode: str) -> bool:
-    """Whether a pixel of which Pillow has this name is grey."""
-    return mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
 
 
 def open_by_pillow(file: bytes | BinaryIO) -> Image.Image:

@@ -8,7 +8,7 @@ OpenCV decodes what else has more than 8 bits, and Pillow the rest.
 import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -23,7 +23,6 @@ from mhnet.images.header import (
     Header,
     ImageError,
     count_images,
-    is_grey,
     load_file,
     load_stream,
     open_by_pillow,
@@ -38,19 +37,6 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _EXTRAS = {"HEIF": decode_heif, "JXL": decode_jxl, "RAW": decode_raw}
 _MODES = {"1": "L", "La": "LA", "RGBX": "RGB", "RGBa": "RGBA", "YCbCr": "RGB"}  # to be converted
-
-
-class ImageInfo(NamedTuple):
-    """What a file says of its image: height and width when upright, and Pillow's name for the kind of its pixels."""
-
-    height: int
-    width: int
-    mode: str
-
-    @property
-    def in_colour(self) -> bool:
-        """Whether the file holds colours (a palette's entries among them), not grey alone."""
-        return not is_grey(self.mode)
 
 
 @dataclass(frozen=True)
@@ -96,12 +82,6 @@ def read_rgb_crop(path: StrPath, top: int, left: int, height: int, width: int) -
             data, head = cut, replace(head, height=bottom, width=right)
         pixels = _decode_rgb(data, head)
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
-
-
-def image_info(path: StrPath) -> ImageInfo:
-    """What a file says of its image before the pixels; raises ImageError as `read_rgb` does."""
-    head = read_header(Path(path))
-    return ImageInfo(*head.upright_size, head.mode)
 
 
 def image_size(path: StrPath, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
