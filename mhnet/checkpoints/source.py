@@ -70,15 +70,12 @@ def digest(code: str) -> str:
 def _with_imports(files: set[Path]) -> set[Path]:
     """Those of the files that are there, and what these import from their own folder; but train.py, which brings
     together much that is no network, for itself alone."""
-    found = {path for path in files if path.is_file()}
-    waiting = list(found)
+    found = waiting = {path for path in files if path.is_file()}
     while waiting:
-        path = waiting.pop()
-        for name in _imported(path):
-            beside = path.with_name(f"{name}.py")
-            if beside.is_file() and beside not in found and path.name != "train.py":
-                found.add(beside)
-                waiting.append(beside)
+        importing = [path for path in waiting if path.name != "train.py"]
+        beside = {path.with_name(f"{name}.py") for path in importing for name in _imported(path)}
+        waiting = {path for path in beside - found if path.is_file()}
+        found = found | waiting
     return found
 
 

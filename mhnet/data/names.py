@@ -55,12 +55,9 @@ def read_lists(root: Path) -> dict[str, list[Pair]]:
     """The pairs of the list files at or below a folder, or beside it, by split; those outside the folder are left out.
     PairError where a list names a file that is missing, or has a line that is no pair; ImageError, as `walk_folder`."""
     found = [here / name for here, _, names in walk_folder(root) for name in names if _LIST.fullmatch(name)]
-    above = root.resolve().parent
     splits: dict[str, list[Pair]] = {}
-    for path in sorted(found or [path for path in above.glob("*.txt") if _LIST.fullmatch(path.name)]):
-        match = _LIST.fullmatch(path.name)
-        assert match
-        if pairs := _read_list(path, root):
+    for path in sorted(found or root.resolve().parent.glob("*.txt")):
+        if (match := _LIST.fullmatch(path.name)) and (pairs := _read_list(path, root)):
             splits.setdefault(match[2].lower(), []).extend(pairs)
     return splits
 
