@@ -106,7 +106,13 @@ def cluster() -> Iterator[Mapping[str, float]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of Ray Data's own habits
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    _set_up()
+    context = DataContext.get_current()
+    context.max_errored_blocks = -1  # what is lost with a process is told by `restore_bulk`
+    context.enable_progress_bars = False
+    context.target_max_block_size = BLOCK
+    for handler in logging.getLogger("ray.data").handlers:  # its words go to its files, not to the terminal
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL)
     ours = not ray.is_initialized()
     if ours:
         _start()
@@ -143,17 +149,6 @@ def _check_machines() -> None:
         raise MHNetError(f"mhnet does not start on Ray's machines ({why}): pip install 'mhnet[ray]' there.") from error
     if found != __version__:
         raise MHNetError(f"Ray's machines have mhnet {found}, this one has {__version__}: install one version on all.")
-
-
-def _set_up() -> None:
-    """Sets what Ray Data does for the runs of this process; its words go to its files, not to the terminal."""
-    context = DataContext.get_current()
-    context.max_errored_blocks = -1  # what is lost with a process is told by `restore_bulk`
-    context.enable_progress_bars = False
-    context.target_max_block_size = BLOCK
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.CRITICAL)
 
 
 def restore_bulk(
