@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.cli.outcomes import OutcomePrinter
-from mhnet.core.errors import MHNetError, printable, sentence
+from mhnet.core.errors import MHNetError, first_line, printable, sentence
 from mhnet.restore import bulk, stores
 from mhnet.restore.outcomes import Outcome
 from mhnet.restore.plan import Plan, plan
@@ -106,7 +106,7 @@ def _reporting(plan: Plan, store: Store, path: Path) -> Iterator[Callable[[Outco
                 try:
                     stores.put(store, place, table.read_bytes())
                 except OSError as error:
-                    reason, shown = error.strerror or stores.first_line(error), printable(store.shown(place))
+                    reason, shown = error.strerror or first_line(error), printable(store.shown(place))
                     raise MHNetError(f"{shown} cannot be written ({reason}): name another report.") from error
 
 

@@ -60,6 +60,12 @@ def sentence(error: MHNetError) -> str:
     return re.split(rf"^[\w.]*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
 
 
+def first_line(error: BaseException) -> str:
+    """An error's words, as much of them as a sentence bears."""
+    first = str(error).strip().partition("\n")[0].rstrip(".")
+    return (first if len(first) < 150 else f"{first[:150]} …") or type(error).__name__
+
+
 def shortened(names: Sequence[object], most: int = 3) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -16,7 +16,7 @@ from PIL import Image
 from tifffile import TiffFile, TiffPage
 
 from mhnet.core.chatter import without_chatter
-from mhnet.core.errors import MHNetError
+from mhnet.core.errors import MHNetError, first_line
 from mhnet.images.extras import heif_header, jxl_header, raw_header
 from mhnet.images.kinds import START, kind_of
 from mhnet.images.png import iterate_chunks
@@ -137,13 +137,8 @@ def refuse_damage(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{path} needs more memory than there is; cut it into parts.") from error
     except Exception as error:
-        raise ImageError(f"{path} is damaged or of a rare kind ({_reason(error)}); copy or export it again.") from error
-
-
-def _reason(error: Exception) -> str:
-    """A decoder's words, as much of them as a sentence bears."""
-    first = str(error).strip().partition("\n")[0].rstrip(".")
-    return (first if len(first) < 150 else f"{first[:150]} …") or type(error).__name__
+        what = f"damaged or of a rare kind ({first_line(error)})"
+        raise ImageError(f"{path} is {what}; copy or export it again.") from error
 
 
 @contextlib.contextmanager
@@ -186,7 +181,7 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     except ImportError as error:
         raise ImageError(f"{path} is {kind} and needs {error.name}; pip install 'mhnet[photos]' brings it.") from error
     except Exception as error:  # libraries raise nearly anything on damaged headers
-        raise ImageError(f"{path} has a damaged header ({_reason(error)}); copy it again or remove it.") from error
+        raise ImageError(f"{path} has a damaged header ({first_line(error)}); copy it again or remove it.") from error
     size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
     if max(sides) > LONGEST_SIDE:
         raise ImageError(f"{size}, more than the {LONGEST_SIDE} a side that are read; cut it into parts.")

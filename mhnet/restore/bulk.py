@@ -23,10 +23,10 @@ from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.networks import network_of
 from mhnet.core import allocator
 from mhnet.core.chatter import without_chatter
-from mhnet.core.errors import MHNetError
+from mhnet.core.errors import MHNetError, first_line
 from mhnet.core.version import __version__
 from mhnet.images.header import MAX_PIXELS
-from mhnet.restore import bulk_steps, stores
+from mhnet.restore import bulk_steps
 from mhnet.restore.bulk_steps import Item
 from mhnet.restore.outcomes import Outcome, failed, not_tried
 from mhnet.restore.plan import Plan
@@ -137,7 +137,7 @@ def _start() -> None:
             ray.shutdown()
             if not again:
                 where = f"at {address} (RAY_ADDRESS)" if address else "on this machine"
-                raise MHNetError(f"Ray does not start {where}: {stores.first_line(error)}.") from error
+                raise MHNetError(f"Ray does not start {where}: {first_line(error)}.") from error
 
 
 def _check_machines() -> None:
@@ -145,7 +145,7 @@ def _check_machines() -> None:
     try:
         found = ray.get(ray.remote(num_cpus=0)(bulk_steps.version).remote())
     except RayError as error:
-        why = stores.first_line(error.__cause__ or error)
+        why = first_line(error.__cause__ or error)
         raise MHNetError(f"mhnet does not start on Ray's machines ({why}): pip install 'mhnet[ray]' there.") from error
     if found != __version__:
         raise MHNetError(f"Ray's machines have mhnet {found}, this one has {__version__}: install one version on all.")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mhnet.core.errors import MHNetError
+from mhnet.core.errors import MHNetError, first_line
 from mhnet.images.read import ImageData
 from mhnet.images.write import losses
 from mhnet.restore import stores
@@ -56,7 +56,7 @@ def failed(outcome: Outcome, error: Exception) -> Outcome:
     elif isinstance(error, MemoryError):
         reason = f"{source} does not fit in memory: close other programs, or compute with fewer workers."
     else:
-        reason = f"{source} cannot be restored ({type(error).__name__}: {stores.first_line(error)})."
+        reason = f"{source} cannot be restored ({type(error).__name__}: {first_line(error)})."
     disk_full = isinstance(cause, OSError) and cause.errno in _DISK_FULL
     return replace(outcome, status="failed", reason=reason, disk_full=disk_full)
 

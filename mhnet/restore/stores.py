@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from mhnet.core.errors import MHNetError, printable
+from mhnet.core.errors import MHNetError, first_line, printable
 from mhnet.core.files import replacing, unfinished
 from mhnet.images.header import MAX_PIXELS, ImageError
 from mhnet.images.listing import Refusing, walk_folder
@@ -207,8 +207,3 @@ def _files(store: Store, folder: Path) -> Iterator[tuple[str, int]]:
     for info in store.system.get_file_info(FileSelector(store.key(folder), allow_not_found=True)):
         if info.is_file:
             yield info.base_name, info.size or 0
-
-
-def first_line(error: BaseException) -> str:
-    """As much of an error's words as a sentence bears."""
-    return (str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__)[:200]
