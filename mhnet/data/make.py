@@ -128,13 +128,12 @@ def _keep_record(path: Path, record: dict[str, Any]) -> None:
     """Writes how the images are made; refuses a folder whose images were made otherwise."""
     text = json.dumps(record, indent=1)
     try:
-        if path.exists():
-            if path.read_text(encoding="utf-8") != text:
-                raise MHNetError(f"{path} tells of other photographs or settings; name another folder, or remove this.")
-            return
+        if path.read_text(encoding="utf-8") != text:
+            raise MHNetError(f"{path} tells of other photographs or settings; name another folder, or remove this.")
+    except (FileNotFoundError, NotADirectoryError):
+        write_text(path, text)
     except OSError as error:
         raise MHNetError(f"{path} cannot be read ({error.strerror}); choose another place.") from error
-    write_text(path, text)
 
 
 def in_parallel(do: Callable[[Any], _T], jobs: Sequence[Any], what: str, unit: str = "image") -> list[_T]:

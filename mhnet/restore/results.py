@@ -20,7 +20,7 @@ SHEETS = "compare"  # the folder of the sheets, in that of the results
 
 
 def find_targets(jobs: Sequence[Job], targets: Path) -> dict[Path, Path]:
-    """The clean images of what is to be restored, by source, but of videos, paired by name as `mhnet.data.pairs` says.
+    """The clean images of all that is to be restored but videos, by source, paired by name as `mhnet.data.pairs` says.
 
     `targets` is a folder, or the clean image of a single job. MHNetError where the folder is missing, names are
     ambiguous, or nothing in it belongs to any image.
