@@ -1,7 +1,8 @@
-"""Restoring large photos: time, peak memory, and what tiles change.
+"""Restoring large photos: time, peak memory, what tiles change, and how much of the time goes into the network.
 
     python benchmarks/restoring.py                    a photo of 6000×4000 pixels by the deraining network, on the CPU
     python benchmarks/restoring.py --seams PHOTO...   tiles beside the same photos computed whole
+    python benchmarks/restoring.py --folder 20        a folder of 20 such JPEGs beside the bare network
 
 Without weights, the first has random ones: neither time nor memory depends on their values. Without photos, those of
 `demo/` are taken: one enlarged, or four in synthetic rain.
@@ -9,6 +10,7 @@ Without weights, the first has random ones: neither time nor memory depends on t
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from photos import enlarged
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
@@ -27,6 +30,8 @@ from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
 from mhnet.models import MHNet
 from mhnet.restore import tiles
+from mhnet.restore.folders import restore_all
+from mhnet.restore.plan import plan
 from mhnet.restore.restorer import Restorer
 
 PHOTOS = Path(__file__).resolve().parent.parent / "demo" / "photos"
@@ -72,6 +77,32 @@ def large(args: argparse.Namespace) -> None:
               f"peak {peak:.2f} GiB of memory in use, all included")  # fmt: skip
 
 
+def folder_time(restorer: Restorer, count: int, height: int, width: int) -> tuple[float, float]:
+    """Seconds for each of that many JPEGs in a folder, and for an image by the bare network: the median of as many, up
+    to five, after one."""
+    with tempfile.TemporaryDirectory() as name:
+        for i, photo in enumerate(enlarged(count, height, width)):
+            write_rgb(Path(name) / "photos" / f"{i:03}.jpg", photo)
+        bare = []
+        for path in [*find_images(Path(name) / "photos")[:1], *find_images(Path(name) / "photos")[:5]]:
+            photo, start = read_rgb(path), time.perf_counter()
+            restorer(photo)
+            bare.append(time.perf_counter() - start)
+        jobs, start = plan([f"{name}/photos"], Path(name) / "out").jobs, time.perf_counter()
+        outcomes = restore_all(jobs, restorer, progress=False)
+        seconds = time.perf_counter() - start
+        assert all(outcome.status == "restored" for outcome in outcomes), outcomes
+        return seconds / count, statistics.median(bare[1:])
+
+
+def folder(args: argparse.Namespace) -> None:
+    """Restores a folder of JPEGs: reading and writing them is done beside the network."""
+    width, height = args.size
+    each, bare = folder_time(Restorer.from_weights(args.weights or "derain-small"), args.folder, height, width)
+    print(f"{args.folder} JPEGs of {width}×{height}, {torch.get_num_threads()} threads: {each:.2f} s each, of which "
+          f"the bare network takes {bare:.2f} s: {bare / each:.0%}")  # fmt: skip
+
+
 def seams(args: argparse.Namespace) -> None:
     """Computes photos whole and in tiles."""
     titles = ["photo", "tiles", "of pixels", "difference to whole", "largest step at edges: tiles, whole",
@@ -114,12 +145,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(6000, 4000), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--tile", default="auto")
     parser.add_argument("--seams", action="store_true", help="compare tiles with whole photos; needs --weights")
+    parser.add_argument("--folder", type=int, metavar="N", help="so many photos in a folder, by derain-small")
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 384], help="of the tiles (default: %(default)s)")
     parser.add_argument("--tlc", action=argparse.BooleanOptionalAction, help="with local statistics or without")
     args = parser.parse_args()
     if args.seams and not args.weights:
         parser.error("--seams needs --weights: random ones show nothing of what tiles change")
-    (seams if args.seams else large)(args)
+    (folder if args.folder else seams if args.seams else large)(args)
 
 
 if __name__ == "__main__":

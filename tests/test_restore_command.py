@@ -26,9 +26,10 @@ from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
 from mhnet.images.read import ImageData, read_image, read_rgb
 from mhnet.images.write import write_image, write_rgb
-from mhnet.restore import stores
+from mhnet.restore import folders, stores
 from mhnet.restore.change import Change, ChangeMeter, hardly_changed
 from mhnet.restore.folders import restore_all
+from mhnet.restore.outcomes import Outcome
 from mhnet.restore.plan import plan
 from mhnet.restore.restorer import Restorer
 
@@ -143,6 +144,23 @@ def test_whatever_a_file_does_the_rest_is_restored(tmp_path, photos, weights, mo
     with pytest.raises(KeyboardInterrupt):
         restore_all(jobs, restorer, read=faulty_read, progress=False)
     assert names(tmp_path / "out") == ["a.png", "b.jpg", "sub/deep/d.webp"]
+
+
+def test_a_large_image_is_read_when_the_one_before_is_written(tmp_path, photos, weights, monkeypatch):
+    jobs, restorer = plan([str(photos)], tmp_path / "out").jobs, Restorer.from_weights(weights)
+    written: list[Outcome] = []
+    seen: dict[bool, list[int]] = {True: [], False: []}
+    for large, pixels in {True: 0, False: folders.ALONE}.items():
+        monkeypatch.setattr(folders, "ALONE", pixels)
+        written.clear()
+
+        def counting_read(path: Path, _: int, large: bool = large) -> ImageData:
+            seen[large].append(len(written))
+            return read_image(path)
+
+        restore_all(jobs, restorer, overwrite=True, read=counting_read, each=written.append, progress=False)
+    assert seen[True] == list(range(len(jobs)))
+    assert all(done < number for number, done in enumerate(seen[False][1:], 1)) and len(seen[False]) == len(jobs)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Many files through a network, one after the other."""
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mhnet.core.errors import MHNetError
+from mhnet.core.threads import ahead
 from mhnet.images.header import MAX_PIXELS
 from mhnet.images.read import ImageData, image_size, read_image
 from mhnet.restore.change import hardly_changed
@@ -20,6 +22,8 @@ from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
 from mhnet.restore.stores import HERE, results_there
 
+ALONE = 32_000_000
+"""Pixels of an image from which on it is read when the one before is written, so that one alone takes memory."""
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f} of {total} [{elapsed}, {remaining} left]"
 
 
@@ -36,8 +40,8 @@ def restore_all(
 ) -> list[Outcome]:
     """Restores files to files, each result whole or not at all; whatever one file does, the rest is restored.
 
-    The next image is read and the last one written while one is computed. A result that is there and whole is kept, so
-    that a run that was stopped goes on where it was.
+    The next image is read and the last one written while one is computed, unless it is large. A result that is there
+    and whole is kept, so that a run that was stopped goes on where it was.
 
     Args:
         jobs: from `plan`.
@@ -54,7 +58,7 @@ def restore_all(
     outcomes: list[Outcome] = []
     results_there(HERE, [job.target for job in jobs])  # removes what killed runs left
     bar = tqdm(total=len(jobs), desc=title, bar_format=_BAR, leave=False, disable=None if progress else True)
-    with bar, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with bar, ThreadPoolExecutor(1) as writer:
         writing: Future[Outcome] | None = None
 
         def note_written() -> None:
@@ -62,15 +66,26 @@ def restore_all(
                 outcomes.append(writing.result())
                 each(outcomes[-1])
 
-        def read_source(job: Job) -> ImageData | None:
-            skipped = job.film or (not overwrite and is_whole(job, max_pixels))
-            return None if skipped else read(job.source, max_pixels)
+        def read_source(job: Job) -> ImageData | Exception | None:
+            try:
+                skipped = job.film or (not overwrite and is_whole(job, max_pixels))
+                return None if skipped else read(job.source, max_pixels)
+            except Exception as error:
+                return error
+
+        def read_early(job: Job) -> ImageData | Exception | Job | None:
+            try:
+                large = not job.film and math.prod(image_size(job.source, max_pixels)) > ALONE
+            except Exception as error:
+                return error
+            return job if large else read_source(job)
 
         try:
-            reading = [reader.submit(read_source, job) for job in jobs[:1]]
-            for number, job in enumerate(jobs, 1):
-                reading += [reader.submit(read_source, following) for following in jobs[number : number + 1]]
-                restored = _restore(job, reading.pop(0), restorer, bar, overwrite)
+            for job, picture in zip(jobs, ahead(map(read_early, jobs)), strict=True):
+                if isinstance(picture, Job):
+                    writing = note_written()
+                    picture = read_source(job)
+                restored = _restore(job, picture, restorer, bar, overwrite)
                 note_written()
                 writing = writer.submit(written, *restored)
                 if outcomes and outcomes[-1].disk_full:
@@ -96,7 +111,7 @@ def is_whole(job: Job, max_pixels: int = MAX_PIXELS) -> bool:
 
 
 def _restore(
-    job: Job, reading: "Future[ImageData | None]", restorer: Restorer, bar: "tqdm[Any]", overwrite: bool
+    job: Job, picture: ImageData | Exception | None, restorer: Restorer, bar: "tqdm[Any]", overwrite: bool
 ) -> tuple[Outcome, ImageData | None]:
     """The outcome so far, and the restored picture that is to be written."""
     start, share = time.perf_counter(), 0.0
@@ -108,7 +123,8 @@ def _restore(
 
     outcome = Outcome(job)
     try:
-        picture = reading.result()
+        if isinstance(picture, Exception):
+            raise picture
         if picture is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RestoreWarning)  # told with the outcome

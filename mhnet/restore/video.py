@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mhnet.core.errors import printable
+from mhnet.core.threads import ahead
 from mhnet.restore.kinds import CONTAINERS
 from mhnet.restore.video_frames import DamagedVideo, VideoError, read_format, read_frames, seconds_missing
 from mhnet.restore.video_mux import check_streams, join
@@ -76,7 +77,7 @@ def restore_video(
     segments = Segments(target, {"source": read, "identity": identity, "encoding": encoding})
     resumed = segments.frames
     try:
-        with tqdm(read_frames(source, form, resumed, deep), printable(source.name), form.count, initial=resumed,
+        with tqdm(ahead(read_frames(source, form, resumed, deep)), printable(source.name), form.count, initial=resumed,
                   unit="frame", leave=False, disable=None if progress else True) as bar:  # fmt: skip
             frames = (frame._replace(pixels=restorer(frame.pixels)) for frame in bar)
             for first in frames:

@@ -5,10 +5,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+import numpy as np
 from av.codec import Codec
 from av.codec.context import Flags
 from av.error import FFmpegError
@@ -79,13 +81,23 @@ class Segments:
                 )
                 stream.codec_context.time_base = 1 / form.rate
                 stream.codec_context.flags |= Flags.global_header
-                for place, (pixels, time, duration) in enumerate(frames):
+
+                def encode(place: int, pixels: np.ndarray) -> None:
                     frame = from_rgb(pixels, form, encoding.pixel_format)
                     # Times in the file only order its frames; the true ones are noted beside it.
                     frame.pts, frame.time_base = place, 1 / form.rate
                     container.mux(stream.encode(frame))
-                    times.append(time)
-                    end = time + duration
+
+                with ThreadPoolExecutor(1) as encoder:
+                    last: Future[None] | None = None
+                    for place, (pixels, time, duration) in enumerate(frames):
+                        if last:
+                            last.result()
+                        last = encoder.submit(encode, place, pixels)
+                        times.append(time)
+                        end = time + duration
+                    if last:
+                        last.result()
                 container.mux(stream.encode(None))
             _write_json(self._path(".json"), {"times": times, "end": end})
         except (FFmpegError, OSError) as error:
