@@ -148,8 +148,8 @@ class PhotoRestorer:
         return job.target, notes + losses(job.target, picture)
 
     def _load(self, settings: Settings) -> tuple[Restorer, NetworkProgress]:
-        restorer = Restorer.from_weights(settings.weights, self.device, settings.local_statistics,
-                                         tile=settings.tile, precision=settings.precision)  # fmt: skip
+        restorer = Restorer.from_weights(settings.weights, self.device, settings.local_statistics, tile=settings.tile,
+                                         precision=settings.precision, compile="off")  # for progress  # fmt: skip
         progress = NetworkProgress(restorer.network)
         restorer(np.zeros((SMALLEST, SMALLEST, 3), np.uint8), progress.tiles_done)  # counts the modules of a tile
         return restorer, progress

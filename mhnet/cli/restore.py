@@ -41,6 +41,9 @@ def add_restore_command(commands: Commands) -> None:
                      "(default: %(default)s)")  # fmt: skip
     how.add_argument("--tile", type=_tile, default="auto", metavar="auto|off|N",
                      help="compute in tiles where memory needs it, never, or of N×N pixels (auto)")  # fmt: skip
+    how.add_argument("--compile", choices=["auto", "off"], default="auto",
+                     help="on a CUDA GPU: record and compile the network for sizes that come again (default: "
+                     "%(default)s)")  # fmt: skip
     how.add_argument("--max-megapixels", type=_megapixels, default=MEGAPIXELS, metavar="N",
                      help="refuse images of more pixels: memory grows with them (default: %(default)s)")  # fmt: skip
     how.add_argument(
@@ -146,7 +149,8 @@ def _restore(args: argparse.Namespace) -> int:
     from mhnet.core.tasks import TASKS
 
     weights = args.weights or bundled.for_task(TASKS[MEANT[args.task]])
-    options = {name: getattr(args, name) for name in ("precision", "tile", "fuse", "strength")}  # of `Restorer`
+    of_restorer = ("precision", "tile", "fuse", "compile", "strength")
+    options = {name: getattr(args, name) for name in of_restorer}
     return (_restore_in_bulk if args.engine == "ray" else _restore_here)(args, weights, options)
 
 

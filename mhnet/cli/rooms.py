@@ -249,7 +249,8 @@ def make_restorer(
     if checkpoint.task not in (None, task.name):
         print(f"warning: {weights} was trained for {printable(checkpoint.task)}, not for {task.name}", file=sys.stderr)
     patch = checkpoint.local_patch(local)
-    restorer = Restorer(network, device, patch, precision="fp32", tile="off", fuse=fuse)  # type: ignore[arg-type]
+    restorer = Restorer(network, device, patch, precision="fp32", tile="off", fuse=fuse,  # type: ignore[arg-type]
+                        compile="off")  # fmt: skip
     if restorer.as_written:
         print(f"computing {names} as it is written: {restorer.as_written}", flush=True)
     return restorer

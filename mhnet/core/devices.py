@@ -1,6 +1,10 @@
-"""Where to compute."""
+"""Where to compute, and how images get there and back.
+
+On a CUDA GPU both ways go through pinned memory, which the GPU reads and writes while other things compute.
+"""
 
 import torch
+from torch import Tensor
 
 from mhnet.core.errors import MHNetError
 
@@ -20,3 +24,21 @@ def choose_device(name: str = "auto") -> torch.device:
         gpus = torch.cuda.device_count()
         raise MHNetError(f"There is no device {name!r} here ({gpus} CUDA GPUs are seen): use auto or cpu") from error
     return device
+
+
+def sent(image: Tensor, device: torch.device) -> Tensor:
+    """An image N×C×H×W on the device, in its own type, pixel by pixel in memory where it has to be copied."""
+    if device.type == "cuda" and image.device.type == "cpu":
+        image = image.contiguous(memory_format=torch.channels_last).pin_memory()
+    return image.to(device, non_blocking=device.type == "cuda")
+
+
+def room_like(image: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the image's kind, where it is, for what comes from the device."""
+    return torch.empty_like(image, pin_memory=device.type == "cuda" and image.device.type == "cpu")
+
+
+def arrived(device: torch.device) -> None:
+    """Waits for what a CUDA GPU computes and sends."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

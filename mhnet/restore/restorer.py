@@ -15,12 +15,13 @@ from mhnet.checkpoints.bundled import weights_path
 from mhnet.checkpoints.files import sha256
 from mhnet.checkpoints.networks import Build, load_checkpoint
 from mhnet.core import allocator
-from mhnet.core.devices import choose_device
+from mhnet.core.devices import arrived, choose_device, room_like, sent
 from mhnet.core.errors import MHNetError
-from mhnet.inference.fuse import FusedNetwork, fuse, in_bfloat16, local_patch
-from mhnet.models import use_local_statistics
+from mhnet.inference.fuse import FusedNetwork
+from mhnet.inference.graphs import GraphedNetwork
 from mhnet.restore import memory, tiles
 from mhnet.restore.change import Change, ChangeMeter
+from mhnet.restore.forms import prepared
 from mhnet.restore.precision import Precision, choose_precision, computing_in
 
 Tick = Callable[[int, int], None]
@@ -57,20 +58,6 @@ class Computation:
     notes: list[str] = field(default_factory=list)
 
 
-def prepared(network: nn.Module, device: torch.device, local: int | None, fused: str) -> tuple[nn.Module, str]:
-    """A network as it computes here: on the device, for inference, with local statistics as if trained on such patches,
-    in its faster form of a precision; and where it has none that was asked for, why not."""
-    network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    if local != local_patch(network):
-        use_local_statistics(network, local)
-    if not fused:
-        return network, ""
-    try:
-        return in_bfloat16(fuse(network)) if fused == "bf16" else fuse(network), ""
-    except ValueError as error:
-        return network, str(error)
-
-
 class Restorer:
     """Restores images with one network.
 
@@ -83,6 +70,8 @@ class Restorer:
             (`mhnet.inference.fuse`).
         tile: "auto" computes an image in tiles where it would not fit in the memory that is free, "off" never, and a
             number in tiles of at most so many pixels a side.
+        compile: "auto" records and compiles the network for sizes that come again, on a CUDA GPU
+            (`mhnet.inference.graphs`); "off": never.
         strength: percent of the network's change that results get: 0 gives the original's values, 100 the network's.
         room: bytes that an image may take on a CPU; half of what is free where that is less.
 
@@ -103,6 +92,7 @@ class Restorer:
         precision: Precision = "auto",
         tile: Tile = "auto",
         fuse: bool = True,
+        compile: Literal["auto", "off"] = "auto",
         strength: float = 100,
         room: int = ROOM_ON_CPU,
     ):
@@ -114,8 +104,10 @@ class Restorer:
         self.precision: Precision = choose_precision(precision, self.device)
         self.tile: Tile = tile
         self.local_statistics, self.strength, self.room = local_statistics, strength, room
-        fused = self.precision if fuse and self.precision != "fp16" and self.device.type == "cpu" else ""
-        self.network, self.as_written = prepared(network, self.device, local_statistics, fused)
+        form = "graphed" if self.device.type == "cuda" and compile == "auto" else ""
+        if self.device.type == "cpu" and fuse and self.precision != "fp16":
+            form = self.precision
+        self.network, self.as_written = prepared(network, self.device, local_statistics, form)
         self._autocast: Precision = "fp32" if isinstance(self.network, FusedNetwork) else self.precision
         self.last = Computation()
         self._per_pixel: float | None = None
@@ -204,8 +196,10 @@ class Restorer:
             tick(1, 1)
             return image.clone()
         allocator.keep_large(not isinstance(self.network, FusedNetwork))
-        grid, result = self._grid(height, width, images), torch.empty_like(image)
+        grid, result = self._grid(height, width, images), room_like(image, self.device)
         while not self._fits(grid, image, most, result, tick):
+            if isinstance(self.network, GraphedNetwork):
+                self.network.forget()
             memory.let_go(self.device)
             smaller = tiles.by_pixels(height, width, grid.pixels // 2)
             if self.tile == "off":
@@ -230,22 +224,23 @@ class Restorer:
 
         def compute(box: tiles.Box) -> Tensor:
             top, bottom, left, right = box
-            part = image[:, :, top:bottom, left:right].to(self.device).float() / most
-            return self._computed(part.contiguous(memory_format=torch.channels_last), whole=grid.tiles == 1)
+            part = sent(image[:, :, top:bottom, left:right], self.device).float() / most
+            return self._computed(part.contiguous(memory_format=torch.channels_last))
 
         def finish(top: int, band: Tensor) -> None:
             for rows in band.split(ROWS, -2):
-                before = image[:, :, top : top + rows.shape[-2]].to(rows.device).float()
+                before = sent(image[:, :, top : top + rows.shape[-2]], rows.device).float()
                 after = rows.clamp(0, 1) * most
                 meter.add(before, after, most)
                 after = torch.lerp(before, after, self.strength / 100)
                 after = after if most == 1 else after.round().to(torch.uint8 if most == 255 else torch.int32)
-                result[:, :, top : top + rows.shape[-2]] = after
+                result[:, :, top : top + rows.shape[-2]].copy_(after, non_blocking=after.is_cuda)
                 top += rows.shape[-2]
 
         count()
         try:
             tiles.run(grid, compute, finish, count)
+            arrived(self.device)
         except (RuntimeError, MemoryError) as error:
             if not memory.ran_out(error):
                 raise
@@ -253,8 +248,8 @@ class Restorer:
         self.last.changes = meter.changes(image[0, 0].numel())
         return True
 
-    def _computed(self, image: Tensor, whole: bool) -> Tensor:
-        """A tile N×C×H×W on the device → its result; on the CPU where it is one of several."""
+    def _computed(self, image: Tensor) -> Tensor:
+        """A tile N×C×H×W on the device → its result there."""
         colour = image if image.shape[1] == 3 else image.expand(-1, 3, -1, -1)
         with computing_in(self._autocast, self.device):
             restored = self.network(colour).float()
@@ -263,9 +258,11 @@ class Restorer:
             restored = self.network(colour)
         if not restored.isfinite().all():
             raise MHNetError("The network's result is not finite: the image or the weights hold extreme values.")
-        if image.shape[1] == 1:
-            restored = restored.mean(1, keepdim=True)
-        return restored if whole else restored.cpu()
+        if isinstance(self.network, GraphedNetwork):
+            for sentence in self.network.notes:
+                self._note(sentence)
+            self.network.notes.clear()
+        return restored.mean(1, keepdim=True) if image.shape[1] == 1 else restored
 
     def _grid(self, height: int, width: int, images: int) -> tiles.Grid:
         """The tiles of an image; a single one where it is computed whole."""
@@ -276,8 +273,9 @@ class Restorer:
         if self.tile == "auto" and height * width * images > max(AT_ONCE, self._held):
             allocator.give_back()
             if self._per_pixel is None:
+                plain = self.network.network if isinstance(self.network, GraphedNetwork) else self.network
                 with computing_in(self._autocast, self.device):
-                    self._per_pixel = memory.bytes_per_pixel(self.network, self.device)
+                    self._per_pixel = memory.bytes_per_pixel(plain, self.device)
             free = int(SHARE * memory.free(self.device))
             on_cpu = self.device.type == "cpu"
             room = min(free, self.room) if on_cpu else free
