@@ -456,6 +456,13 @@ def test_what_decoders_print_does_not_reach_the_person(tmp_path, photos, weights
     assert done.returncode == 1 and "4 restored, 1 failed" in done.stderr + done.stdout
     ours = ("failed: ", "note: ", f"{tmp_path / 'out'}: ")
     assert not [line for line in done.stderr.splitlines() if not line.startswith(ours)], done.stderr
+    for i in range(6):
+        (photos / f"{i}.tif").write_bytes(damaged)
+    clean = shutil.copytree(photos, tmp_path / "clean")
+    words = [sys.executable, "-m", "mhnet", "evaluate", photos, clean, "--protocol", "y_float", "--processes", "2"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("not scored: ") == 8 and "damaged.tif" in done.stderr
+    assert not [line for line in done.stderr.splitlines() if not line.startswith(("not scored: ", "warning: "))]
 
 
 def test_a_full_disk_stops_the_work(tmp_path, photos, weights, capsys, monkeypatch):

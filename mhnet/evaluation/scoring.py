@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mhnet.core.chatter import part_errors
 from mhnet.core.errors import MHNetError, printable, shortened
 from mhnet.core.files import StrPath
 from mhnet.core.tasks import Published, TestSet, known_set
@@ -233,4 +234,5 @@ def _outcomes(
 
 def _start_process() -> None:
     cv2.setNumThreads(1)
+    part_errors()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
