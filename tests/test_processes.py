@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from launch import command, finish, start
+from launch import SCRIPT, command, finish, start
+from rooms import BLUR
 from small import ROOT, make_pairs, settings
 
 from mhnet.checkpoints.files import read_checkpoint
@@ -23,6 +24,7 @@ from mhnet.core.tasks import DEBLURRING
 from mhnet.train.config import load_config
 from mhnet.train.processes import make_accelerator
 from mhnet.train.state import BEST, LATEST
+from mhnet.train.trainer import train
 
 VALIDATE = """
 import sys, torch
@@ -37,6 +39,13 @@ found = validate(job.result, job.validation, job.accelerator)
 job.accelerator.print("found", job.accelerator.num_processes, found.psnr.hex(), found.input_psnr.hex())
 job.accelerator.end_training()
 """
+IMPATIENT = f"""
+import runpy, sys
+from mhnet.train import processes
+processes.LAUNCHER_SECONDS = 5
+sys.path.insert(0, {str(SCRIPT.parent)!r})
+runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+"""
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -48,7 +57,7 @@ def test_two_processes_train_as_one(tmp_path):
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", OPTIM={"BATCH_SIZE": 8, "EPOCHS": 20, "EMA": 0.5, "GRAD_CLIP": 0.5})
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(command(path, one))
+    train(load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(one)]), BLUR)
     out = finish(command(path, two, processes=2))
     assert "effective batch 8 = 2 processes × 1 parts × 4 crops" in out
     losses = [[float(row["train_psnr"]) for row in table(folder)] for folder in (one, two)]
@@ -80,8 +89,9 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     """The batches stay the same, so the rest of the run differs by rounding alone."""
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 6})
-    finish(command(path, tmp_path / "whole"))
-    finish(command(path, tmp_path / "parts", "TRAINING.MAX_MINUTES", "1e-4"))
+    whole, parts = (["TRAINING.SAVE_DIR", str(tmp_path / name)] for name in ("whole", "parts"))
+    train(load_config(DEBLURRING, path, whole), BLUR)
+    train(load_config(DEBLURRING, path, [*parts, "TRAINING.MAX_MINUTES", "1e-4"]), BLUR)
     assert read_checkpoint(tmp_path / "parts" / LATEST).provenance["epoch"] == 1
     assert "resuming after epoch 1, step 2" in finish(command(path, tmp_path / "parts", processes=2))
     losses = [[float(row["train_psnr"]) for row in table(tmp_path / name)] for name in ("whole", "parts")]
@@ -97,12 +107,12 @@ def test_two_machines_train_as_one(tmp_path):
         free.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{free.getsockname()[1]}"
     options = ["--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", meeting]
-    train = [sys.executable, "-m", "torch.distributed.run", *options, *command(path, tmp_path / "two")[1:]]
-    machines = [start(train) for _ in range(2)]
+    words = [sys.executable, "-m", "torch.distributed.run", *options, *command(path, tmp_path / "two")[1:]]
+    machines = [start(words) for _ in range(2)]
     said = [machine.communicate(timeout=500) for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], said
     assert sorted("2 processes × 1 parts" in out for out, _ in said) == [False, True]  # one of them speaks
-    finish(command(path, tmp_path / "one"))
+    train(load_config(DEBLURRING, path, ["TRAINING.SAVE_DIR", str(tmp_path / "one")]), BLUR)
     losses = [[float(row["train_psnr"]) for row in table(tmp_path / name)] for name in ("one", "two")]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
 
@@ -111,10 +121,16 @@ def test_two_machines_train_as_one(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL there")
 @pytest.mark.parametrize("when", ["at its start", "in training"])
 def test_processes_end_with_their_launcher(tmp_path, when):
-    """Killed as soon as it has started them, when they would wait for half an hour; or later, when they save first."""
+    """Killed as soon as it has started them, when they would wait for half an hour; or later, when they save first.
+
+    The first of them wait for it for 5 seconds here, not for 45."""
     make_pairs(tmp_path / "pairs")
     path = settings(tmp_path / "training.yml", OPTIM={"EPOCHS": 100_000})
-    launcher = start(command(path, tmp_path / "run", processes=2))
+    words = command(path, tmp_path / "run", processes=2)
+    if when == "at its start":
+        (tmp_path / "impatient.py").write_text(IMPATIENT)
+        words[words.index(str(SCRIPT))] = str(tmp_path / "impatient.py")
+    launcher = start(words)
     parent = psutil.Process(launcher.pid)
     while len(workers := parent.children()) < 2:
         assert launcher.poll() is None
@@ -123,7 +139,7 @@ def test_processes_end_with_their_launcher(tmp_path, when):
         if when == "in training":
             assert launcher.stdout and any("epoch    1" in line for line in launcher.stdout)
         launcher.kill()
-        assert not psutil.wait_procs(workers, timeout=300)[1]  # within a minute where the machine has time
+        assert not psutil.wait_procs(workers, timeout=300)[1]
         assert (tmp_path / "run" / LATEST).exists() == (when == "in training")
     finally:
         for worker in workers:
