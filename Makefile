@@ -27,7 +27,7 @@ test: .venv/ready-test  ## run what users rely on; what needs an extra or a prog
 
 test-all: export MHNET_TEST_ALL = 1  # what is missing is an error
 test-all: .venv/ready-test-all  ## run all tests, with all extras, Octave and Chromium, as CI does
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations 25
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 25
 
 lint: .venv/ready-test-all .venv/ready-lint  ## check style and types
 	$(BIN)/python -m ruff check .

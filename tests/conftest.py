@@ -55,6 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in CHECK and not any(item.get_closest_marker(name) for name in ("ci", "slow")):
             item.add_marker("check")
+    long = {item.path for item in items if item.get_closest_marker("ci")}
+    items.sort(key=lambda item: item.path not in long)  # a long file that began last would keep one process alone
 
 
 def forbid(event: str, args: tuple) -> None:
