@@ -88,8 +88,8 @@ def degrade_folder(
 def cut_pairs(pairs: Sequence[Pair], out: Path, size: int = 512, step: int = 256) -> int:
     """Cuts pairs into overlapping crops, `OUT/input_crops/NAME_s001.png` and `OUT/target_crops/NAME_s001.png`.
 
-    Crops begin every `step` pixels; the last of a row or column ends at the image's edge. An image that is smaller
-    than a crop gives one crop of its own size. 1280×720 gives 8 crops of 512×512.
+    Crops of `size`×`size` begin every `step` pixels; the last of a row or column ends at the image's edge. An image
+    that is smaller gives one crop of its own size. 1280×720 gives 8 crops of 512×512.
 
     Returns:
         The number of pairs of crops.

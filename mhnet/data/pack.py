@@ -131,7 +131,7 @@ def open_pairs(
 
 
 def write_pack(pairs: Sequence[Pair], out: StrPath, shard_mb: int = 256) -> Pack:
-    """Packs pairs into a folder, going on where an earlier call stopped, and verifies what lies on disk.
+    """Packs pairs in files of up to `shard_mb` MiB, going on where an earlier call stopped, and verifies them.
 
     Raises:
         PackError: the folder holds a pack of other images, the disk refuses, or verifying fails.

@@ -12,7 +12,7 @@ SMALLEST = 31  # pixels a side that leave AlexNet's last layer something
 
 
 def load_lpips(device: str = "cpu") -> Callable[[np.ndarray, np.ndarray], float]:
-    """A function of two uint8 H×W×3 RGB images of one size that gives their LPIPS (0: alike).
+    """A function of two uint8 H×W×3 RGB images of one size that gives their LPIPS (0: alike), computed on `device`.
 
     The network's own weights come with the package lpips; torchvision downloads AlexNet's once.
 

@@ -83,7 +83,7 @@ def get_protocol(name: str) -> Protocol:
 
 
 def psnr(restored: np.ndarray, target: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB for peak 255 over all elements; inf where nothing differs."""
+    """PSNR in dB for peak 255, over all elements of two arrays of one shape; inf where nothing differs."""
     return _decibels(cv2.norm(restored, target, cv2.NORM_L2SQR) / restored.size / 255**2)
 
 

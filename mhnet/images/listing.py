@@ -16,7 +16,7 @@ Refusing = Callable[[Path, str], object]  # what is told of a folder, and why it
 
 
 def find_images(folder: StrPath, recursive: bool = False) -> list[Path]:
-    """Image files in a folder in natural order (2 before 10), known by extension; hidden files are skipped."""
+    """Image files in a folder in natural order (2 before 10), by extension; below it where `recursive`; none hidden."""
     folder = Path(folder)
     found = []
     for here, subfolders, names in walk_folder(folder):

@@ -41,7 +41,7 @@ def charbonnier_loss(restored: Tensor, target: Tensor, eps: float = 1e-3) -> Ten
 
 
 def edge_loss(restored: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
-    """The Charbonnier loss of the finest levels of both images' Laplacian pyramids (MPRNet, Zamir et al., CVPR 2021).
+    """The `charbonnier_loss` of the finest levels of both images' Laplacian pyramids (MPRNet, Zamir et al., CVPR 2021).
 
     That level is what an image loses when it is made half as large and enlarged again (Burt & Adelson, IEEE
     Transactions on Communications 1983). It is linear in the image, so that of the difference is taken.
