@@ -1,8 +1,9 @@
-"""Restoring large photos: time, peak memory, what tiles change, and how much of the time goes into the network.
+"""Restoring large photos: time, peak memory, what tiles change, how much of the time goes into the network; and bf16.
 
     python benchmarks/restoring.py                    a photo of 6000×4000 pixels by the deraining network, on the CPU
     python benchmarks/restoring.py --seams PHOTO...   tiles beside the same photos computed whole
     python benchmarks/restoring.py --folder 20        a folder of 20 such JPEGs beside the bare network
+    python benchmarks/restoring.py --bf16             what bf16 costs the bundled weights, on pieces of those of `demo/`
 
 Without weights, the first has random ones: neither time nor memory depends on their values. Without photos, those of
 `demo/` are taken: one enlarged, or four in synthetic rain.
@@ -24,7 +25,9 @@ from photos import enlarged
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
-from mhnet.data.degrade import rain
+from mhnet.core.tasks import TASKS
+from mhnet.data.degrade import blur, rain
+from mhnet.evaluation.protocols import score
 from mhnet.images.listing import find_images
 from mhnet.images.read import read_rgb
 from mhnet.images.write import write_rgb
@@ -129,6 +132,22 @@ def seams(args: argparse.Namespace) -> None:
                   f"| {found[2].mean():.3f}, {everywhere:.3f} |", flush=True)  # fmt: skip
 
 
+def bfloat16(args: argparse.Namespace) -> None:
+    """Restores 256×256 pixels of each photograph, degraded, in both precisions on the CPU."""
+    titles = ["weights", "PSNR lost in dB: mean, most", "8-bit values that differ by more than one: mean, most"]
+    print(f"| {' | '.join(titles)} |\n|---|---:|---:|")
+    for name, degrade in (("derain-small", rain), ("deblur-small", blur)):
+        fp32, bf16 = (Restorer.from_weights(name, precision=precision) for precision in ("fp32", "bf16"))
+        protocol, lost, apart = TASKS[str(fp32.task)].protocol, [], []
+        for number, path in enumerate(args.photos or find_images(PHOTOS, recursive=True)):
+            clean = read_rgb(path)[:256, :256].copy()
+            degraded = degrade(clean, np.random.default_rng(number))
+            exact, rounded = fp32(degraded), bf16(degraded)
+            lost.append(score(exact, clean, protocol).psnr - score(rounded, clean, protocol).psnr)
+            apart.append((np.abs(exact.astype(int) - rounded) > 1).mean())
+        print(f"| {name} | {np.mean(lost):.4f}, {max(lost):.4f} | {np.mean(apart):.3%}, {max(apart):.3%} |", flush=True)
+
+
 def steps(image: np.ndarray, grid: tiles.Grid) -> np.ndarray:
     """Absolute differences, in levels of 255, between the pixels on either side of the tiles' edges."""
     found = [np.zeros(0, int)]
@@ -146,12 +165,13 @@ def main() -> None:
     parser.add_argument("--tile", default="auto")
     parser.add_argument("--seams", action="store_true", help="compare tiles with whole photos; needs --weights")
     parser.add_argument("--folder", type=int, metavar="N", help="so many photos in a folder, by derain-small")
+    parser.add_argument("--bf16", action="store_true", help="what bf16 costs, on photos or those of demo/")
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 384], help="of the tiles (default: %(default)s)")
     parser.add_argument("--tlc", action=argparse.BooleanOptionalAction, help="with local statistics or without")
     args = parser.parse_args()
     if args.seams and not args.weights:
         parser.error("--seams needs --weights: random ones show nothing of what tiles change")
-    (folder if args.folder else seams if args.seams else large)(args)
+    (bfloat16 if args.bf16 else folder if args.folder else seams if args.seams else large)(args)
 
 
 if __name__ == "__main__":
