@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import torch
 from small import PHOTOS, ROOT
-from test_tiles import small_network
+from test_tiles import Limited, small_network
 from torch import Tensor, nn
 
 from mhnet.core import devices
-from mhnet.core.errors import MHNetError
 from mhnet.images.read import read_rgb
 from mhnet.inference import graphs
 from mhnet.inference.graphs import GraphedNetwork
@@ -110,11 +109,20 @@ def test_what_cannot_be_recorded_is_computed_as_it_is(recordings):
         torch.testing.assert_close(network(image), 2 * image)
     assert network.notes == ["the network could not be recorded (operation not permitted when stream is capturing)"]
     assert len(inside.calls) == 3
+
+
+def test_what_there_is_no_memory_to_record_is_computed_as_it_is(recordings):
+    network = GraphedNetwork(Doubling())
+    for image in images(32, 32):
+        network(image)
     StandIn.error = torch.cuda.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        full = GraphedNetwork(Doubling())
-        for image in images(16, 16):
-            full(image)
+    for image in images(48, 48):
+        torch.testing.assert_close(network(image), 2 * image)
+    assert network.notes == [] and not network.recordings
+    StandIn.error = None
+    for image in images(48, 32):
+        network(image)
+    assert [one.shape[3] for one in recordings] == [32, 32]  # the one that failed is not tried again
 
 
 def test_the_network_is_compiled_for_a_size_of_which_much_was_computed(recordings, monkeypatch):
@@ -185,10 +193,12 @@ def test_recordings_make_room_when_memory_runs_out(recordings):
     restorer(image)
     network = restorer.network
     assert isinstance(network, GraphedNetwork) and network.recordings
-    StandIn.error = torch.cuda.OutOfMemoryError("CUDA out of memory")
+    network.network = Limited(network.network, 64 * 64, torch.cuda.OutOfMemoryError("CUDA out of memory"))
     network.recordings.clear()
-    with pytest.warns(RestoreWarning, match="memory ran out"), pytest.raises(MHNetError, match="does not suffice"):
+    with pytest.warns(RestoreWarning, match="memory ran out"):
         restorer(image)
+    assert restorer.last.tile is not None and np.prod(restorer.last.tile) <= 64 * 64
+    assert all(np.prod(one.shape[2:]) <= 64 * 64 for one in network.recordings.values())  # type: ignore[attr-defined]
 
 
 def test_on_a_cpu_nothing_is_pinned_or_recorded():

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from mhnet.core.errors import MHNetError
 
+PINNED = 256 << 20  # bytes at most of what is pinned: such memory is not given back
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device of that name; "auto" is a CUDA GPU where there is one, else the CPU.
@@ -28,14 +30,19 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def sent(image: Tensor, device: torch.device) -> Tensor:
     """An image N×C×H×W on the device, in its own type, pixel by pixel in memory where it has to be copied."""
-    if device.type == "cuda" and image.device.type == "cpu":
+    if pinned(image, device):
         image = image.contiguous(memory_format=torch.channels_last).pin_memory()
     return image.to(device, non_blocking=device.type == "cuda")
 
 
 def room_like(image: Tensor, device: torch.device) -> Tensor:
     """A tensor of the image's kind, where it is, for what comes from the device."""
-    return torch.empty_like(image, pin_memory=device.type == "cuda" and image.device.type == "cpu")
+    return torch.empty_like(image, pin_memory=pinned(image, device))
+
+
+def pinned(image: Tensor, device: torch.device) -> bool:
+    """Whether an image on the CPU goes to the device, or comes from there, through pinned memory."""
+    return device.type == "cuda" and image.device.type == "cpu" and image.nbytes <= PINNED
 
 
 def arrived(device: torch.device) -> None:

@@ -40,8 +40,16 @@ def rain(image: np.ndarray, random: np.random.Generator, *, severity: Range = (0
 
 
 def blur(image: np.ndarray, random: np.random.Generator, *, severity: Range = (0.0, 1.0)) -> np.ndarray:
-    """Return the image as a shaken camera sees it, sometimes with a region that moves by itself. Arguments and errors
-    as of `rain`; severity 0 is a shake of a pixel or two, 1 of about 35."""
+    """Return the image as a shaken camera sees it, sometimes with a region that moves by itself.
+
+    Args:
+        image: uint8 H×W×3, RGB; it is not changed.
+        random: where all randomness comes from; the same state gives the same bytes.
+        severity: range in [0, 1] that the severity is drawn from; 0 is a shake of a pixel or two, 1 of about 35.
+
+    Raises:
+        ValueError: the image is not uint8 H×W×3, or the range is not one within [0, 1].
+    """
     return _degraded(BlurParameters, image, random, severity)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from mhnet.core.errors import first_line
 from mhnet.models.mhnet import RestorationNetwork, pad_to_multiple
 
 RECORDED = 1 << 21
@@ -68,7 +69,8 @@ class GraphedNetwork(nn.Module):
         self.seen: Counter[Key] = Counter()
         self.recordings: dict[Key, Run] = {}  # the last used one last
         self.compiled: dict[Key, Run] = {}
-        self.records = self.compiles = True
+        self.unrecorded: set[Key] = set()  # what cannot be recorded
+        self.compiles = True
 
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[2:]
@@ -84,9 +86,9 @@ class GraphedNetwork(nn.Module):
             self.recordings.pop(key, None)
             self._compile(key, image)
         run = self.compiled.get(key, self.network)
-        if not self.records or self.seen[key] == 1 or image[:, 0].numel() > RECORDED:
+        if self.seen[key] == 1 or image[:, 0].numel() > RECORDED or key in self.unrecorded:
             return run(image)
-        recording = self.recordings.pop(key, None) or self._recorded(run, image)
+        recording = self.recordings.pop(key, None) or self._recorded(key, run, image)
         if recording is None:
             return run(image)
         self.recordings[key] = recording
@@ -106,21 +108,19 @@ class GraphedNetwork(nn.Module):
             raise
         except Exception as error:  # of the compiler, the driver, or what either needs and is not here
             self.compiles = False
-            self.notes.append(f"the network could not be compiled ({_first_line(error)})")
+            self.notes.append(f"the network could not be compiled ({first_line(error)})")
 
-    def _recorded(self, run: Run, image: Tensor) -> Run | None:
+    def _recorded(self, key: Key, run: Run, image: Tensor) -> Run | None:
         while len(self.recordings) >= KEPT:
             del self.recordings[next(iter(self.recordings))]
         try:
             self.pool = self.pool or torch.cuda.graph_pool_handle()
             return Recording(run, image, self.pool)
-        except torch.cuda.OutOfMemoryError:
+        except RuntimeError as error:  # there is too little memory, or it asks for a value, which no recording holds
+            self.unrecorded.add(key)
             self.forget()
-            raise
-        except RuntimeError as error:  # it does what a recording cannot hold, such as asking for a value
-            self.records = False
-            self.forget()
-            self.notes.append(f"the network could not be recorded ({_first_line(error)})")
+            if not isinstance(error, torch.cuda.OutOfMemoryError):
+                self.notes.append(f"the network could not be recorded ({first_line(error)})")
             return None
 
 
@@ -133,7 +133,3 @@ def _weights_converted_anew() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(before)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
