@@ -97,7 +97,7 @@ class SharpSource(Source):
 
     def __init__(self, paths: Sequence[Path], degrade: Degradation, store: Images | None = None):
         super().__init__([(path,) for path in paths], store)
-        self.degrade = degrade
+        self.paths, self.degrade = paths, degrade
 
     def finish(self, index: int, crops: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
         made = self.degrade(crops[0], random)
