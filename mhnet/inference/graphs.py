@@ -8,7 +8,7 @@ of one size was computed, the network is compiled for it.
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +125,7 @@ class GraphedNetwork(nn.Module):
 
 
 @contextlib.contextmanager
-def _weights_converted_anew() -> Iterator[None]:
+def _weights_converted_anew() -> Generator[None, None, None]:
     """Within it, autocast keeps no weights: a recording would refer to those that are gone after it."""
     before = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
