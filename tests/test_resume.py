@@ -26,7 +26,7 @@ from mhnet.train.trainer import Stopped, train
 
 EVERYTHING = {
     "DATA": {"REPEAT": 8, "WORKERS": 2},
-    "OPTIM": {"OPTIMIZER": "adamw", "EPOCHS": 6, "SCHEDULE": "step", "EMA": 0.9, "GRAD_CLIP": 0.5, "ACCUMULATE": 2},
+    "OPTIM": {"OPTIMIZER": "adamw", "EPOCHS": 4, "SCHEDULE": "step", "EMA": 0.9, "GRAD_CLIP": 0.5, "ACCUMULATE": 2},
     "TRAINING": {"SAVE_MINUTES": 1e-9, "VAL_EVERY": 2},
 }  # 8 steps an epoch, a checkpoint after each
 
