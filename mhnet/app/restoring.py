@@ -149,8 +149,8 @@ class PhotoRestorer:
 
     def _load(self, settings: Settings) -> tuple[Restorer, NetworkProgress]:
         restorer = Restorer.from_weights(settings.weights, self.device, settings.local_statistics, tile=settings.tile,
-                                         precision=settings.precision, compile="off")  # for progress  # fmt: skip
-        progress = NetworkProgress(restorer.network)
+                                         precision=settings.precision, compile="off")  # fmt: skip
+        progress = NetworkProgress(restorer.network)  # counts in Python, which a recording does not call
         restorer(np.zeros((SMALLEST, SMALLEST, 3), np.uint8), progress.tiles_done)  # counts the modules of a tile
         return restorer, progress
 

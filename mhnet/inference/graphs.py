@@ -6,9 +6,8 @@ So the first image of a size is computed as it is; the second is recorded, in th
 of one size was computed, the network is compiled for it.
 """
 
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +21,7 @@ memory of its maps."""
 KEPT = 4
 """Recordings that are kept at once, which share the memory of their maps."""
 COMPILED = 500_000_000
-"""Pixels of one size after which the network is compiled for it: chosen so that compiling takes about as long as they
-did on an H100, and a run is never more than twice as long as it might be."""
+"""Pixels of one size after which the network is compiled for it: a guess at what takes as long as compiling does."""
 
 Run = Callable[[Tensor], Tensor]
 Key = tuple[torch.Size, torch.dtype | None]  # an image's shape, and the type of autocast
@@ -33,7 +31,10 @@ class Recording:
     """The kernels that a network launches for an image of one size, in the autocast that is on."""
 
     def __init__(self, run: Run, image: Tensor, pool: object):
-        with torch.cuda.device(image.device), _weights_converted_anew():
+        kind = image.device.type
+        # as it is on, but without keeping converted weights: the recording would refer to those that are gone after it
+        autocast = torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), False)
+        with torch.cuda.device(image.device), autocast:
             self.image = image.clone()
             beside = torch.cuda.Stream()
             beside.wait_stream(torch.cuda.current_stream())
@@ -122,14 +123,3 @@ class GraphedNetwork(nn.Module):
             if not isinstance(error, torch.cuda.OutOfMemoryError):
                 self.notes.append(f"the network could not be recorded ({first_line(error)})")
             return None
-
-
-@contextlib.contextmanager
-def _weights_converted_anew() -> Generator[None, None, None]:
-    """Within it, autocast keeps no weights: a recording would refer to those that are gone after it."""
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(before)
