@@ -1,6 +1,7 @@
 """Every kind of file that people have: read by its content, written as itself or as what holds it, and what is told."""
 
 import io
+import math
 import re
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from mhnet.images.header import ImageError
 from mhnet.images.kinds import kind_of_file, result_extension
 from mhnet.images.listing import find_images, is_image_file
 from mhnet.images.metadata import Metadata
-from mhnet.images.read import image_size, read_image, read_rgb
+from mhnet.images.read import ImageData, image_size, read_image, read_rgb
 from mhnet.images.write import check_written, encode_image, losses, write_image
 
 CASES = Path(__file__).parent / "data" / "cases"
@@ -199,6 +200,30 @@ def test_new_kinds_are_turned_upright_once(tmp_path: Path, kind: str, orientatio
     read = read_image(path)
     assert image_size(path) == read.pixels.shape[:2] == expected.shape[:2] == read_rgb(path).shape[:2]
     assert difference(read.pixels, expected) < (1 if kind == "RAW" else 6)
+
+
+@pytest.mark.parametrize(
+    ("extension", "bits", "alpha", "share"),
+    [
+        (".avif", 8, False, 3),
+        (".avif", 10, False, 4),
+        (".avif", 10, True, 6),
+        (".heic", 10, False, 4),
+        (".dng", 16, False, 4 / 3),
+    ],
+)
+def test_what_takes_more_memory_may_have_fewer_pixels(tmp_path, extension, bits, alpha, share):
+    path = tmp_path / f"a{extension}"
+    if extension == ".dng":
+        path.write_bytes(dng())
+    else:
+        pixels = PHOTO if bits == 8 else PHOTO.astype(np.uint16) * 257
+        write_image(path, ImageData(pixels, pixels[..., 0] if alpha else None))
+    height, width = image_size(path)
+    most = math.ceil(height * width * share)
+    assert image_size(path, most) == (height, width)
+    with pytest.raises(ImageError, match="megapixels, more than the"):
+        image_size(path, most - math.ceil(share))
 
 
 def dng(orientation: int = 1) -> bytes:

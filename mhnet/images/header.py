@@ -37,7 +37,7 @@ _PREVIEW_OR_MASK = 1 | 4  # of a TIFF's NewSubfileType
 _INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE = range(4)  # of a TIFF's PhotometricInterpretation
 _DNG_VERSION, _SENSOR = 50706, (32803, 34892)  # a tag, and PhotometricInterpretation, of cameras' raws
 _BY_TIFFFILE = (1, 8, 32946, 34925, 32773)  # not compressed, Deflate, LZMA, PackBits: without a further library
-_HUNGRY = ("HEIF", "AVIF", "JXL")  # whose libraries take up to 45 bytes of memory for a pixel
+_HUNGRY = ("HEIF", "AVIF", "JXL")  # 45 bytes of memory for a pixel; 52 of more than 8 bits, 77 with alpha too
 _ENOUGH = 1 << 16  # bytes that hold a header
 _LARGE = 1 << 26  # bytes up to which a file is read whatever it holds
 _LARGEST_PIXEL = 64  # bytes of a file per pixel of its image
@@ -186,9 +186,10 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     if max(sides) > LONGEST_SIDE:
         raise ImageError(f"{size}, more than the {LONGEST_SIDE} a side that are read; cut it into parts.")
     most = max_pixels  # what takes the more memory for a pixel may have the fewer
+    deep = found.bits > 8
     if kind in _HUNGRY:
-        most = max_pixels // 3
-    elif found.bits > 8 and found.alpha:
+        most = max_pixels // (3 + deep + 2 * (deep and found.alpha))
+    elif deep and (found.alpha or kind == "RAW"):
         most = max_pixels * 3 // 4
     if found.height * found.width > most:
         needed = -(-found.height * found.width * max_pixels // most // 1_000_000)

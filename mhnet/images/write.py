@@ -93,7 +93,7 @@ def check_written(path: StrPath, stream: BinaryIO, size: tuple[int, int]) -> Non
     completeness, a PNG's checksums."""
     path, length = Path(path), stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = header_of(path, stream, size[0] * size[1] * 4)
+    head = header_of(path, stream, size[0] * size[1] * 6)  # no kind may have fewer of its pixels than a sixth
     try:
         if head.refusal or head.upright_size != tuple(size):
             raise ValueError(head.refusal or f"its header says {head.upright_size}")
