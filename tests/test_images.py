@@ -8,6 +8,7 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from samples import png
 from tools import READERS, needs
@@ -150,6 +151,21 @@ def test_what_is_no_image_is_said_in_a_sentence(tmp_path: Path, act) -> None:
     }.items():
         with pytest.raises(ImageError, match=words):
             act(tmp_path / name)
+
+
+@pytest.mark.parametrize("tag", [256, 257, 277])  # width, height, samples of a pixel
+def test_a_tiff_whose_sizes_are_several_numbers_is_refused(tmp_path: Path, tag: int) -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.full((9, 9, 3), 90, np.uint8), photometric="rgb")
+    data = bytearray(stream.getvalue())
+    first = int.from_bytes(data[4:8], "little") + 2
+    entries = range(first, first + 12 * int.from_bytes(data[first - 2 : first], "little"), 12)
+    entry = next(at for at in entries if int.from_bytes(data[at : at + 2], "little") == tag)
+    data[entry + 2 : entry + 12] = b"\3\0\2\0\0\0\11\0\11\0"  # two short numbers: 9, 9
+    (tmp_path / "several.tif").write_bytes(data)
+    for act in (read_image, read_rgb, image_size):
+        with pytest.raises(ImageError, match="damaged"):
+            act(tmp_path / "several.tif")
 
 
 def test_32_bit_samples_are_refused(tmp_path: Path) -> None:

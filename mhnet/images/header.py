@@ -235,11 +235,12 @@ def _tiff_header(stream: BinaryIO) -> Header:
         page = file.pages[0].aspage()
         bits, formats = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
         photometric, orientation = int(page.photometric or 0), page.tags.valueof(_ORIENTATION, 1)
-        height, width, compression = page.imagelength, page.imagewidth, int(page.compression)
-        extra = [int(value) for value in page.extrasamples]
-        planes = page.samplesperpixel if int(page.planarconfig) == 2 else 1
+        # a damaged tag may hold several numbers, of which `int` makes an error
+        height, width, compression = int(page.imagelength), int(page.imagewidth), int(page.compression)
+        extra, samples = [int(value) for value in page.extrasamples], int(page.samplesperpixel)
+        planes = samples if int(page.planarconfig) == 2 else 1
         rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip or height, width)
-        starts, samples = page.dataoffsets, page.samplesperpixel
+        starts = page.dataoffsets
         camera = _DNG_VERSION in page.tags or _is_raw(page)
     if camera:
         return Header("RAW", "RGB", height, width)
