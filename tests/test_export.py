@@ -63,8 +63,8 @@ def code_of_the_page(file: str) -> str:
 
 
 def description(name: str, path: Path) -> dict[str, str]:
-    """What the file says of itself, read as its users would."""
-    if name == "torch":  # a zip; torch.export.load(path, extra_files={"mhnet.json": ""}) takes ten seconds
+    """What the file says of itself, read as its users would; a torch.export program as the zip that it is."""
+    if name == "torch":  # torch.export.load(path, extra_files=…) takes ten seconds
         with ZipFile(path) as file:
             (extra,) = [one for one in file.namelist() if one.endswith("/extra/mhnet.json")]
             return json.loads(file.read(extra))

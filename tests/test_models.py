@@ -169,10 +169,10 @@ def test_runs_wholly_in_another_type(network, kind):
 
 
 @pytest.mark.ci
+@pytest.mark.parametrize("local", [None, 32])
 @pytest.mark.parametrize("network", small_networks(), ids=["v1", "v4"])
-def test_exports_with_local_statistics(network):
-    """At one size; test_export.py exports for any size, without them."""
-    use_local_statistics(network, 32)
+def test_exports(network, local):
+    use_local_statistics(network, local)
     image = seeded_image(64, 80, 5)
     exported = torch.export.export(network, (image,))
     buffer = io.BytesIO()
@@ -182,6 +182,16 @@ def test_exports_with_local_statistics(network):
     torch.testing.assert_close(again(image), restore(network, image), rtol=0, atol=1e-6)
     operators = {str(node.target).split(".")[0] for node in exported.graph.nodes if node.op == "call_function"}
     assert operators <= {"aten", "<built-in function getitem>"}
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("network", small_networks(), ids=["v1", "v4"])
+def test_exports_with_any_height_and_width(network):
+    dims = {2: torch.export.Dim("h", min=2, max=64) * 16, 3: torch.export.Dim("w", min=2, max=64) * 16}
+    exported = torch.export.export(network, (seeded_image(64, 80, 5),), dynamic_shapes=({**dims},)).module()
+    for size in [(32, 48), (112, 64)]:
+        image = seeded_image(*size, 6)
+        torch.testing.assert_close(exported(image), restore(network, image), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("network", small_networks(), ids=["v1", "v4"])

@@ -38,6 +38,7 @@ _INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE = range(4)  # of a TIFF's PhotometricI
 _DNG_VERSION, _SENSOR = 50706, (32803, 34892)  # a tag, and PhotometricInterpretation, of cameras' raws
 _BY_TIFFFILE = (1, 8, 32946, 34925, 32773)  # not compressed, Deflate, LZMA, PackBits: without a further library
 _HUNGRY = ("HEIF", "AVIF", "JXL")  # 45 bytes of memory for a pixel; 52 of more than 8 bits, 77 with alpha too
+HUNGRIEST = 6  # so many times fewer pixels may an image have that takes the most memory for each
 _ENOUGH = 1 << 16  # bytes that hold a header
 _LARGE = 1 << 26  # bytes up to which a file is read whatever it holds
 _LARGEST_PIXEL = 64  # bytes of a file per pixel of its image
@@ -188,7 +189,7 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     most = max_pixels  # what takes the more memory for a pixel may have the fewer
     deep = found.bits > 8
     if kind in _HUNGRY:
-        most = max_pixels // (3 + deep + 2 * (deep and found.alpha))
+        most = max_pixels // (3 if not deep else HUNGRIEST if found.alpha else 4)
     elif deep and (found.alpha or kind == "RAW"):
         most = max_pixels * 3 // 4
     if found.height * found.width > most:

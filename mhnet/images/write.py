@@ -13,7 +13,7 @@ from mhnet.core.files import StrPath, replacing
 from mhnet.images.colours import is_srgb
 from mhnet.images.encode import Parts, encode
 from mhnet.images.extras import iterate_boxes
-from mhnet.images.header import ImageError, header_of, open_by_pillow
+from mhnet.images.header import HUNGRIEST, ImageError, header_of, open_by_pillow
 from mhnet.images.kinds import KIND_OF_EXTENSION, KINDS, WRITTEN_EXTENSIONS
 from mhnet.images.read import ImageData
 
@@ -93,7 +93,7 @@ def check_written(path: StrPath, stream: BinaryIO, size: tuple[int, int]) -> Non
     completeness, a PNG's checksums."""
     path, length = Path(path), stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = header_of(path, stream, size[0] * size[1] * 6)  # no kind may have fewer of its pixels than a sixth
+    head = header_of(path, stream, size[0] * size[1] * HUNGRIEST)
     try:
         if head.refusal or head.upright_size != tuple(size):
             raise ValueError(head.refusal or f"its header says {head.upright_size}")
