@@ -45,7 +45,7 @@ def test_workflows_may_little_and_run_what_is_there(path):
     for job in workflow["jobs"].values():
         assert job["timeout-minutes"] <= 60
         for step in job["steps"]:
-            assert re.fullmatch(r"actions/[\w-]+@(v\d+|[0-9a-f]{40})", step.get("uses", "actions/x@v1"))
+            assert "uses" not in step or re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"]), step
             for word in re.findall(r"(?<=make )[\w./ -]+", step.get("run", "")):
                 assert all(
                     re.search(rf"^[^\n#=]*{re.escape(one)}\b[^\n]*:", text("Makefile"), re.M) for one in word.split()
