@@ -1,5 +1,7 @@
 """What stands around the code: workflows, forms, versions and dates, the rings of tests."""
 
+import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -14,6 +16,9 @@ import mhnet
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
+API = re.findall(r"^::: ([\w.]+)", "".join(path.read_text("utf-8") for path in ROOT.glob("docs/api/*.md")), re.M)
 
 
 def text(name: str) -> str:
@@ -81,3 +86,15 @@ def test_the_oldest_of_every_dependency_is_tried():
     for name, specifier in pins.items():
         (pin,) = specifier
         assert wanted[name].contains(pin.version.removesuffix(".*")), name
+
+
+@pytest.mark.parametrize("name", API)
+def test_what_the_api_pages_show_says_what_it_is(name):
+    shown = pkgutil.resolve_name(name)
+    assert inspect.getdoc(shown)
+    for member in vars(shown) if inspect.isclass(shown) else ():
+        assert member.startswith("_") or not callable(getattr(shown, member)) or inspect.getdoc(getattr(shown, member))
+
+
+def test_the_api_pages_are_found():
+    assert len(API) > 70

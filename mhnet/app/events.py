@@ -103,6 +103,7 @@ class Events:
         """Restores photos.
 
         Args:
+            request: gradio fills it in; it tells whose session this is.
             photos: files.
             task: "derain", "deblur", or another that the page offers; by default its first.
             tile: "auto", "off", or a number of pixels.

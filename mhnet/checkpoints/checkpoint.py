@@ -39,6 +39,7 @@ class Checkpoint:
 
     @property
     def architecture(self) -> str:
+        """As `MODEL.ARCHITECTURE` names it."""
         return "mhnet" if isinstance(self.args, MHNetArgs) else "mhnet_v4"
 
     @property

@@ -37,6 +37,7 @@ def check(root: Path, targets: Path | None = None) -> tuple[list[PairSet], list[
 
     Args:
         root: a folder of sets or a pack; with `targets`, the folder of degraded images.
+        targets: the folder of clean images.
 
     Returns:
         The sets with what is to be said of each, and faults between them.

@@ -41,8 +41,10 @@ def degrade_folder(
 
     Args:
         photos: a folder of photographs, with its subfolders.
+        out: the folder to write.
         kind: rain or blur.
         severity: range in [0, 1] that severities are drawn from.
+        seed: another one gives other rain or blur.
         versions: degraded images to one photograph; with one, both sides have the same names.
 
     Returns:

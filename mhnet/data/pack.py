@@ -117,6 +117,7 @@ def open_pairs(
     Args:
         root: the pack or folder; with `targets`, the folder of degraded images.
         split: as for `find_pairs`. A pack holds one.
+        targets: the folder of clean images.
         cache_mb: megabytes of decoded images that are kept; a pack needs none.
 
     Raises:

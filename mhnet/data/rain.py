@@ -134,7 +134,10 @@ def streak_profile(length: float, width: float, angle: float, softness: float = 
     """Return what one streak looks like: an antialiased line, float32, at most 1.
 
     Args:
-        length, width: pixels; angle: degrees from vertical; softness: defocus in pixels.
+        length: pixels.
+        width: pixels.
+        angle: degrees from vertical.
+        softness: defocus, pixels.
         shift: how far (x, y) the line's middle lies from the array's, pixels.
     """
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))

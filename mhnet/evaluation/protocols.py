@@ -138,6 +138,8 @@ def _mean_ssim(a: np.ndarray, b: np.ndarray, mixing: np.ndarray | None = None, i
     which changes no variance and keeps the squares small enough for 32 bits: the result is that of 64 to 1e-6.
 
     Args:
+        a: an image.
+        b: another of its shape.
         mixing: 3×3 weights of the window over the channels.
         inside: only where the window fits.
     """

@@ -127,11 +127,17 @@ def evaluate_folder(
     """Score restored images against the clean ones of the same names (`pair_results`), also in subfolders.
 
     Args:
+        results_dir: the restored images.
+        targets_dir: the clean ones.
+        protocol: a name of `mhnet.evaluation.protocols.PROTOCOLS`.
         name: the set's name; by default the results' folder's. A public set is known by this name, or else by that
             of the folder of the clean images or of the one or two above it (`GoPro/test/target`).
         inputs_dir: where the degraded images lie, to be shown.
+        processes: as for `evaluate_pairs`.
+        distance: as for `evaluate_pairs`.
 
-    Raises MHNetError for an unknown protocol, a missing or empty folder, and a restored image without its clean one.
+    Raises:
+        MHNetError: the protocol is unknown, a folder is missing or empty, or a restored image has no clean one.
     """
     protocols.get_protocol(protocol)
     if Path(results_dir).resolve() == Path(targets_dir).resolve():
@@ -158,6 +164,9 @@ def evaluate_pairs(
     """Score pairs whose degraded sides are restored images; one that fails is noted and the rest is scored.
 
     Args:
+        pairs: restored and clean images.
+        protocol: as for `evaluate_folder`.
+        name: the set's name.
         processes: how many score at once, this one among them; by default one per core, and one for a few images.
             With more than one, a script needs its `if __name__ == "__main__":`.
         distance: LPIPS (`mhnet.evaluation.lpips`), computed in this process after the scores.

@@ -26,7 +26,9 @@ def before_after(
     Args:
         rows: for each photograph a title ('' for none) and one uint8 H×W×3 image per header; the images are scaled
             to the column's width and keep their proportions. Pillow's own font draws ASCII only.
+        headers: what stands above the columns.
         captions: by row and column, a line below each image, such as '24.31 dB / 0.712' ('' for none).
+        path: the file to write.
         width: of the sheet, in pixels; margins and letters grow with it.
 
     Raises:

@@ -96,10 +96,8 @@ def attend(
     x: Tensor, pool: SpatialMean, bounds: list[slice], attention: Callable[[Tensor], Tensor], weight: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """What a 1×1 convolution of H×W×C under an attention over channels multiplies, stripe by stripe: rows×W×C and
-    inputs × outputs. The weights hold the attention where its means are global, else the rows do.
-
-    Args:
-        attention: … × C means → … × C factors.
+    inputs × outputs. The weights hold the attention where its means are global, else the rows do. `attention` makes
+    … × C factors of … × C means.
     """
     window = pool.window(*x.shape[:2])
     if window is None:

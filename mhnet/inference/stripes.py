@@ -70,6 +70,9 @@ def conv_over(
     Args:
         x: H×W×…, only its size counts.
         fill: fill(rows, out) writes those rows of the map into out.
+        weight: as for `F.conv2d`.
+        bias: likewise.
+        groups: likewise.
 
     Yields:
         Rows of the result in order, and where they belong.

@@ -16,6 +16,8 @@ def gmacs(build: Callable[[], nn.Module], height: int = 256, width: int = 256) -
 
     Args:
         build: makes the network; the stage-1 head is counted in training mode alone, where it computes.
+        height: of the image, pixels.
+        width: likewise.
     """
     with torch.device("meta"):
         network, image = build(), torch.empty(1, 3, height, width)

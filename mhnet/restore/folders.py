@@ -45,6 +45,7 @@ def restore_all(
 
     Args:
         jobs: from `plan`.
+        restorer: computes the results.
         overwrite: restore also what has a result.
         progress: show a bar, on a terminal.
         title: what stands before the bar.

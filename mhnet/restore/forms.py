@@ -13,6 +13,9 @@ def prepared(network: nn.Module, device: torch.device, local: int | None, form: 
     in a faster form; and where it has none that was asked for, why not.
 
     Args:
+        network: is moved and changed.
+        device: where it computes.
+        local: the patches' side in pixels; None: means over the whole image.
         form: "fp32" or "bf16", fused; "graphed"; "" as it is.
     """
     network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

@@ -124,12 +124,14 @@ class Restorer:
         network: Build | None = None,
         **options: Any,
     ) -> "Restorer":
-        """A restorer from a checkpoint; `device` and `options` are the class's own.
+        """A restorer from a checkpoint.
 
         Args:
             path: a file, or the name of weights that ship.
+            device: as for the class.
             local_statistics: on, off, or with None as is noted with the weights (`Checkpoint.local_patch`).
             network: builds another network than this package's, as for `mhnet.load`.
+            **options: as for the class.
 
         Raises:
             WeightsError: the file is missing, damaged, unsafe, or not an MHNet.

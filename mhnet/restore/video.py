@@ -47,6 +47,8 @@ def restore_video(
 
     Args:
         restorer: uint8 H×W×3 RGB to the same.
+        source: the video's file.
+        target: the file to write; its ending tells the container.
         overwrite: replace an existing target.
         progress: show a bar, on a terminal.
         crf: the encoder's measure of quality, lower is better; by default 16 for H.264, hard to tell from the original.

@@ -68,6 +68,8 @@ def prepare(config: CfgNode, recipe: Recipe, until: ExitStack | None = None) -> 
     """Builds a run by the settings, and takes it up where an earlier one stopped.
 
     Args:
+        config: the settings, checked.
+        recipe: the network, the data and the loss.
         until: when it closes, the run's folder is free for another run; None: nothing is taken up, and nothing will be
             written.
 

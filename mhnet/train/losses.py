@@ -17,6 +17,7 @@ def psnr_loss(restored: Tensor, target: Tensor, floor: float = 1e-8) -> Tensor:
     Args:
         restored: N×C×H×W, not clamped.
         target: the same shape, in [0, 1].
+        floor: keeps the logarithm finite.
 
     Returns:
         A scalar in float32 or wider; −80 for identical images. The formula is that of HINet (Chen et al., CVPR
