@@ -1,9 +1,10 @@
-"""Restoring large photos: time, peak memory, what tiles change, how much of the time goes into the network; and bf16.
+"""Restoring large photos: time, peak memory, what tiles change, how much of the time the network takes; bf16; kinds.
 
     python benchmarks/restoring.py                    a photo of 6000×4000 pixels by the deraining network, on the CPU
     python benchmarks/restoring.py --seams PHOTO...   tiles beside the same photos computed whole
     python benchmarks/restoring.py --folder 20        a folder of 20 such JPEGs beside the bare network
     python benchmarks/restoring.py --bf16             what bf16 costs the bundled weights, on pieces of those of `demo/`
+    python benchmarks/restoring.py --kinds            memory to read a photo of each kind and write it again, on Linux
 
 Without weights, the first has random ones: neither time nor memory depends on their values. Without photos, those of
 `demo/` are taken: one enlarged, or four in synthetic rain.
@@ -22,15 +23,17 @@ import cv2
 import numpy as np
 import torch
 from photos import enlarged
+from PIL import Image
 
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
 from mhnet.core.tasks import TASKS
 from mhnet.data.degrade import blur, rain
 from mhnet.evaluation.protocols import score
+from mhnet.images.kinds import KINDS
 from mhnet.images.listing import find_images
-from mhnet.images.read import read_rgb
-from mhnet.images.write import write_rgb
+from mhnet.images.read import ImageData, read_rgb
+from mhnet.images.write import write_image, write_rgb
 from mhnet.models import MHNet
 from mhnet.restore import tiles
 from mhnet.restore.folders import restore_all
@@ -46,6 +49,21 @@ unit = 1 if sys.platform == "darwin" else 1024
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, file=sys.stderr)
 sys.exit(status)
 """
+COPY = r"""
+import re, sys
+from pathlib import Path
+from mhnet.images.kinds import result_extension
+from mhnet.images.read import read_image
+from mhnet.images.write import write_image
+peaks = []
+for path in map(Path, sys.argv[1:]):
+    write_image(path.with_name(f"{path.stem}-again{result_extension(path)}"), read_image(path))
+    peaks.append(int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]))
+print((peaks[1] - peaks[0]) * 1024)
+"""
+
+# Kinds that are read only, and what they are made of here: bits, transparency.
+_SOURCES = {"GIF": (8, False), "JPEG2000": (16, False), "PPM": (16, False), "TGA": (8, True)}
 
 
 def random_weights(folder: Path) -> Path:
@@ -148,6 +166,40 @@ def bfloat16(args: argparse.Namespace) -> None:
         print(f"| {name} | {np.mean(lost):.4f}, {max(lost):.4f} | {np.mean(apart):.3%}, {max(apart):.3%} |", flush=True)
 
 
+def kinds(args: argparse.Namespace) -> None:
+    """Reads a photo of each kind and writes it again, in a process for each. What reading and writing a small one takes
+    is not counted, nor is the network."""
+    width, height = args.size
+    titles = ["bytes for a pixel", "8 bits", "with transparency", "more bits", "with transparency"]
+    print(f"| {' | '.join(titles)} |\n|---{'|---:' * 4}|")
+    photo = next(enlarged(1, height, width))
+    between = np.arange(width, dtype=np.uint16)[:, None] % 256  # values of more than 8 bits
+    deep = photo.astype(np.uint16) * 256 + between
+    for name, kind in KINDS.items():
+        found = []
+        for pixels, clear in ((photo, False), (photo, True), (deep, False), (deep, True)):
+            bits, alpha = _SOURCES.get(name, (kind.bits, kind.alpha))
+            if bits <= 8 * (pixels.itemsize - 1) or clear > alpha:
+                found.append("")
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                files = [Path(folder) / f"{size}{kind.extensions[0]}" for size in ("small", "large")]
+                for path, part in zip(files, (pixels[:64, :64], pixels), strict=True):
+                    image = np.dstack((part, part[..., 1])) if clear else np.ascontiguousarray(part)
+                    if kind.bits:
+                        write_image(path, ImageData(np.ascontiguousarray(part), image[..., 3] if clear else None))
+                    elif name in ("GIF", "TGA"):
+                        Image.fromarray(image).save(path)
+                    else:
+                        cv2.imwrite(str(path), image)
+                done = subprocess.run([sys.executable, "-c", COPY, *map(str, files)], capture_output=True, text=True)
+                if done.returncode:
+                    sys.exit(done.stderr)
+                found.append(f"{int(done.stdout) / (width * height):.0f}")
+        if any(found):
+            print(f"| {name} | {' | '.join(found)} |", flush=True)
+
+
 def steps(image: np.ndarray, grid: tiles.Grid) -> np.ndarray:
     """Absolute differences, in levels of 255, between the pixels on either side of the tiles' edges."""
     found = [np.zeros(0, int)]
@@ -166,12 +218,15 @@ def main() -> None:
     parser.add_argument("--seams", action="store_true", help="compare tiles with whole photos; needs --weights")
     parser.add_argument("--folder", type=int, metavar="N", help="so many photos in a folder, by derain-small")
     parser.add_argument("--bf16", action="store_true", help="what bf16 costs, on photos or those of demo/")
+    parser.add_argument("--kinds", action="store_true", help="the memory that each kind of file takes")
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 384], help="of the tiles (default: %(default)s)")
     parser.add_argument("--tlc", action=argparse.BooleanOptionalAction, help="with local statistics or without")
     args = parser.parse_args()
     if args.seams and not args.weights:
         parser.error("--seams needs --weights: random ones show nothing of what tiles change")
-    (bfloat16 if args.bf16 else folder if args.folder else seams if args.seams else large)(args)
+    (kinds if args.kinds else bfloat16 if args.bf16 else folder if args.folder else seams if args.seams else large)(
+        args
+    )
 
 
 if __name__ == "__main__":

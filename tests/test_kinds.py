@@ -205,14 +205,18 @@ def test_new_kinds_are_turned_upright_once(tmp_path: Path, kind: str, orientatio
 @pytest.mark.parametrize(
     ("extension", "bits", "alpha", "share"),
     [
-        (".avif", 8, False, 3),
-        (".avif", 10, False, 4),
-        (".avif", 10, True, 6),
-        (".heic", 10, False, 4),
-        (".dng", 16, False, 4 / 3),
+        (".webp", 8, True, 28 / 14),
+        (".avif", 8, False, 28 / 14),
+        (".avif", 10, False, 49 / 14),
+        (".avif", 10, True, 75 / 14),
+        (".heic", 8, False, 25 / 14),
+        (".heic", 10, False, 40 / 14),
+        (".jxl", 8, False, 47 / 14),
+        (".dng", 16, False, 18 / 14),
     ],
 )
 def test_what_takes_more_memory_may_have_fewer_pixels(tmp_path, extension, bits, alpha, share):
+    """By bytes for a pixel, as docs/restoring.md shows them beside their command."""
     path = tmp_path / f"a{extension}"
     if extension == ".dng":
         path.write_bytes(dng())
@@ -222,7 +226,7 @@ def test_what_takes_more_memory_may_have_fewer_pixels(tmp_path, extension, bits,
     height, width = image_size(path)
     most = math.ceil(height * width * share)
     assert image_size(path, most) == (height, width)
-    with pytest.raises(ImageError, match="megapixels, more than the"):
+    with pytest.raises(ImageError, match=r"megapixels, more than the .* --max-megapixels"):
         image_size(path, most - math.ceil(share))
 
 
@@ -361,12 +365,3 @@ def test_large_heics_are_written_in_tiles_that_can_be_read(tmp_path: Path) -> No
     write_image(tmp_path / "b.heic", type(picture())(pixels))
     assert difference(read_image(tmp_path / "b.heic").pixels, pixels) < 1
     assert b"grid" in (tmp_path / "b.heic").read_bytes() and b"grid" not in (tmp_path / "a.heic").read_bytes()
-
-
-@pytest.mark.parametrize("extension", [".heic", ".avif", ".jxl"])
-def test_kinds_whose_libraries_take_much_memory_have_a_lower_limit(tmp_path: Path, extension: str) -> None:
-    path = tmp_path / f"a{extension}"
-    write_image(path, picture())
-    assert image_size(path, 3 * HEIGHT * WIDTH) == (HEIGHT, WIDTH)
-    with pytest.raises(ImageError, match="--max-megapixels"):
-        image_size(path, 3 * HEIGHT * WIDTH - 3)

@@ -37,8 +37,20 @@ _PREVIEW_OR_MASK = 1 | 4  # of a TIFF's NewSubfileType
 _INVERTED, _BLACK_IS_ZERO, _RGB, _PALETTE = range(4)  # of a TIFF's PhotometricInterpretation
 _DNG_VERSION, _SENSOR = 50706, (32803, 34892)  # a tag, and PhotometricInterpretation, of cameras' raws
 _BY_TIFFFILE = (1, 8, 32946, 34925, 32773)  # not compressed, Deflate, LZMA, PackBits: without a further library
-_HUNGRY = ("HEIF", "AVIF", "JXL")  # 45 bytes of memory for a pixel; 52 of more than 8 bits, 77 with alpha too
-HUNGRIEST = 6  # so many times fewer pixels may an image have that takes the most memory for each
+# Bytes of memory for a pixel that is read and written again, by `benchmarks/restoring.py --kinds`: of 8 bits, with
+# alpha, of more bits, with alpha. What takes more than is usual may have the fewer pixels.
+_USUAL = 14
+_MEMORY = {
+    "WEBP": (25, 28, 25, 28),
+    "HEIF": (25, 46, 40, 75),
+    "AVIF": (28, 39, 49, 75),
+    "JXL": (47, 59, 47, 59),
+    "JPEG2000": (21, 21, 21, 21),
+    "PPM": (13, 13, 18, 18),
+    "TGA": (13, 16, 13, 16),
+    "RAW": (18, 18, 18, 18),  # of cameras' files: none is written there
+}
+HUNGRIEST = 6  # so many times more pixels than a limit's pass it, however much memory they take
 _ENOUGH = 1 << 16  # bytes that hold a header
 _LARGE = 1 << 26  # bytes up to which a file is read whatever it holds
 _LARGEST_PIXEL = 64  # bytes of a file per pixel of its image
@@ -186,12 +198,8 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
     if max(sides) > LONGEST_SIDE:
         raise ImageError(f"{size}, more than the {LONGEST_SIDE} a side that are read; cut it into parts.")
-    most = max_pixels  # what takes the more memory for a pixel may have the fewer
-    deep = found.bits > 8
-    if kind in _HUNGRY:
-        most = max_pixels // (3 if not deep else HUNGRIEST if found.alpha else 4)
-    elif deep and (found.alpha or kind == "RAW"):
-        most = max_pixels * 3 // 4
+    memory = _MEMORY.get(kind, (14, 14, 14, 22))[2 * (found.bits > 8) + found.alpha]
+    most = min(max_pixels * _USUAL // memory, max_pixels)
     if found.height * found.width > most:
         needed = -(-found.height * found.width * max_pixels // most // 1_000_000)
         found_and_most = f"{found.height * found.width / 1e6:.4g} megapixels, more than the {most / 1e6:.4g}"
