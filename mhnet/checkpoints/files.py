@@ -23,7 +23,7 @@ from torch import Tensor
 from mhnet.checkpoints.bundled import weights_path
 from mhnet.checkpoints.checkpoint import Checkpoint, parse_description
 from mhnet.checkpoints.released import Args, blueprint, from_published, recognise, to_published
-from mhnet.core.errors import MHNetError, shortened
+from mhnet.core.errors import MHNetError, first_line, shortened
 from mhnet.core.files import replacing
 from mhnet.core.version import __version__
 
@@ -69,7 +69,7 @@ def checkpoint_of(tensors: Mapping[str, Tensor], description: str | None, path: 
             about, crc32 = parse_description(description)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise WeightsError(
-                f"{path} describes itself in a way that MHNet {__version__} does not know ({_first_line(error)}): "
+                f"{path} describes itself in a way that MHNet {__version__} does not know ({first_line(error)}): "
                 "it may need a newer version"
             ) from error
     if crc32 is not None and crc32 != checksum(tensors):
@@ -112,7 +112,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         else:
             raise WeightsError(f"{path}: weights are written as .safetensors (ours) or .pth (the released names)")
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise WeightsError(f"{path} cannot be written: {_first_line(error)}") from error
+        raise WeightsError(f"{path} cannot be written: {first_line(error)}") from error
 
 
 def convert_checkpoint(source: str | Path, target: str | Path, task: str | None = None) -> Checkpoint:
@@ -134,11 +134,7 @@ def convert_checkpoint(source: str | Path, target: str | Path, task: str | None 
 
 def sha256(path: str | Path) -> str:
     """The file's SHA-256 in hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _kind(path: Path) -> str:
@@ -168,7 +164,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name).clone() for name in file.keys()}, (file.metadata() or {}).get("mhnet")  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged ({_first_line(error)}): download or copy it again") from error
+        raise WeightsError(f"{path} is damaged ({first_line(error)}): download or copy it again") from error
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -189,7 +185,7 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], str | None]:
             f"{f'({wanted[1]})' if wanted else 'that it brings'}; ask its author for a safetensors file"
         ) from error
     except Exception as error:  # damaged pickles raise nearly anything
-        raise WeightsError(f"{path} is damaged ({_first_line(error)}): download or copy it again") from error
+        raise WeightsError(f"{path} is damaged ({first_line(error)}): download or copy it again") from error
     description = content.get("mhnet") if isinstance(content, dict) else None
     for _ in range(_DEEPEST):
         inner = next((key for key in _WRAPPERS if key in content), None) if isinstance(content, dict) else None
@@ -235,7 +231,3 @@ def _check_tensor(name: str, tensor: Tensor, path: str | Path) -> None:
         raise WeightsError(f"{path} holds {name} as {tensor.dtype}: floating-point parameters were expected")
     if not tensor.isfinite().all():
         raise WeightsError(f"{path} holds NaN or infinite values in {name}: its training went wrong")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".") or type(error).__name__

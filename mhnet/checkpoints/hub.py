@@ -17,6 +17,7 @@ from mhnet.checkpoints import bundled
 from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import WeightsError, checkpoint_of, write_checkpoint
 from mhnet.checkpoints.source import edited_source
+from mhnet.core.errors import first_line
 from mhnet.models import MHNetArgs, RestorationNetwork
 
 USUAL = (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)
@@ -38,8 +39,7 @@ def download(name: str | Path, **options: Any) -> Path:
         except EntryNotFoundError:
             return Path(hf_hub_download(str(name), PYTORCH_WEIGHTS_NAME, **options))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise WeightsError(f"{name} is no folder, and the hub does not give it: {reason}") from error
+        raise WeightsError(f"{name} is no folder, and the hub does not give it: {first_line(error)}") from error
 
 
 def save_pretrained(

@@ -34,11 +34,10 @@ class Pretrained:
         """
         from mhnet.checkpoints import hub  # which takes a while to import
 
-        network, _ = load_checkpoint(hub.download(name, **options))
+        network = load(hub.download(name, **options), map_location)
         if not isinstance(network, cls):
             found = type(network).__name__
             raise WeightsError(f"{name} holds an {found}, no {cls.__name__}: use mhnet.{found}.from_pretrained")
-        network.to(map_location)
         return network
 
     def save_pretrained(self, folder: str | Path, *, task: str | None = None, **options: Any) -> str | None:
@@ -82,15 +81,7 @@ def load(
         WeightsError: the file is missing, damaged, unsafe, or not an MHNet; or it was trained with an edited network,
             and `network` does not name it.
     """
-    return load_checkpoint(path, network)[0].to(device)
-
-
-def load_checkpoint(
-    path: str | Path, network: Callable[..., M] | None = None
-) -> tuple[MHNet | MHNetV4 | M, Checkpoint]:
-    """What `load` gives, on the CPU, and the checkpoint that it is from."""
-    checkpoint = read_checkpoint(path)
-    return network_of(checkpoint, network, path), checkpoint
+    return network_of(read_checkpoint(path), network, path).to(device)
 
 
 def network_of(

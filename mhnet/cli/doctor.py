@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mhnet.cli.usage import Commands, add_command
+from mhnet.core.errors import first_line
 from mhnet.core.terminal import paint
 
 if TYPE_CHECKING:
@@ -124,8 +125,7 @@ def _tried(group: str, name: str, otherwise: str, remedy: str, check: Callable[.
     try:
         return Finding(group, name, OK, str(check(*about)))
     except Exception as error:  # packages and drivers raise whatever they like
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        return Finding(group, name, otherwise, reason, remedy)
+        return Finding(group, name, otherwise, first_line(error), remedy)
 
 
 def package_version(requirement: "Requirement", given_by: Mapping[str, list[str]]) -> str:

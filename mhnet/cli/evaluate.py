@@ -10,7 +10,7 @@ from mhnet.cli.usage import Commands, add_command
 from mhnet.core.errors import MHNetError, printable
 
 if TYPE_CHECKING:
-    from mhnet.evaluation.scoring import Distance, Evaluation
+    from mhnet.evaluation.scoring import Evaluation
 
 PROTOCOLS = "rain_y_matlab, gopro_rgb_matlab, rgb_channel_mean, realblur_ecc, y_float"
 
@@ -53,6 +53,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     mhnet evaluate results/A clean/A results/B clean/B --protocol rain_y_matlab --csv scores.csv
     """
     from mhnet.evaluation import protocols
+    from mhnet.evaluation.lpips import load_lpips
     from mhnet.evaluation.scoring import evaluate_folder
 
     folders = [args.results, args.targets, *args.more]
@@ -65,7 +66,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     names, inputs = args.set or [""] * len(results), args.inputs or [None] * len(results)
     for protocol in args.protocol:
         protocols.get_protocol(protocol)
-    options = {"processes": args.processes, "distance": distance(args)}
+    options = {"processes": args.processes, "distance": load_lpips() if args.lpips else None}
     evaluations = [
         evaluate_folder(result, target, protocol, name=name, inputs_dir=folder, **options)
         for protocol in args.protocol
@@ -74,15 +75,6 @@ def _evaluate(args: argparse.Namespace) -> int:
     for evaluation in evaluations:
         evaluation.method = args.method
     return finish(evaluations, args)
-
-
-def distance(args: argparse.Namespace) -> "Distance | None":
-    """LPIPS where it is asked for; MHNetError, before anything is scored, where it cannot be computed."""
-    if not args.lpips:
-        return None
-    from mhnet.evaluation.lpips import load_lpips
-
-    return load_lpips()
 
 
 def finish(evaluations: "Sequence[Evaluation]", args: argparse.Namespace) -> int:

@@ -1,10 +1,11 @@
 """The command `mhnet restore`."""
 
 import argparse
+import contextlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,38 +84,28 @@ def add_restore_command(commands: Commands) -> None:
     words.add_argument("-v", "--verbose", action="store_true", help="also how many files are neither images nor films")
 
 
+def _number(
+    what: str, least: float, most: float = math.inf, kind: Callable[[str], float] = float
+) -> Callable[[str], Any]:
+    """What reads a number from `least` to `most` for argparse; other text "is not" `what`."""
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if least <= (value := kind(text)) <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+
+    return read
+
+
+_count = _number("a number from 1 up", 1, kind=int)
+_percent = _number("a number from 0 to 100", 0, 100, lambda text: float(text.removesuffix("%")))
+_megapixels = _number("a number of megapixels", 1e-6, 1e6)
+_pixels = _number(f"auto, off or a number from {SMALLEST_TILE} up", SMALLEST_TILE, kind=int)
+
+
 def _tile(text: str) -> int | str:
-    if text in ("auto", "off"):
-        return text
-    if not text.isdecimal() or int(text) < SMALLEST_TILE:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor off nor a number from {SMALLEST_TILE} up")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
-    return int(text)
-
-
-def _percent(text: str) -> float:
-    if not 0 <= (percent := _number(text.removesuffix("%"))) <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
-    return percent
-
-
-def _megapixels(text: str) -> float:
-    if not 0 < (count := _number(text)) < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megapixels")
-    return count
-
-
-def _number(text: str) -> float:
-    """The number; for other text NaN, which lies in no range."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    return text if text in ("auto", "off") else _pixels(text)
 
 
 def _path_or_address(text: str) -> Path | str:

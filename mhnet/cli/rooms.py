@@ -203,12 +203,13 @@ def results_in(folder: Path, local: bool) -> Path:
 def _score(found: "Sequence[FoundTestSet]", variants: Sequence[bool], args: argparse.Namespace) -> int:
     """Scores the restored images that have clean ones, as they lie on disk; returns the exit status."""
     from mhnet.data.pairs import Pair
+    from mhnet.evaluation.lpips import load_lpips
     from mhnet.evaluation.scoring import DEGRADED, MHNET, evaluate_pairs
 
     for one in found:
         if all(target is None for _, _, target in one.files):
             print(f"{printable(one.name)}: no clean images, so nothing to score")
-    distance, evaluations = evaluate.distance(args), []
+    distance, evaluations = load_lpips() if args.lpips else None, []
     methods = [(f"{MHNET} (TLC)" if local else MHNET, results_in(args.result_dir, local)) for local in variants]
     for method, results in [*[(DEGRADED, None)] * args.score_input, *methods]:
         for one in found:

@@ -4,7 +4,7 @@ What a part of the network computed is dropped in the forward pass, all but its 
 backward pass comes to it (Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -36,7 +36,7 @@ def use_checkpointing(model: nn.Module, on: bool = True) -> None:
     for part in parts:
         part.__dict__.pop("forward", None)  # back to the class's own
         if on:
-            part.forward = partial(_chain if isinstance(part, nn.Sequential) else _single, part)
+            part.forward = partial(_recomputed, part)
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
@@ -55,24 +55,13 @@ def _names(module: nn.Module) -> set[str]:
     return {kind.__name__ for kind in type(module).__mro__}
 
 
-def _single(part: nn.Module, *maps: Tensor) -> Tensor:
-    return _recomputed(part, partial(type(part).forward, part), *maps)
-
-
-def _chain(chain: nn.Sequential, x: Tensor) -> Tensor:
-    blocks = list(chain)
-    for first in range(0, len(blocks), TOGETHER):
-        x = _recomputed(chain, partial(_in_turn, blocks[first : first + TOGETHER]), x)
-    return x
-
-
-def _in_turn(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:
-    for block in blocks:
-        x = block(x)
-    return x
-
-
-def _recomputed(part: nn.Module, forward: Callable[..., Tensor], *maps: Tensor) -> Tensor:
-    if part.training and torch.is_grad_enabled():
-        return checkpoint(forward, *maps, use_reentrant=False)
-    return forward(*maps)
+def _recomputed(part: nn.Module, *maps: Tensor) -> Tensor:
+    """What a part computes; of a chain, `TOGETHER` blocks at a time."""
+    pieces = [part]
+    if isinstance(part, nn.Sequential):
+        pieces = [nn.Sequential(*[*part][first : first + TOGETHER]) for first in range(0, len(part), TOGETHER)]
+    for piece in pieces:
+        forward = partial(type(piece).forward, piece)
+        recompute = part.training and torch.is_grad_enabled()
+        maps = (checkpoint(forward, *maps, use_reentrant=False) if recompute else forward(*maps),)
+    return maps[0]

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mhnet.checkpoints.bundled import weights_path
-from mhnet.checkpoints.files import sha256
-from mhnet.checkpoints.networks import Build, load_checkpoint
+from mhnet.checkpoints.files import read_checkpoint, sha256
+from mhnet.checkpoints.networks import Build, network_of
 from mhnet.core import allocator
 from mhnet.core.devices import arrived, choose_device, room_like, sent
 from mhnet.core.errors import MHNetError
@@ -136,8 +136,9 @@ class Restorer:
         Raises:
             WeightsError: the file is missing, damaged, unsafe, or not an MHNet.
         """
-        built, checkpoint = load_checkpoint(path, network)
-        restorer = cls(built, device, checkpoint.local_patch(local_statistics), **options)
+        checkpoint = read_checkpoint(path)
+        patch = checkpoint.local_patch(local_statistics)
+        restorer = cls(network_of(checkpoint, network, path), device, patch, **options)
         restorer.task, restorer.identity = checkpoint.task, sha256(weights_path(path))
         return restorer
 
