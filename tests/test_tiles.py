@@ -94,10 +94,9 @@ def test_tiles_of_an_image_join_to_the_image(side):
         assert joined[:, :, top : top + rows.shape[2]].isnan().all()  # each row once
         joined[:, :, top : top + rows.shape[2]] = rows
 
-    ticks = []
     grid = tiles.by_side(PHOTO.shape[0], PHOTO.shape[1], side)
-    tiles.run(grid, compute, finished, lambda: ticks.append(1))
-    assert len(asked) == len(ticks) == grid.tiles > 1
+    tiles.run(grid, compute, finished)
+    assert len(asked) == grid.tiles > 1
     torch.testing.assert_close(joined, image, rtol=0, atol=0)
 
 

@@ -108,14 +108,14 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
         return header_of(path, stream, max_pixels)
 
 
-def load_file(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Header]:
-    """A file's bytes and header; ImageError also for a file that is far too large for its image."""
-    with _opened(path) as stream:
-        return load_stream(path, stream, os.fstat(stream.fileno()).st_size, max_pixels)
-
-
-def load_stream(path: Path, stream: BinaryIO, length: int, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Header]:
-    """What `load_file` gives, of a stream of so many bytes; `path` names it in errors."""
+def load_file(path: Path, max_pixels: int = MAX_PIXELS, stream: BinaryIO | None = None) -> tuple[bytes, Header]:
+    """A file's bytes and header, or those of an open one that lies elsewhere, which `path` names in errors; ImageError
+    also for a file that is far too large for its image."""
+    if stream is None:
+        with _opened(path) as stream:
+            return load_file(path, max_pixels, stream)
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
     if length > _LARGE:
         found = header_of(path, stream, max_pixels)
         if length > _LARGE + _LARGEST_PIXEL * found.height * found.width:

@@ -24,7 +24,6 @@ from mhnet.images.header import (
     ImageError,
     count_images,
     load_file,
-    load_stream,
     open_by_pillow,
     read_header,
     refuse_damage,
@@ -89,8 +88,8 @@ def image_size(path: StrPath, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return read_header(Path(path), max_pixels).upright_size
 
 
-def read_image(path: StrPath, max_pixels: int = MAX_PIXELS) -> ImageData:
-    """Read an image as it is in the file, upright.
+def read_image(path: StrPath, max_pixels: int = MAX_PIXELS, stream: BinaryIO | None = None) -> ImageData:
+    """Read an image as it is in the file, upright; or in an open `stream`, which `path` names in errors.
 
     Samples of up to 8 bits become uint8, those of more uint16, stretched to its range. A camera's raw is developed by
     LibRaw to sRGB of 16 bits, in the white that the camera measured. Of several pages or views, the first is read;
@@ -104,16 +103,7 @@ def read_image(path: StrPath, max_pixels: int = MAX_PIXELS) -> ImageData:
             samples are not whole numbers of up to 16 bits, or the library for its kind is absent.
     """
     path = Path(path)
-    return _decoded(path, *load_file(path, max_pixels))
-
-
-def read_image_stream(path: StrPath, stream: BinaryIO, length: int, max_pixels: int = MAX_PIXELS) -> ImageData:
-    """What `read_image` gives, of an open file of so many bytes that lies elsewhere; `path` names it in errors."""
-    path = Path(path)
-    return _decoded(path, *load_stream(path, stream, length, max_pixels))
-
-
-def _decoded(path: Path, data: bytes, head: Header) -> ImageData:
+    data, head = load_file(path, max_pixels, stream)
     with refuse_damage(path):
         _check(data, head)
         count = count_images(data, head)

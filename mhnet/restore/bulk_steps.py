@@ -164,7 +164,7 @@ class Restoring:
         start = time.perf_counter()
         found = [item.picture for item in items if item.picture is not None]
         pixels = [picture.pixels for picture in found]
-        restored = [self.restorer(pixels[0])] if len(pixels) == 1 else self._stacked(np.stack(pixels))
+        restored = self.restorer(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
         last, seconds, done = self.restorer.last, (time.perf_counter() - start) / len(items), []
         changes = last.changes or (None,) * len(items)
         for item, picture, one, change in zip(items, found, restored, changes, strict=True):
@@ -172,14 +172,6 @@ class Restoring:
             outcome = replace(item.outcome, seconds=seconds, tile=last.tile, change=change, notes=notes)
             done.append(Item(item.number, outcome, replace(picture, pixels=one)))
         return done
-
-    def _stacked(self, pixels: np.ndarray) -> np.ndarray:
-        """N×H×W×C, uint8 or uint16 → the same, restored at once."""
-        import torch
-
-        most = np.iinfo(pixels.dtype).max
-        floats = torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2) / most
-        return (self.restorer(floats) * most).round().permute(0, 2, 3, 1).numpy().astype(pixels.dtype)
 
 
 def _kind(item: Item) -> tuple[Any, ...] | None:

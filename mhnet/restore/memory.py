@@ -1,13 +1,12 @@
 """How much memory an image takes in a network, and how much there is."""
 
 import gc
-import os
-import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,9 +17,11 @@ from mhnet.core import allocator
 PROBE = 192  # side of the image whose maps are counted
 SLACK = 1.3  # what convolutions' work space and the allocator take beyond the maps (tests/test_memory.py)
 FIXED = 256 << 20  # what they take for an image of any size, bytes
-UNKNOWN = 2 << 30  # taken as free where the system does not say
 CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60
+# A group's files with its limit and what it takes, and what of that can be taken back.
+_VERSION1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION2 = ("memory.max", "memory.current", "inactive_file")
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -71,12 +72,7 @@ def free(device: torch.device) -> int:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
-    if sys.platform == "linux":
-        return min([_available(Path("/proc/meminfo")), *_within_groups(Path("/proc/self/cgroup"), CGROUPS)])
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):
-        return UNKNOWN
+    return min([psutil.virtual_memory().available, *_within_groups(Path("/proc/self/cgroup"), CGROUPS)])
 
 
 def ran_out(error: BaseException) -> bool:
@@ -93,30 +89,16 @@ def let_go(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _available(meminfo: Path) -> int:
-    try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) << 10
-    except (OSError, KeyError, ValueError):
-        return UNKNOWN
-
-
 def _within_groups(membership: Path, root: Path) -> Iterator[int]:
     """What is left below each limit of the control groups, of version 1 or 2, that hold this process."""
     try:
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
         return
-    for _, controllers, place in (line for line in lines if len(line) == 3):
-        version1 = "memory" in controllers.split(",")
-        if controllers and not version1:
+    for controllers, place in (line[1:] for line in lines if len(line) == 3):
+        if controllers and "memory" not in controllers.split(","):
             continue
-        top = root / "memory" if version1 else root
-        names = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            if version1
-            else ("memory.max", "memory.current", "inactive_file")
-        )
+        top, names = (root / "memory", _VERSION1) if controllers else (root, _VERSION2)
         below = Path(place.lstrip("/"))
         for group in (top / below, *(top / parent for parent in below.parents)):  # in a container the top is the group
             yield from _left(group, *names)

@@ -1,5 +1,6 @@
 """One image through a network: of any kind and size, whole or in tiles."""
 
+import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -146,8 +147,9 @@ class Restorer:
         """The restored image, of the same kind, size and bits as the image.
 
         Args:
-            image: uint8 or uint16, H×W×3 RGB, or H×W×1 or H×W grey, full scale 255 or 65535; or N×3×H×W or N×1×H×W
-                floats in [0, 1], whose result lies on the same device; or a PIL image, whose alpha is kept.
+            image: uint8 or uint16, H×W×3 RGB, or H×W×1 or H×W grey, full scale 255 or 65535, or N×H×W×3 or N×H×W×1;
+                or N×3×H×W or N×1×H×W floats in [0, 1], whose result lies on the same device; or a PIL image, whose
+                alpha is kept.
             tick: is called with how many tiles are done and how many there are, before the first and after each.
 
         Raises:
@@ -164,12 +166,12 @@ class Restorer:
     def _array(self, image: np.ndarray, tick: Tick) -> np.ndarray:
         if not isinstance(image, np.ndarray):
             raise ValueError(f"an image is an array, a PIL image or a tensor, not {type(image).__name__}")
-        pixels = image[..., None] if image.ndim == 2 else image
-        if image.dtype not in LEVELS or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
+        stack = {2: image[None, ..., None], 3: image[None], 4: image}.get(image.ndim)
+        if image.dtype not in LEVELS or stack is None or stack.shape[3] not in (1, 3) or 0 in image.shape:
             raise ValueError(f"an image is uint8 or uint16, H×W×3 or grey H×W, not {image.dtype} {image.shape}")
-        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
+        batch = torch.from_numpy(np.require(stack, requirements=["C", "W"])).permute(0, 3, 1, 2)
         restored = self._restore(batch, LEVELS[image.dtype], tick)
-        return restored[0].permute(1, 2, 0).numpy().reshape(image.shape)
+        return restored.permute(0, 2, 3, 1).numpy().reshape(image.shape)
 
     def _pil(self, image: Image.Image, tick: Tick) -> Image.Image:
         if image.mode in ("I", "F"):
@@ -218,16 +220,12 @@ class Restorer:
 
     def _fits(self, grid: tiles.Grid, image: Tensor, most: int, result: Tensor, tick: Tick) -> bool:
         """Computes an image in these tiles, unless memory runs out."""
-        done, meter = -1, ChangeMeter(len(image))
-
-        def count() -> None:
-            nonlocal done
-            done += 1
-            tick(done, grid.tiles)
+        done, meter = itertools.count(), ChangeMeter(len(image))
 
         def compute(box: tiles.Box) -> Tensor:
             top, bottom, left, right = box
             part = sent(image[:, :, top:bottom, left:right], self.device).float() / most
+            tick(next(done), grid.tiles)
             return self._computed(part.contiguous(memory_format=torch.channels_last))
 
         def finish(top: int, band: Tensor) -> None:
@@ -240,9 +238,9 @@ class Restorer:
                 result[:, :, top : top + rows.shape[-2]].copy_(after, non_blocking=after.is_cuda)
                 top += rows.shape[-2]
 
-        count()
         try:
-            tiles.run(grid, compute, finish, count)
+            tiles.run(grid, compute, finish)
+            tick(next(done), grid.tiles)
             arrived(self.device)
         except (RuntimeError, MemoryError) as error:
             if not memory.ran_out(error):

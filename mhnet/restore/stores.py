@@ -17,7 +17,7 @@ from mhnet.core.errors import MHNetError, first_line, printable
 from mhnet.core.files import replacing, unfinished
 from mhnet.images.header import MAX_PIXELS, ImageError
 from mhnet.images.listing import Refusing, walk_folder
-from mhnet.images.read import ImageData, read_image, read_image_stream
+from mhnet.images.read import ImageData, read_image
 from mhnet.images.write import encode_image, write_image
 from mhnet.restore.kinds import claims_to_be_restorable, is_restorable
 
@@ -127,8 +127,7 @@ def read_picture(store: Store, path: Path, max_pixels: int = MAX_PIXELS) -> tupl
         return read_image(path, max_pixels), path.stat().st_size
     try:
         with store.system.open_input_file(store.key(path)) as stream:
-            length = stream.size()
-            return read_image_stream(path, stream, length, max_pixels), length
+            return read_image(path, max_pixels, stream), stream.size()
     except FileNotFoundError as error:
         raise ImageError(f"There is no file {store.shown(path)}; check the path.") from error
     except OSError as error:

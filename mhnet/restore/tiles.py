@@ -52,17 +52,6 @@ class Grid(NamedTuple):
         return self.rows.side * self.columns.side
 
 
-def split(length: int, count: int, overlap: int) -> Axis:
-    """The smallest tiles of which `count` cover `length` pixels and share at least `overlap`, a multiple of 16."""
-    whole = _up(length)
-    side = _up(math.ceil((whole + (count - 1) * overlap) / count))
-    count = math.ceil((whole - overlap) / (side - overlap)) if side < whole else 1
-    if count == 1:
-        return Axis(length, whole, (0,))
-    slack = whole - side
-    return Axis(length, side, tuple(i * slack // (count - 1) // MULTIPLE * MULTIPLE for i in range(count)))
-
-
 def by_side(height: int, width: int, side: int) -> Grid:
     """The fewest tiles of at most `side` pixels, overlap included; `side` is rounded to a multiple of 16."""
     side = max(_up(side), SMALLEST)
@@ -82,9 +71,7 @@ def by_pixels(height: int, width: int, pixels: int) -> Grid:
     return min(candidates)[-1]
 
 
-def run(
-    grid: Grid, compute: Callable[[Box], Tensor], finished: Callable[[int, Tensor], None], tick: Callable[[], None]
-) -> None:
+def run(grid: Grid, compute: Callable[[Box], Tensor], finished: Callable[[int, Tensor], None]) -> None:
     """Computes tile by tile and joins them row by row, so that one row of tiles is all that is held.
 
     Args:
@@ -92,23 +79,15 @@ def run(
         compute: a tile's place to its result, …×h×w floats.
         finished: is given rows of the image that are done, as (the first one's place, …×rows×W floats), from the top
             down.
-        tick: is called after each tile.
     """
     above: Tensor | None = None
     for (top, bottom), following in zip(grid.rows.spans(), [*grid.rows.starts[1:], grid.rows.length], strict=True):
-        band = _joined(_row(grid, compute, top, bottom, tick), grid.columns, -1)
+        row = (compute((top, bottom, left, right)) for left, right in grid.columns.spans())
+        band = _joined(row, grid.columns, -1)
         if above is not None:
             _fade(above, band, -2)
         finished(top, band[..., : following - top, :])
         above = band[..., following - top :, :].clone()
-
-
-def _row(
-    grid: Grid, compute: Callable[[Box], Tensor], top: int, bottom: int, tick: Callable[[], None]
-) -> Iterator[Tensor]:
-    for left, right in grid.columns.spans():
-        yield compute((top, bottom, left, right))
-        tick()
 
 
 def _joined(tiles: Iterator[Tensor], axis: Axis, dim: int) -> Tensor:
@@ -146,12 +125,14 @@ def fade(overlap: int) -> Tensor:
 
 
 def _at_most(length: int, side: int) -> Axis:
-    """The fewest tiles of at most that side."""
-    overlap = min(OVERLAP, side // 2 // MULTIPLE * MULTIPLE)
-    whole = _up(length)
-    if whole <= side:
-        return split(length, 1, overlap)
-    return split(length, math.ceil((whole - overlap) / (side - overlap)), overlap)
+    """The fewest tiles of at most that side, a multiple of 16, and of these the smallest."""
+    whole, overlap = _up(length), min(OVERLAP, side // 2 // MULTIPLE * MULTIPLE)
+    count = max(math.ceil((whole - overlap) / (side - overlap)), 1)
+    if count == 1:
+        return Axis(length, whole, (0,))
+    side = _up(math.ceil((whole + (count - 1) * overlap) / count))
+    slack = whole - side
+    return Axis(length, side, tuple(i * slack // (count - 1) // MULTIPLE * MULTIPLE for i in range(count)))
 
 
 def _up(length: int) -> int:
