@@ -252,8 +252,9 @@ def test_nothing_is_left_out_in_silence(tmp_path, photos, weights, capsys):
     assert restore(photos, "-o", tmp_path / "out", "--weights", weights, "-v") == 1
     said = capsys.readouterr()
     assert "7 restored, 3 failed" in said.out
-    for name in ("layers.psd", "drawing.svg", "scan.mxf"):
+    for name in ("layers.psd", "drawing.svg"):
         assert f"{name} is not an image of a known kind" in said.err
+    assert "scan.mxf cannot be opened as a video" in said.err
     assert "left out, neither images nor films: 3" in said.err
     assert {"no extension.png", "wrong.png", "upper.JPE"} < set(names(tmp_path / "out"))
 

@@ -34,3 +34,9 @@ def test_without_captions_as_jpeg(tmp_path: Path) -> None:
 def test_every_row_has_an_image_and_a_caption_per_header(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 images and 3 captions stand below 3 headers"):
         before_after([("", [RED, BLUE])], ["a", "b", "c"], None, tmp_path / "sheet.png")
+
+
+def test_thin_pictures_do_not_grow_without_bound(tmp_path: Path) -> None:
+    thin = np.zeros((9000, 1, 3), np.uint8)
+    before_after([("", [thin, thin])], ["a", "b"], None, tmp_path / "sheet.png", 200)
+    assert image_size(tmp_path / "sheet.png")[0] < 1200

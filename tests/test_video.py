@@ -21,9 +21,11 @@ import av
 
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
-from mhnet.images.read import read_rgb
+from mhnet.images.read import ImageData, read_rgb
+from mhnet.images.write import encode_image
 from mhnet.restore.kinds import is_film, result_extension
 from mhnet.restore.video import restore_video
+from mhnet.restore.video_frames import VideoError
 from mhnet.restore.video_segments import LENGTH
 
 CASES = ROOT / "tests" / "data" / "cases"
@@ -650,3 +652,61 @@ def test_without_pyav_the_way_out_is_told(tmp_path, monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     assert main(["restore", str(tmp_path / "a.mp4"), "-o", str(tmp_path / "b.mp4"), "--task", "derain"]) == 1
     assert "pip install 'mhnet[video]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(64, 48), (96, 40)])
+def test_narrow_films_of_ten_bits(tmp_path, size):
+    """x265 has been seen to abort the process at these."""
+    source = film(tmp_path / "a.mkv", 3, size=size, pixels="yuv420p10le", sound=None)
+    assert restore(source, tmp_path / "b.mkv", deep=True).frames == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_that_is_called_a_film_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(VideoError, match="a pipe"):
+        restore(tmp_path / "a.mp4", tmp_path / "b.mp4")
+
+
+def test_the_sound_of_a_cameras_avi_comes_along(tmp_path):
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream, audio = container.add_stream("mjpeg", 10), container.add_stream("pcm_s16le", RATE)
+        stream.height, stream.width, stream.pix_fmt, audio.layout = 48, 64, "yuvj420p", "stereo"
+        for place, pixels in enumerate(panned(5, 48, 64)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = place
+            container.mux(stream.encode(frame))
+        sound = av.AudioFrame.from_ndarray(np.ones((1, RATE), np.int16), format="s16", layout="stereo")
+        sound.sample_rate, sound.pts = RATE, 0
+        container.mux(audio.encode(sound))
+    restore(tmp_path / "a.avi", tmp_path / "b.mp4")
+    assert b"".join(data for *_, data in sounds(tmp_path / "b.mp4")) == np.ones(RATE, np.int16).tobytes()
+
+
+def test_what_a_phone_notes_of_place_and_camera_is_kept(tmp_path):
+    source, notes = film(tmp_path / "a.mov", 2, sound=None), {"com.apple.quicktime.make": "Apple", "title": "Otters"}
+    with (
+        av.open(str(source)) as one,
+        av.open(str(tmp_path / "b.mov"), "w", options={"movflags": "use_metadata_tags"}) as two,
+    ):
+        copy = two.add_stream_from_template(one.streams.video[0])
+        two.metadata.update(notes)
+        for packet in one.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                two.mux(packet)
+    restore(tmp_path / "b.mov", tmp_path / "c.mov")
+    with av.open(str(tmp_path / "c.mov")) as result:
+        assert notes.items() <= result.metadata.items()
+
+
+def test_bits_and_colours_that_a_result_does_not_keep_are_told(tmp_path):
+    source = film(tmp_path / "a.mkv", 2, codec="libx265", pixels="yuv422p12le", sound=None)
+    told = " ".join(restore(source, tmp_path / "b.mkv", deep=True).notes)
+    assert "12 bits" in told and "4:2:0" in told
+
+
+def test_pictures_one_after_the_other_are_a_film(tmp_path):
+    data = b"".join(encode_image("a.jpg", ImageData(pixels)) for pixels in panned(4, 48, 64))
+    (tmp_path / "a.mjpg").write_bytes(data)
+    assert is_film(tmp_path / "a.mjpg") and restore(tmp_path / "a.mjpg", tmp_path / "b.mp4").frames == 4

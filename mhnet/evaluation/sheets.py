@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mhnet.core.files import StrPath
 from mhnet.images.write import write_rgb
 
+_TALLEST = 10  # times a column's width that an image may be tall
 ERROR_RANGE = 64  # levels of 255 from which an error is drawn white
 PAPER, INK, FAINT = (255, 255, 255), (32, 33, 36), (110, 113, 118)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -25,7 +26,8 @@ def before_after(
 
     Args:
         rows: for each photograph a title ('' for none) and one uint8 H×W×3 image per header; the images are scaled
-            to the column's width and keep their proportions. Pillow's own font draws ASCII only.
+            to the column's width, very tall ones to less, and keep their proportions. Pillow's own font draws ASCII
+            only.
         headers: what stands above the columns.
         captions: by row and column, a line below each image, such as '24.31 dB / 0.712' ('' for none).
         path: the file to write.
@@ -57,7 +59,11 @@ def before_after(
     for (title, pictures), line in zip(rows, captions, strict=True):
         if title:
             strips.append(words([title], small, FAINT, 0, near))
-        sizes = [(column, max(round(picture.shape[0] * column / picture.shape[1]), 1)) for picture in pictures]
+        scales = [min(column / one.shape[1], _TALLEST * column / one.shape[0]) for one in pictures]
+        sizes = [
+            (max(round(one.shape[1] * scale), 1), max(round(one.shape[0] * scale), 1))
+            for one, scale in zip(pictures, scales, strict=True)
+        ]
         strip = Image.new("RGB", (width, max(height for _, height in sizes)), PAPER)
         for left, picture, size in zip(lefts, pictures, sizes, strict=True):
             strip.paste(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS), (left, 0))

@@ -18,16 +18,20 @@ CONTAINERS = {
 }
 """FFmpeg's names of the containers that results are written to, by extension: those that keep any frame times."""
 
-FILM_EXTENSIONS = frozenset({*CONTAINERS, ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ogv", ".vob", ".gif"})
+_PICTURES_ALONE = (".mjpg", ".mjpeg")  # JPEG after JPEG
+FILM_EXTENSIONS = frozenset((
+    *CONTAINERS, *_PICTURES_ALONE, ".avi", ".wmv", ".asf", ".flv", ".f4v", ".mpg", ".mpeg", ".mpe", ".mpv", ".m1v",
+    ".m2v", ".vob", ".3gp", ".3g2", ".ogv", ".ogm", ".mxf", ".dv", ".rm", ".rmvb", ".divx", ".y4m", ".nut", ".ivf",
+    ".h264", ".264", ".h265", ".265", ".hevc", ".gif",
+))  # fmt: skip
 """What names of films end in."""
 
 _UNREAD = frozenset((
     ".psd", ".psb", ".xcf", ".eps", ".ai", ".svg", ".svgz", ".exr", ".hdr", ".dds", ".ico", ".icns", ".cur", ".jxr",
-    ".wdp", ".hdp", ".pcx", ".sgi", ".ras", ".xbm", ".xpm", ".qoi", ".bpg", ".flif", ".fits",
-    ".dcm", ".djvu", ".wmf", ".emf",
-    ".asf", ".f4v", ".3g2", ".m2v", ".m1v", ".mpe", ".mpv", ".ogm", ".mxf", ".dv", ".rm", ".rmvb", ".divx", ".y4m",
+    ".wdp", ".hdp", ".pcx", ".sgi", ".ras", ".xbm", ".xpm", ".qoi", ".bpg", ".flif", ".fits", ".dcm", ".djvu", ".wmf",
+    ".emf", ".pam", ".pfm", ".mng", ".jng", ".dpx", ".cin", ".wbmp", ".pict", ".pct", ".gpr",
 ))  # fmt: skip
-"""What names of further images and films end in: these are tried, and named where they cannot be read."""
+"""What names of further images end in: these are tried, and named where they cannot be read."""
 
 _NEITHER = frozenset((".thm", ".lrv", ".m4a", ".m4b", ".m4p", ".mka", ".wma", ".aac", ".ogg", ".oga", ".opus", ".mp3"))
 """Sidecars and sound, although their content is that of an image or a film."""
@@ -70,11 +74,12 @@ def is_film(path: Path) -> bool:
         return not is_image_file(path)
     if head[4:8] == b"ftyp":
         return not kinds.kind_of(head[:12])  # by the major brand alone, of photographs and bursts of them
-    if any(head.startswith(signature, place) for place, signature in _FILMS):
+    extension = path.suffix.lower()
+    if extension in _PICTURES_ALONE or any(head.startswith(signature, place) for place, signature in _FILMS):
         return True
     if b"GGGGGG" in (head[::188], head[4::192]):  # packets every 188 bytes, or 192 with times (ISO/IEC 13818-1)
         return True
-    return path.suffix.lower() in FILM_EXTENSIONS and not kinds.kind_of(head)
+    return extension in FILM_EXTENSIONS and not kinds.kind_of(head)
 
 
 def is_result_name(path: Path) -> bool:

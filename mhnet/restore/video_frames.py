@@ -78,6 +78,8 @@ class VideoFormat:
 def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
     """The opened file and its moving pictures, cover pictures passed over; VideoError where the file is missing,
     damaged, or holds no video."""
+    if path.exists() and not path.is_file():  # FFmpeg would wait for a pipe's other end
+        raise VideoError(f"{path} is no file, but a folder, a pipe or a device; name another.")
     try:
         # With "file:" every name is a file: FFmpeg would take one such as "concat:a|b" for something else.
         container = av.open(f"file:{path}", metadata_errors="replace")
@@ -131,6 +133,10 @@ def read_format(path: Path) -> VideoFormat:
             turn=turn,
             notes=lost_metadata(frame),
         )
+        if (bits := max(component.bits for component in frame.format.components)) > 10:
+            form.notes.append(f"of its {bits} bits at most 10 are kept")
+        if frame.format.name.startswith(("yuv422", "yuv444", "yuvj422", "yuvj444")):
+            form.notes.append("its finer colour resolution is not kept: the result has 4:2:0, if its size is even")
         if _is_transparent(frame, stream):
             form.notes.append("its transparency is not kept")
         if frame.interlaced_frame:

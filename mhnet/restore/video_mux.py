@@ -20,6 +20,8 @@ from mhnet.restore.video_frames import VideoError, VideoFormat, open_video, read
 from mhnet.restore.video_segments import Segment
 
 _OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}, "mpegts": {"mpegts_copyts": "1"}}
+_LAYOUTS = {"1 channels": "mono", "2 channels": "stereo"}
+_PHONES = ("com.apple.quicktime.", "com.android.")  # place, camera and time, under names of their own
 _STALE = ("major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "vendor_id", "duration",
           "number_of_frames", "number_of_bytes", "bps", "_statistics", "alpha_mode")  # fmt: skip
 """Beginnings of metadata's names that are not true of the result."""
@@ -38,6 +40,8 @@ def check_streams(source: Path, target: Path) -> list[str]:
             if stream is video or _fits(stream, CONTAINERS[target.suffix.lower()]):
                 continue
             context = stream.codec_context
+            if stream.type == "data" and context is None and container.chapters():
+                continue  # the words of the chapters, which come along
             name = context.codec.canonical_name if context is not None else "of an unknown kind"
             if stream.type == "audio":
                 raise VideoError(
@@ -54,7 +58,10 @@ def join(segments: Sequence[Segment], source: Path, target: Path, form: VideoFor
     try:
         with replacing(target) as temporary:
             container, video = open_video(source)
-            with container, av.open(f"file:{temporary}", "w", format=kind, options=_OPTIONS.get(kind, {})) as output:
+            options = dict(_OPTIONS.get(kind, {}))
+            if "movflags" in options and any(key.startswith(_PHONES) for key in container.metadata):
+                options["movflags"] += "+use_metadata_tags"
+            with container, av.open(f"file:{temporary}", "w", format=kind, options=options) as output:
                 with av.open(f"file:{segments[0].path}") as first:
                     picture = output.add_stream_from_template(first.streams.video[0], opaque=True)
                 context = picture.codec_context
@@ -96,6 +103,9 @@ def _add_others(container: InputContainer, video: Stream, output: OutputContaine
         if stream is video or not _fits(stream, output.format.name):
             continue
         copy = added[stream.index] = output.add_stream_from_template(stream)
+        layout = getattr(copy.codec_context, "layout", None)
+        if layout is not None and layout.name in _LAYOUTS:  # as AVI notes it, and MP4 cannot
+            copy.codec_context.layout = _LAYOUTS[layout.name]  # type: ignore[attr-defined]
         if stream.time_base is not None:
             copy.time_base = stream.time_base
         copy.metadata.update(_kept(stream.metadata))

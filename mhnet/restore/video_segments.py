@@ -134,6 +134,8 @@ def choose_encoding(form: VideoFormat, container: str, codec: str | None, crf: i
         what = "10 bits" if layout is None else "the mastering display and light levels of HDR"
         raise VideoError(f"{name} ({encoder}) cannot keep {what}; choose h265 or av1.")
     options = options | {"crf": str(quality if crf is None else crf)}
+    if encoder == "libx265" and form.width < 64:  # x265's cutree writes beyond its memory in such narrow frames
+        options["x265-params"] += ":cutree=0"
     for key, value in hdr.items():
         options[key] = f"{options[key]}:{value}" if key in options else value
     return Encoding(encoder, layout, options)
