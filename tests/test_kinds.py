@@ -365,3 +365,85 @@ def test_large_heics_are_written_in_tiles_that_can_be_read(tmp_path: Path) -> No
     write_image(tmp_path / "b.heic", type(picture())(pixels))
     assert difference(read_image(tmp_path / "b.heic").pixels, pixels) < 1
     assert b"grid" in (tmp_path / "b.heic").read_bytes() and b"grid" not in (tmp_path / "a.heic").read_bytes()
+
+
+@pytest.mark.parametrize("white", [300, 600, 1023, 65535])
+def test_the_white_of_a_pgm_is_white(tmp_path: Path, white: int) -> None:
+    values = np.linspace(0, white, 256).round().astype(">u2")
+    (tmp_path / "a.pgm").write_bytes(b"P5\n16 16\n%d\n" % white + values.tobytes())
+    pixels = read_image(tmp_path / "a.pgm").pixels.reshape(-1).astype(int)
+    assert np.abs(pixels - np.round(values.astype(int) * 65535 / white)).max() <= 1
+
+
+def test_a_tiff_that_begins_with_a_small_copy_is_refused(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(PHOTO[::4, ::4], photometric="rgb", subfiletype=1)
+        file.write(PHOTO, photometric="rgb", subfiletype=0)
+    with pytest.raises(ImageError, match="first page is a small copy"):
+        read_image(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", PHOTO[::4, ::4], photometric="rgb", subfiletype=1)  # there is nothing else
+    assert read_image(tmp_path / "b.tif").pixels.shape == PHOTO[::4, ::4].shape
+
+
+def test_channels_beside_the_colours_count_as_memory(tmp_path: Path) -> None:
+    pixels = np.zeros((100, 100, 80), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", planarconfig="contig", compression="zlib")
+    assert image_size(tmp_path / "a.tif", 10_000 * (14 + 2 * 79) // 14 + 1) == (100, 100)
+    with pytest.raises(ImageError, match="megapixels, more than"):
+        image_size(tmp_path / "a.tif", 10_000 * 6)
+
+
+def test_profile_and_resolution_of_a_bigtiff_go_along(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", PHOTO, photometric="rgb", bigtiff=True, iccprofile=profile(),
+                     resolution=(300, 300), resolutionunit="INCH")  # fmt: skip
+    found = read_image(tmp_path / "a.tif").metadata
+    assert found.profile == profile() and found.dpi == (300, 300) and "BigTIFF" in found.left[0]
+
+
+def test_the_profile_of_a_jpeg_2000_goes_along(tmp_path: Path) -> None:
+    Image.fromarray(PHOTO).save(tmp_path / "a.jp2")
+    data = (tmp_path / "a.jp2").read_bytes()
+    at = data.index(b"colr") - 4
+    length = int.from_bytes(data[at : at + 4], "big")
+    colours = (len(profile()) + 11).to_bytes(4, "big") + b"colr\2\0\0" + profile()
+    head = data.index(b"jp2h") - 4
+    whole = int.from_bytes(data[head : head + 4], "big") - length + len(colours)
+    data = data[:head] + whole.to_bytes(4, "big") + data[head + 4 : at] + colours + data[at + length :]
+    (tmp_path / "b.jp2").write_bytes(data)
+    read = read_image(tmp_path / "b.jp2")
+    assert read.metadata.profile == profile()
+    write_image(tmp_path / "b.tif", read)
+    assert read_image(tmp_path / "b.tif").metadata.profile == profile()
+
+
+def test_the_colours_of_a_heic_are_those_of_its_main_picture(tmp_path: Path) -> None:
+    codes = [(9, 16, 9), (12, 13, 6)]
+    both = pillow_heif.HeifFile()
+    for named in codes:
+        one = both.add_frombytes("RGB", (WIDTH, HEIGHT), PHOTO.tobytes())
+        names = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
+        one.info["nclx_profile"] = {**dict(zip(names, named, strict=True)), "full_range_flag": 1}
+    both.save(tmp_path / "a.heic", primary_index=1, save_nclx_profile=True)
+    assert read_image(tmp_path / "a.heic").metadata.codes == codes[1]
+
+
+def test_packed_metadata_of_a_jpeg_xl_is_told(tmp_path: Path) -> None:
+    code, start = (CASES / "photo.jxl").read_bytes(), b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl \0\0\0\0jxl "
+    packed = b"\0\0\0\x0dbrobExif\x06"  # of nothing
+    (tmp_path / "a.jxl").write_bytes(start + (len(code) + 8).to_bytes(4, "big") + b"jxlc" + code + packed)
+    assert any("compressed EXIF" in sentence for sentence in read_image(tmp_path / "a.jxl").metadata.left)
+
+
+def test_a_panorama_is_no_promise(tmp_path: Path) -> None:
+    packet = XMP.replace(b"<rdf:RDF", b"<rdf:RDF xmlns:GPano='http://ns.google.com/photos/1.0/panorama/'").replace(
+        b"/></x:", b"><rdf:Description GPano:ProjectionType='equirectangular'/></rdf:RDF></x:"
+    )
+    write_image(tmp_path / "a.jpg", ImageData(PHOTO, metadata=Metadata(xmp=packet)))
+    assert b"equirectangular" in read_image(tmp_path / "a.jpg").metadata.xmp
+
+
+def test_it_says_what_it_writes_instead(tmp_path: Path) -> None:
+    Image.fromarray(PHOTO).save(tmp_path / "a.tga")
+    read = read_image(tmp_path / "a.tga")
+    assert losses(tmp_path / "a.tif", read) == ["It is written as .tif, because files of its kind (.tga) are not."]
+    assert losses(tmp_path / "a.png", read) == []  # which was asked for

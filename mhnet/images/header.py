@@ -199,6 +199,7 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     if max(sides) > LONGEST_SIDE:
         raise ImageError(f"{size}, more than the {LONGEST_SIDE} a side that are read; cut it into parts.")
     memory = _MEMORY.get(kind, (14, 14, 14, 22))[2 * (found.bits > 8) + found.alpha]
+    memory += 2 * found.left_channels * found.bits // 8  # which are decoded too
     most = min(max_pixels * _USUAL // memory, max_pixels)
     if found.height * found.width > most:
         needed = -(-found.height * found.width * max_pixels // most // 1_000_000)
@@ -250,6 +251,7 @@ def _tiff_header(stream: BinaryIO) -> Header:
         planes = samples if int(page.planarconfig) == 2 else 1
         rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip or height, width)
         starts = page.dataoffsets
+        reduced = page.subfiletype & 1 and len(file.pages) > 1 and not file.pages[1].aspage().subfiletype & 1
         camera = _DNG_VERSION in page.tags or _is_raw(page)
     if camera:
         return Header("RAW", "RGB", height, width)
@@ -257,7 +259,7 @@ def _tiff_header(stream: BinaryIO) -> Header:
     alpha = plain and bool(extra) and extra[0] in (1, 2)
     mode = ("RGB" if photometric >= _RGB else "1" if bits == 1 else "L") + ("A" if alpha else "")
     mode = "F" if formats == 3 else {_PALETTE: "P", 5: "CMYK"}.get(photometric, mode)
-    refusal = ""
+    refusal = "its first page is a small copy of the picture; save it with the picture first" if reduced else ""
     if formats != 1 or bits not in (1, 2, 4, 8, 16):
         kind = {2: " with a sign", 3: " with a fraction"}.get(formats, "")
         refusal = f"its samples have {bits} bits{kind}, whole numbers of 8 or 16 bits are read"

@@ -14,8 +14,10 @@ from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
 from PIL import Image
+from tifffile import TiffFile
 
 from mhnet.images import exif
+from mhnet.images.extras import iterate_boxes
 from mhnet.images.header import Header, count_images, open_by_pillow
 from mhnet.images.png import Chunk, iterate_chunks, select_chunks
 
@@ -35,6 +37,7 @@ _GAIN_MAP_BOX = re.compile(rb"ftyp.{0,64}tmap|jhgm", re.DOTALL)  # ISO 21496-1; 
 _DEPTH_MAPS = (b"photos/1.0/depthmap", b"google.com/photos/dd/1.0/depthmap", b'Semantic="Depth')
 _PROMISES = ("http://ns.google.com/photos/", "http://ns.adobe.com/hdr-gain-map/", "http://ns.adobe.com/xmp/note/",
              "http://ns.apple.com/HDRGainMap/")  # fmt: skip
+_PANORAMA = "http://ns.google.com/photos/1.0/panorama/"  # which promises nothing
 _LARGEST_XMP = 1 << 20  # bytes that are parsed
 _COLOUR_LENGTHS = {b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8}  # bytes
 
@@ -82,17 +85,28 @@ def _of_others(data: bytes, head: Header, notes: Mapping[Any, Any]) -> Metadata:
             notes = picture.info
     kept_exif = _upright(notes.get("exif"), head.orientation)
     photoshop = notes.get("photoshop")
-    codes = _NCLX.search(data) if head.kind in ("HEIF", "AVIF") else None
+    codes = None
+    if head.kind == "HEIF" and isinstance(colours := notes.get("nclx_profile"), dict):
+        codes = (colours["color_primaries"], colours["transfer_characteristics"], colours["matrix_coefficients"])
+    elif head.kind == "AVIF" and (found := _NCLX.search(data)):
+        codes = struct.unpack(">HHH", found[1])
     return Metadata(
-        profile=_bytes(notes.get("icc_profile")),
+        profile=_jp2_profile(data) if head.kind == "JPEG2000" else _bytes(notes.get("icc_profile")),
         exif=kept_exif,
         xmp=_bytes(notes.get("xmp")),
         iptc=_bytes(photoshop.get(_IPTC_RESOURCE)) if isinstance(photoshop, dict) else b"",
         dpi=_dpi(notes, head.kind, kept_exif),
         comment=_bytes(notes.get("comment")) if head.kind != "JPEG2000" else b"",  # there it names a program
         chunks=_sound_chunks(data) if head.kind == "PNG" else (),
-        codes=struct.unpack(">HHH", codes[1]) if codes else None,
+        codes=codes,
     )
+
+
+def _jp2_profile(data: bytes) -> bytes:
+    """The ICC profile of a JP2 (ISO/IEC 15444-1, I.5.3.3)."""
+    header = dict(iterate_boxes(data)).get(b"jp2h", b"")
+    boxes = (content for kind, content in iterate_boxes(header) if kind == b"colr")
+    return next((content[3:] for content in boxes if content[:1] == b"\2"), b"")
 
 
 def _of_tiff(data: bytes, orientation: int) -> Metadata:
@@ -103,7 +117,7 @@ def _of_tiff(data: bytes, orientation: int) -> Metadata:
         directory = exif.build_directory(described, endian, 8)
         kept = exif.upright_exif(data[:4] + struct.pack(endian + "I", 8) + directory, orientation)
     except (ValueError, struct.error):  # a BigTIFF has larger directories
-        return Metadata()
+        return _of_bigtiff(data)
     blobs = {entry.tag: entry.value for entry in found if isinstance(entry.value, bytes)}
     return Metadata(
         profile=blobs.get(_PROFILE, b""),
@@ -112,6 +126,18 @@ def _of_tiff(data: bytes, orientation: int) -> Metadata:
         iptc=blobs.get(_IPTC, b""),
         dpi=_resolution(kept),
     )
+
+
+def _of_bigtiff(data: bytes) -> Metadata:
+    """Of a BigTIFF: what stands beside its EXIF and captions."""
+    with contextlib.suppress(Exception), TiffFile(io.BytesIO(data)) as file:
+        tags = file.pages[0].aspage().tags
+        blobs = {tag: bytes(tags.valueof(tag, b"")) for tag in (_PROFILE, _XMP, _IPTC)}
+        across, down, unit = (tags.valueof(tag) for tag in exif.RESOLUTION)
+        factor = _PER_INCH.get(int(unit or 2), 0)  # which makes none of it
+        dpi = _sound([factor * one[0] / one[1] for one in (across, down)]) if across and down else None
+        return Metadata(profile=blobs[_PROFILE], xmp=blobs[_XMP].rstrip(b"\0"), iptc=blobs[_IPTC], dpi=dpi)
+    return Metadata()
 
 
 def _bytes(value: object) -> bytes:
@@ -177,6 +203,10 @@ def _left_behind(data: bytes, head: Header, notes: Mapping[Any, Any], xmp: bytes
             yield "Its depth map is not kept."
         if _views(data, head, notes) > 1 + gain_map + depth_map:
             yield "Its further pictures are not kept: the first was restored."
+    if head.kind == "TIFF" and data[2:3] + data[3:4] in (b"+\0", b"\0+"):
+        yield "It is a BigTIFF: its EXIF and captions are not kept."
+    if head.kind == "JXL" and any(kind == b"brob" for kind, _ in iterate_boxes(data)):
+        yield "Its compressed EXIF or XMP is not kept; cjxl --compress_boxes=0 writes it plain."
     if head.kind == "TIFF" and (count := count_images(data, head)) > 1:
         yield f"It has {count} pages: the first was restored, the others are not kept."
     if head.left_channels:
@@ -206,8 +236,12 @@ def _without_promises(xmp: bytes) -> bytes:
         return b""
     for element in document.getElementsByTagName("*"):
         for attribute in list(element.attributes.values()):
-            if (attribute.namespaceURI or "").startswith(_PROMISES) or attribute.value.startswith(_PROMISES):
+            if _is_promise(attribute.namespaceURI) or _is_promise(attribute.value):
                 element.removeAttributeNode(attribute)
-        if (element.namespaceURI or "").startswith(_PROMISES) and element.parentNode:
+        if _is_promise(element.namespaceURI) and element.parentNode:
             element.parentNode.removeChild(element)
     return document.documentElement.toxml("utf-8") if document.documentElement else b""
+
+
+def _is_promise(name: str | None) -> bool:
+    return bool(name) and name.startswith(_PROMISES) and not name.startswith(_PANORAMA)

@@ -198,7 +198,16 @@ def _by_opencv(data: bytes, head: Header) -> np.ndarray:
         pixels = pixels[..., [0, 3]]
     else:
         pixels = pixels[..., None]
+    if head.kind == "PPM" and (most := _ppm_white(data)) > 255:
+        return np.minimum((pixels.astype(np.uint32) * 65535 + most // 2) // most, 65535).astype(np.uint16)
     return stretch(pixels, head.bits) if pixels.dtype == np.uint16 and head.bits < 16 else pixels
+
+
+def _ppm_white(data: bytes) -> int:
+    """What a PPM or PGM calls white; 0 where that is usual."""
+    with open_by_pillow(data) as picture:
+        decoding = picture.tile[0][3]  # type: ignore[attr-defined]
+        return int(decoding[-1]) if isinstance(decoding, tuple) else 0
 
 
 def _by_pillow(data: bytes, head: Header) -> np.ndarray:

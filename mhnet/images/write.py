@@ -74,7 +74,9 @@ def encode_image(path: StrPath, image: ImageData) -> bytes:
 def losses(path: StrPath, image: ImageData) -> list[str]:
     """What of a file that was read does not come along when `write_image` writes it to this name, as sentences."""
     extension, lost = Path(path).suffix.lower(), list(image.metadata.left)
-    kind = KINDS[KIND_OF_EXTENSION[extension]]
+    kind, was = KINDS[KIND_OF_EXTENSION[extension]], KINDS.get(image.metadata.kind)
+    if was and not was.bits and extension == was.written and image.metadata.kind != "MPO":  # which is a JPEG
+        lost.append(f"It is written as {extension}, because files of its kind ({was.extensions[0]}) are not.")
     depth = max(image.metadata.depth, 8 * image.pixels.itemsize) if not image.metadata.kind else image.metadata.depth
     if image.pixels.dtype == np.uint16 and kind.bits < depth:
         lost.append(f"{extension} holds {kind.bits} of its {depth} bits; .png and .tif hold all.")
