@@ -34,6 +34,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from mhnet.app.choices import choices
+from mhnet.app.restoring import PhotoRestorer
 from mhnet.app.server import Options, serving
 from mhnet.app.sessions import Sessions
 
@@ -130,6 +131,14 @@ def test_what_is_too_large_or_too_many_is_refused(client, page, tmp_path):
     status, _ = upload(page, b"x" * (LIMITS.bytes + 1) * LIMITS.files)
     assert status == 413
     assert not [path for path in page.files() if path.stat().st_size > LIMITS.bytes]
+
+
+def test_a_higher_limit_of_megapixels_is_taken(tmp_path):
+    write_rgb(tmp_path / "a.bmp", np.zeros((8, 8, 3), np.uint8))
+    data = bytearray((tmp_path / "a.bmp").read_bytes())
+    data[18:26] = (15_000).to_bytes(4, "little") * 2
+    (tmp_path / "a.bmp").write_bytes(data)
+    assert PhotoRestorer("cpu", replace(LIMITS, pixels=400_000_000)).check(tmp_path / "a.bmp") == (15_000, 15_000)
 
 
 def upload(page: Page, content: bytes, name: str = "a.png", **headers: str) -> tuple[int, bytes]:
@@ -311,6 +320,9 @@ def test_other_pages_and_other_names_are_not_answered(page):
     assert upload(page, b"mine", origin=evil)[0] == 403
     assert call(page, {"data": [[]]}, origin=evil)[0] == 403
     assert call(page, {"data": [[]]}, origin=page.address.rstrip("/"))[0] == 200
+    assert call(page, {"data": [[]]}, origin="http://[")[0] == 403
+    assert page.ask("/static/" + "a" * 300)[0] == 404
+    assert page.ask("/", range="bytes=0-1,2-3")[0] == 416
     for door in ("/monitoring", "/login", "/gradio_api/vibe-edit/", "/gradio_api/deep_link", "/docs", "/openapi.json"):
         assert page.ask(door)[0] == 404
 

@@ -263,8 +263,8 @@ def test_a_refused_file_stays_listed_with_its_reason_until_it_is_removed(opened,
     rows = tab.tab.locator("#photos li")
     texts = sorted(rows.all_inner_texts())
     assert len(texts) == 3 and "up to 2.0 MB" in texts[1] and "not an image" in texts[2]
-    tab.tab.get_by_role("button", name="Remove text.png").click()
     tab.tab.get_by_role("button", name="Remove large.png").click()
+    tab.tab.get_by_role("button", name="Remove text.png").click()
     assert until(lambda: len(rows.all()) == 1 and not tab.problems())
     words = tab.tab.locator("#controls :is(input, button)").evaluate_all(
         "all => all.map(e => e.ariaLabel || e.innerText || e.closest('label')?.innerText || e.title || '')"

@@ -314,3 +314,9 @@ def test_the_rooms_options_are_shown_by_the_tasks_help(command, capsys):
         main([command, "deblurring", "--help"])
     shown = capsys.readouterr().out
     assert left.value.code == 0 and shown.startswith(f"usage: mhnet {command} deblurring") and "--gpus" in shown
+
+
+@pytest.mark.parametrize("words", [["restore", "{}", "-o", "out", "--task", "derain"], ["data", "check", "{}"]])
+def test_names_that_no_file_can_have_are_told_in_a_sentence(words, capsys):
+    assert main([word.replace("{}", "a" * 300 + ".jpg") for word in words]) == 1
+    assert "File name too long" in capsys.readouterr().err

@@ -10,7 +10,7 @@ that `pyproject.toml` allows.
 import re
 import shutil
 from collections.abc import AsyncGenerator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -96,8 +96,10 @@ class Gate:
         if self.hosts is not None and re.sub(r":\d+$", "", host) not in self.hosts:
             raise HTTPException(421, "This page has another address.")
         origin = request.headers.get("origin")
-        if request.method != "GET" and origin and urlsplit(origin).netloc not in (host, *(self.hosts or ())):
+        if request.method != "GET" and origin and _host_of(origin) not in (host, *(self.hosts or ())):
             raise HTTPException(403, "Another page cannot ask for this.")
+        if "," in request.headers.get("range", ""):
+            raise HTTPException(416, "One range at a time is given.")
         if path.startswith(_FILE):
             name = path.removeprefix(_FILE)
             if not self.sessions.holds(name) or not self.sessions.holds(unquote(name)):
@@ -110,7 +112,8 @@ class Gate:
         if event and not any(event in events for events in queue.pending_event_ids_session.values()):
             raise HTTPException(404, "There is no such event, or its result has been fetched.")
         wanted = {"GET": _GET, "HEAD": _GET, "POST": _POST}.get(request.method)
-        if wanted is None or len(path) > _LONGEST or not wanted.fullmatch(path):
+        longest = max(len(part) for part in path.encode(errors="replace").split(b"/"))  # file systems allow 255 bytes
+        if wanted is None or len(path) > _LONGEST or longest > 255 or not wanted.fullmatch(path):
             raise HTTPException(404, "There is no such page.")
 
     async def _upload(self, request: Request) -> Response:
@@ -213,6 +216,13 @@ def safe_name(name: str) -> str:
     plain = re.sub(r'[\\/:*?"<>|\x00-\x1f\x7f\ud800-\udfff]', "_", Path(name.replace("\\", "/")).name).strip(" .")
     stem, dot, ending = plain.rpartition(".")
     return f"{(stem or ending)[:80]}{dot and stem and '.'}{ending[:10] if stem else ''}" or "photo"
+
+
+def _host_of(address: str) -> str:
+    """The host and port of an address; '' for text that is none."""
+    with suppress(ValueError):
+        return urlsplit(address).netloc
+    return ""
 
 
 def _receiving(body: bytes, then: Receive) -> Receive:

@@ -27,9 +27,9 @@ function render() {
     remove.setAttribute("aria-label", `Remove ${file.name}`);
     remove.addEventListener("click", () => {
       own = own.filter((other) => other !== file);
+      if (kept.includes(file)) keep(kept.filter((other) => other !== file));
       render();
       input.focus();
-      if (kept.includes(file)) keep(kept.filter((other) => other !== file));
     });
     row.append(part("bdi", file.name, "name"), part("span", file.sending ? "sending …" : size(file.bytes), "size"), remove);
     if (file.problem) row.append(part("p", file.problem));

@@ -15,7 +15,7 @@ from torch import nn
 
 from mhnet.core.errors import MHNetError
 from mhnet.evaluation import protocols
-from mhnet.images.header import read_header
+from mhnet.images.header import MAX_PIXELS, read_header
 from mhnet.images.read import image_size, read_image, read_rgb
 from mhnet.images.write import losses, write_image, write_rgb
 from mhnet.restore.change import hardly_changed
@@ -121,7 +121,7 @@ class PhotoRestorer:
         size, limits = path.stat().st_size, self.limits
         if size > limits.bytes:
             raise MHNetError(f"{path.name} has {size / 1e6:.3g} MB; up to {limits.bytes / 1e6:.3g} are taken.")
-        height, width = image_size(path)
+        height, width = image_size(path, max(limits.pixels, MAX_PIXELS))
         if height * width > limits.pixels:
             count, most = height * width / 1e6, limits.pixels / 1e6
             raise MHNetError(f"{path.name} has {count:.3g} megapixels; up to {most:.3g} are taken.")
@@ -134,7 +134,7 @@ class PhotoRestorer:
         file, and notes of what was hardly changed, or done in another way than was asked for."""
         self.check(path)
         (job,) = plan([str(path)], folder, suffix="_restored").jobs
-        picture = read_image(path)
+        picture = read_image(path, max(self.limits.pixels, MAX_PIXELS))
         with self._one:
             restorer, progress = self._restorer(replace(settings, strength=1))  # which changes nothing of the network
             progress.begin(tell, stop)

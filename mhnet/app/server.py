@@ -115,7 +115,10 @@ def _hosts(address: str | None, host: str) -> frozenset[str] | None:
     proxy's alone, so that no page from elsewhere can pretend to be it (DNS rebinding)."""
     if host not in LOCAL:
         return None
-    public = urlsplit(address or "")
+    try:
+        public = urlsplit(address or "")
+    except ValueError as error:
+        raise MHNetError(f"{address} is no address; name one such as https://photos.example.org.") from error
     return frozenset(filter(None, (*LOCAL, "[::1]", public.hostname, public.netloc)))
 
 

@@ -1,6 +1,7 @@
 """A user's mistakes, and how the command-line doors answer them."""
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -11,6 +12,7 @@ from typing import ParamSpec
 from mhnet.core.terminal import paint
 
 P = ParamSpec("P")
+_NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class MHNetError(Exception):
@@ -47,6 +49,12 @@ def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
+        except OSError as error:
+            if error.errno not in _NO_NAMES:
+                raise
+            name = printable(str(error.filename)[:100])
+            print(f"error: {name} … is no file's name ({error.strerror}); check the path.", file=sys.stderr)
+            return 1
         return status or 0
 
     return door

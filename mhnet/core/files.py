@@ -1,5 +1,6 @@
 """Writing a file whole or not at all."""
 
+import errno
 import json
 import os
 import zlib
@@ -19,6 +20,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     On an exception, such as OSError for a full disk, it is removed and `path` stays as it was. Folders are made.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise FileExistsError(errno.EEXIST, "it is a device or a pipe", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished(path)
     try:
