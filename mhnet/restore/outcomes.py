@@ -52,7 +52,7 @@ def failed(outcome: Outcome, error: Exception) -> Outcome:
     """The outcome of a file that an error ended; whatever it is, it is that file's alone."""
     source, cause = outcome.job.source, error.__cause__ or error
     if isinstance(error, MHNetError):
-        reason = str(error)
+        reason = str(error) if source.name in str(error) else f"{source}: {error}"
     elif isinstance(error, MemoryError):
         reason = f"{source} does not fit in memory: close other programs, or compute with fewer workers."
     else:
