@@ -40,6 +40,7 @@ _BY_TIFFFILE = (1, 8, 32946, 34925, 32773)  # not compressed, Deflate, LZMA, Pac
 # Bytes of memory for a pixel that is read and written again, by `benchmarks/restoring.py --kinds`: of 8 bits, with
 # alpha, of more bits, with alpha. What takes more than is usual may have the fewer pixels.
 _USUAL = 14
+_OTHERS = (14, 14, 14, 22)  # of kinds that are not listed
 _MEMORY = {
     "WEBP": (25, 28, 25, 28),
     "HEIF": (25, 46, 40, 75),
@@ -198,7 +199,7 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
     if max(sides) > LONGEST_SIDE:
         raise ImageError(f"{size}, more than the {LONGEST_SIDE} a side that are read; cut it into parts.")
-    memory = _MEMORY.get(kind, (14, 14, 14, 22))[2 * (found.bits > 8) + found.alpha]
+    memory = _MEMORY.get(kind, _OTHERS)[2 * (found.bits > 8) + found.alpha]
     memory += 2 * found.left_channels * found.bits // 8  # which are decoded too
     most = min(max_pixels * _USUAL // memory, max_pixels)
     if found.height * found.width > most:

@@ -203,7 +203,7 @@ def _left_behind(data: bytes, head: Header, notes: Mapping[Any, Any], xmp: bytes
             yield "Its depth map is not kept."
         if _views(data, head, notes) > 1 + gain_map + depth_map:
             yield "Its further pictures are not kept: the first was restored."
-    if head.kind == "TIFF" and data[2:3] + data[3:4] in (b"+\0", b"\0+"):
+    if head.kind == "TIFF" and data[2:4] in (b"+\0", b"\0+"):
         yield "It is a BigTIFF: its EXIF and captions are not kept."
     if head.kind == "JXL" and any(kind == b"brob" for kind, _ in iterate_boxes(data)):
         yield "Its compressed EXIF or XMP is not kept; cjxl --compress_boxes=0 writes it plain."
