@@ -610,6 +610,23 @@ def test_a_video_that_was_cut_off_is_restored_as_far_as_it_goes_with_a_note(tmp_
     assert re.search(r"it ends \d\.\d s before its noted length", " ".join(result.notes))
 
 
+def test_damage_within_a_transport_stream_is_told(tmp_path):
+    source = film(tmp_path / "a.ts", LENGTH, sound=None)
+    assert restore(source, tmp_path / "b.ts").notes == []
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 300] = bytes(300)
+    source.write_bytes(data)
+    notes = " ".join(restore(source, tmp_path / "c.ts").notes)
+    assert re.search(r"\d of its packets are damaged: frames there may show blocks; copy it again", notes)
+
+
+def test_a_name_as_long_as_file_systems_allow(tmp_path):
+    target = tmp_path / f"{'n' * 251}.mp4"
+    assert restore(film(tmp_path / "a.mp4", 3), target).frames == len(shown(target)) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", target.name}
+
+
 def test_nothing_is_replaced_unasked(tmp_path):
     source = film(tmp_path / "a.mp4", 5)
     data = source.read_bytes()

@@ -43,10 +43,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def unfinished(path: Path) -> Path:
-    """Where this process writes a file until it is whole: `.PID-NAME`, with a checksum for a name of many bytes."""
+    """Where this process writes a file until it is whole: `.PID-NAME`."""
+    return path.with_name(f".{os.getpid()}-{short_name(path)}")
+
+
+def short_name(path: Path) -> str:
+    """A file's name, or a checksum with its extension for one of many bytes: file systems allow 255."""
     name = os.fsencode(path.name)
-    short = path.name if len(name) <= 240 else f"{zlib.crc32(name):08x}{path.suffix}"  # file systems allow 255
-    return path.with_name(f".{os.getpid()}-{short}")
+    return path.name if len(name) <= 240 else f"{zlib.crc32(name):08x}{path.suffix}"
 
 
 def write_text(path: Path, text: str) -> None:

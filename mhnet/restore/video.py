@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mhnet.core.errors import printable
 from mhnet.core.threads import ahead
 from mhnet.restore.kinds import CONTAINERS
-from mhnet.restore.video_frames import DamagedVideo, VideoError, read_format, read_frames, seconds_missing
+from mhnet.restore.video_frames import DamagedVideo, VideoError, missing_and_damaged, read_format, read_frames
 from mhnet.restore.video_mux import check_streams, join
 from mhnet.restore.video_segments import LENGTH, Segments, choose_encoding
 
@@ -90,7 +90,10 @@ def restore_video(
         if isinstance(error, DamagedVideo) or not segments.found:
             segments.remove()
         raise
-    if (missing := seconds_missing(source)) > max(0.5, 2 * form.step * form.time_base):
+    missing, damaged = missing_and_damaged(source)
+    if damaged:
+        notes.append(f"{damaged} of its packets are damaged: frames there may show blocks; copy it again if you can")
+    if missing > max(0.5, 2 * form.step * form.time_base):
         notes.append(f"it ends {missing:.1f} s before its noted length; it may have been cut off")
     join(segments.found, source, target, form)
     segments.remove()

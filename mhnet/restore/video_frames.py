@@ -186,16 +186,17 @@ def from_rgb(pixels: np.ndarray, form: VideoFormat, pixel_format: str) -> VideoF
     return _converted(frame, form, pixel_format, _FULL, form.properties["color_range"])
 
 
-def seconds_missing(path: Path) -> float:
-    """By how many seconds a file's packets, of pictures or sound, end before its noted length."""
+def missing_and_damaged(path: Path) -> tuple[float, int]:
+    """By how many seconds a file's packets, of pictures or sound, end before its noted length, and how many of them
+    the container marks as damaged, as a transport stream does."""
     container, _ = open_video(path)
     with container:
-        if container.duration is None:
-            return 0.0
-        noted = Fraction(container.duration, av.time_base)
-        packets = read_packets(path, container, [*container.streams])
-        ends = ((one.pts + (one.duration or 0)) * one.time_base for one in packets if one.pts is not None)
-        return float(noted - max(ends, default=noted))
+        damaged, end = 0, Fraction(0)
+        for one in read_packets(path, container, [*container.streams]):
+            damaged += one.is_corrupt
+            if one.pts is not None:
+                end = max(end, (one.pts + (one.duration or 0)) * one.time_base)
+        return float(Fraction(container.duration, av.time_base) - end) if container.duration and end else 0.0, damaged
 
 
 def reason(error: BaseException) -> str:

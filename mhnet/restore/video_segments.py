@@ -15,7 +15,7 @@ from av.codec import Codec
 from av.codec.context import Flags
 from av.error import FFmpegError
 
-from mhnet.core.files import read_json, replacing
+from mhnet.core.files import read_json, replacing, short_name
 from mhnet.restore.video_frames import Frame, VideoError, VideoFormat, from_rgb, reason
 from mhnet.restore.video_hdr import hdr_options
 
@@ -52,7 +52,7 @@ class Segments:
     anything else are thrown away."""
 
     def __init__(self, target: Path, about: dict[str, Any]):
-        self.folder = target.with_name(f".{target.name}.parts")
+        self.folder = target.with_name(f".{short_name(target)}.parts")
         self.found: list[Segment] = []
         manifest = self.folder / "about.json"
         about = json.loads(json.dumps(about | {"length": LENGTH, "libraries": av.library_versions}))
