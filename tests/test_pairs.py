@@ -181,6 +181,15 @@ def test_names_that_belong_together(tmp_path: Path, degraded: str, target: str) 
     assert {path.name for path in unused} == (set() if "norain" in target else {"0.png", "rainbow.png"})
 
 
+def test_of_the_wanted_images_alone(tmp_path: Path) -> None:
+    root = tree(tmp_path, "input/1.jpg", "input/2.jpg", "input/2.png", "target/1.png", "target/2.png")
+    with pytest.raises(PairError, match="have the same name"):
+        match_folders(root / "input", root / "target")
+    found = match_folders(root / "input", root / "target", {root / "input" / "1.jpg"})
+    assert [(pair.degraded.name, pair.target.name) for pair in found.pairs] == [("1.jpg", "1.png")]
+    assert found.without_target == []
+
+
 @pytest.mark.parametrize(
     ("degraded", "target"),
     [("12x2.png", "12.png"), ("rainbow.png", "bow.png"), ("1.png", "01.png"), ("12.png", "12_x2.png")],

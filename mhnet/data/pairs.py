@@ -9,7 +9,7 @@ An equal name comes first; else a degraded image belongs to the clean one whose 
 its own (`12_x2` to `12`), the longest such name where there are several.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,8 +139,9 @@ def pair_results(results_dir: StrPath, target_dir: StrPath) -> tuple[list[Pair],
     return found.pairs, found.without_input
 
 
-def match_folders(degraded_dir: StrPath, target_dir: StrPath) -> Matches:
-    """The pairs of two folders as `pair_folders` gives them, and the images without a partner."""
+def match_folders(degraded_dir: StrPath, target_dir: StrPath, only: Collection[Path] | None = None) -> Matches:
+    """The pairs of two folders as `pair_folders` gives them, and the images without a partner; of the degraded images
+    `only` these, if given."""
     degraded_dir, target_dir = Path(degraded_dir), Path(target_dir)
     degraded, targets = _keys(degraded_dir), _keys(target_dir)
     targets = _beginning("norain", targets) or targets  # in PReNet's layout those alone
@@ -149,6 +150,8 @@ def match_folders(degraded_dir: StrPath, target_dir: StrPath) -> Matches:
     for folder, side in ((degraded_dir, degraded), (target_dir, targets)):
         if not side:
             raise PairError(f"There are no images in {folder}; put them there, or name another folder.")
+    if only is not None:
+        degraded = {path: key for path, key in degraded.items() if path in only}
     for same in _grouped(degraded).values():
         _only(same)
     equal = _grouped(targets)

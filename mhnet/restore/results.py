@@ -32,8 +32,8 @@ def find_targets(jobs: Sequence[Job], targets: Path) -> dict[Path, Path]:
     wanted = {job.source for job in jobs}
     found = {}
     for root in dict.fromkeys(job.root for job in jobs if not job.film):
-        pairs = match_folders(root, clean_side(targets)).pairs
-        found |= {pair.degraded: pair.target for pair in pairs if pair.degraded in wanted}
+        pairs = match_folders(root, clean_side(targets), wanted).pairs
+        found |= {pair.degraded: pair.target for pair in pairs}
     if not found:
         raise MHNetError(f"No image in {printable(targets)} has the name of one to restore: check --targets.")
     return found
