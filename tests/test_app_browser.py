@@ -52,7 +52,10 @@ class Tab:
         self.asked: list[str] = []
         self.complaints: list[str] = []
         self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        self.tab.on(
+            "console",
+            lambda message: message.type == "error" and self.complaints.append(f"{message.text} {message.location}"),
+        )
         self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.tab.goto(page.address)
         self.tab.wait_for_selector("#restore")
@@ -232,6 +235,18 @@ def test_by_keyboard_one_radio_group_and_the_result_has_the_focus(opened, tmp_pa
     for at in ("100", "0", "100"):  # all before, all after
         tab.tab.keyboard.press("b")
         assert tab.tab.locator("#viewer .stage input").input_value() == at
+
+
+def test_the_keyboard_stays_where_it_works(opened, tmp_path, held):
+    tab = opened()
+    tab.drop(photo(tmp_path / "a.png"))
+    tab.tab.locator("#restore").press("Enter")
+    for shown in ("cancel", "restore"):
+        tab.tab.wait_for_function("name => document.activeElement.id === name", arg=shown)
+        assert held.waiting.wait(SECONDS)
+        tab.tab.keyboard.press("Enter" if shown == "cancel" else "Tab")
+    tab.tab.wait_for_function("document.activeElement.id !== 'restore'")
+    assert not [complaint for complaint in tab.complaints if "reset" in complaint]
 
 
 def test_several_results_come_as_one_zip_with_the_strength_that_was_chosen(opened, tmp_path):

@@ -37,7 +37,7 @@ _GET = re.compile(
     rf"{API}((info|app_id|startup-events|theme\.css|queue/data|upload_progress)/?|"
     r"heartbeat/[\w-]+|call/restore/\w+|file=.*)"
 )
-_POST = re.compile(rf"{API}(queue/join|run/predict|cancel|call/restore|upload)/?")
+_POST = re.compile(rf"{API}(queue/join|run/predict|cancel|reset|call/restore|upload)/?")
 _NAMES = {"session_hash": str, "event_id": str, "fn_index": int, "trigger_id": int}  # in a call, besides its arguments
 _WAITING = 10  # times the files that are taken at once: uploads that no session has asked for
 _LONGEST = 1000  # characters of a path
@@ -77,6 +77,8 @@ class Gate:
             self._check(request)
             if path == API + "upload_progress":  # which Gradio's own upload would tell of
                 answer = Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
+            elif path == API + "reset":  # which does nothing in Gradio either
+                answer = JSONResponse({"success": True})
             elif path == _UPLOAD:
                 answer = await self._upload(request)
             elif request.method == "POST":

@@ -23,6 +23,8 @@ LOCAL = [{"key": "auto", "label": "As noted with the weights"}, {"key": "on", "l
          {"key": "off", "label": "Off"}]  # fmt: skip
 PRECISIONS = [("As the device allows", "auto"), ("32 bits", "fp32"), ("16 bits, bf16", "bf16"),
               ("16 bits, fp16", "fp16")]  # fmt: skip
+_FOCUS = "() => { document.activeElement === document.body && document.querySelector('#NAME')?.focus(); }"
+"""Gives the keyboard to a button where another one has taken it along when it vanished."""
 _QUEUE = 30  # who comes after so many is asked to come again
 
 
@@ -76,9 +78,11 @@ def build(events: Events) -> gr.Blocks:
                        show_progress_on=[status], concurrency_id="network", concurrency_limit=1)
             for begin in begins
         ]  # fmt: skip
-        for run in runs:
-            run.then(idle, None, buttons, **quick)
-        stop.click(events.cancel, None, [viewer], cancels=runs, **quick).then(idle, None, buttons, **quick)
+        ends = [run.then(idle, None, buttons, **quick) for run in runs]
+        stopped = stop.click(events.cancel, None, [viewer], cancels=runs, **quick)
+        ends.append(stopped.then(idle, None, buttons, **quick))
+        for after, shown in [*((begin, "cancel") for begin in begins), *((end, "restore") for end in ends)]:
+            after.then(None, js=_FOCUS.replace("NAME", shown), **quick)
         blocks.unload(lambda: None)  # because of this, Gradio's page keeps a connection, whose end the gate notices
         api(events.restore_files, api_name="restore", concurrency_id="network", concurrency_limit=1)
     blocks.queue(max_size=_QUEUE, api_open=False)
