@@ -447,3 +447,34 @@ def test_it_says_what_it_writes_instead(tmp_path: Path) -> None:
     read = read_image(tmp_path / "a.tga")
     assert losses(tmp_path / "a.tif", read) == ["It is written as .tif, because files of its kind (.tga) are not."]
     assert losses(tmp_path / "a.png", read) == []  # which was asked for
+
+
+@pytest.mark.parametrize("spelt", [b'tiff:Orientation="6"', b"tiff:Orientation='6'", b"<tiff:Orientation>6<"])
+def test_xmp_says_upright_however_it_is_spelt(tmp_path: Path, spelt: bytes) -> None:
+    Image.fromarray(PHOTO).save(tmp_path / "a.jpg", xmp=XMP.replace(b"/></x:", b">" + spelt + b"</rdf:RDF></x:"))
+    assert spelt.replace(b"6", b"1") in read_image(tmp_path / "a.jpg").metadata.xmp
+
+
+def test_xmp_that_goes_on_elsewhere_and_films_of_old_phones_are_told(tmp_path: Path) -> None:
+    packet = XMP.replace(b"/></x:", b" xmlns:xmpNote='http://ns.adobe.com/xmp/note/' xmpNote:HasExtendedXMP='9F'/></x:")
+    Image.fromarray(PHOTO).save(tmp_path / "a.jpg", xmp=packet)
+    with (tmp_path / "a.jpg").open("ab") as file:
+        file.write(b"\0\0\0\x18ftyp3gp4\0\0\0\0isom3gp4")
+    found = read_image(tmp_path / "a.jpg").metadata
+    assert b"HasExtendedXMP" not in found.xmp
+    assert {sentence[:20] for sentence in found.left} == {"Its XMP beyond the f", "The film of its moti"}
+
+
+@pytest.mark.parametrize("name", ["photo.avif", "photo.jxl", "still.gif", "photo.jfif", "camera.dng"])
+def test_damage_is_told_in_words_of_the_file(tmp_path: Path, name: str) -> None:
+    random, data = np.random.default_rng(0), (CASES / name).read_bytes()
+    said = set()
+    for number in range(30):
+        spoilt = bytearray(data[: int(len(data) * random.random())])
+        spoilt[20 : 20 + number] = random.integers(0, 256, len(spoilt[20 : 20 + number]), np.uint8).tobytes()
+        (path := tmp_path / name).write_bytes(spoilt)
+        try:
+            read_image(path)
+        except ImageError as told:
+            said.add(str(told))
+    assert said and not [words for words in said if re.search(r"_io|build|b'", words)]

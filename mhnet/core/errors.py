@@ -12,6 +12,7 @@ from typing import ParamSpec
 from mhnet.core.terminal import paint
 
 P = ParamSpec("P")
+_OF_LIBRARIES = re.compile(r"<_io\.|\bbuild\b")
 _NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -72,6 +73,13 @@ def first_line(error: BaseException) -> str:
     """An error's words, as much of them as a sentence bears."""
     first = str(error).strip().partition("\n")[0].rstrip(".")
     return (first if len(first) < 150 else f"{first[:150]} …") or type(error).__name__
+
+
+def in_brackets(error: BaseException) -> str:
+    """An error's words in brackets behind a space; nothing where they speak of the library and not of the file."""
+    said = error.args[0] if error.args else ""
+    words = said.decode(errors="replace") if isinstance(said, bytes) else first_line(error)
+    return "" if _OF_LIBRARIES.search(words) else f" ({words})"
 
 
 def shortened(names: Sequence[object], most: int = 3) -> str:

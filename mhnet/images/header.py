@@ -16,7 +16,7 @@ from PIL import Image
 from tifffile import TiffFile, TiffPage
 
 from mhnet.core.chatter import without_chatter
-from mhnet.core.errors import MHNetError, first_line
+from mhnet.core.errors import MHNetError, in_brackets
 from mhnet.images.extras import heif_header, jxl_header, raw_header
 from mhnet.images.kinds import START, kind_of
 from mhnet.images.png import iterate_chunks
@@ -151,7 +151,7 @@ def refuse_damage(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{path} needs more memory than there is; cut it into parts.") from error
     except Exception as error:
-        what = f"damaged or of a rare kind ({first_line(error)})"
+        what = f"damaged or of a rare kind{in_brackets(error)}"
         raise ImageError(f"{path} is {what}; copy or export it again.") from error
 
 
@@ -195,7 +195,7 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     except ImportError as error:
         raise ImageError(f"{path} is {kind} and needs {error.name}; pip install 'mhnet[photos]' brings it.") from error
     except Exception as error:  # libraries raise nearly anything on damaged headers
-        raise ImageError(f"{path} has a damaged header ({first_line(error)}); copy it again or remove it.") from error
+        raise ImageError(f"{path} has a damaged header{in_brackets(error)}; copy it again or remove it.") from error
     size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
     if max(sides) > LONGEST_SIDE:
         raise ImageError(f"{size}, more than the {LONGEST_SIDE} a side that are read; cut it into parts.")

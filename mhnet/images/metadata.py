@@ -23,7 +23,7 @@ from mhnet.images.png import Chunk, iterate_chunks, select_chunks
 
 XMP_TEXT = b"XML:com.adobe.xmp"
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
-_XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
+_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>)\s*)[2-8]""")
 _WEBP_PIXELS = re.compile(rb"VP8[ L]")  # the chunk of a lossy and of a lossless WebP's pixels (RFC 9649, 2.5)
 _NCLX = re.compile(rb"colrnclx(.{6})", re.DOTALL)  # ISO/IEC 23008-12, 6.5.5
 _LOSSY = ("JPEG", "MPO", "HEIF", "AVIF", "JXL")
@@ -31,7 +31,7 @@ _IPTC_RESOURCE = 0x0404
 _PER_INCH = {2: 1.0, 3: 2.54}  # by the number that says which unit: inch, centimetre
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _READ_CHUNKS = (b"iCCP", b"pHYs", b"eXIf", b"iTXt")
-_FILM = re.compile(rb"\0\0\0[\x08-\x80]ftyp(mp4|iso|qt  |avc|hvc)|mpvd")
+_FILM = re.compile(rb"\0\0\0[\x08-\x80]ftyp(mp4|iso|qt  |avc|hvc|3g)|mpvd")
 _GAIN_MAPS = (b"hdr-gain-map", b"hdrgainmap", b"GainMap")
 _GAIN_MAP_BOX = re.compile(rb"ftyp.{0,64}tmap|jhgm", re.DOTALL)  # ISO 21496-1; JPEG XL
 _DEPTH_MAPS = (b"photos/1.0/depthmap", b"google.com/photos/dd/1.0/depthmap", b'Semantic="Depth')
@@ -201,6 +201,8 @@ def _left_behind(data: bytes, head: Header, notes: Mapping[Any, Any], xmp: bytes
             yield "The film of its motion photo is not kept: the result is the picture alone."
         if depth_map:
             yield "Its depth map is not kept."
+        elif b"HasExtendedXMP" in xmp:
+            yield "Its XMP beyond the first 64 KB is not kept."
         if _views(data, head, notes) > 1 + gain_map + depth_map:
             yield "Its further pictures are not kept: the first was restored."
     if head.kind == "TIFF" and data[2:4] in (b"+\0", b"\0+"):
