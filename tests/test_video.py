@@ -428,6 +428,7 @@ def test_films_are_told_by_their_content(tmp_path):
         ".flv": "flv",
         ".wmv": "wmv2",
         ".mpg": "mpeg2video",
+        ".ogg": "libvpx",
     }.items():
         made = film(tmp_path / f"a{extension}", times=list(range(5)), tick=Fraction(1, 25), codec=codec, sound=None)
         assert is_film(made.rename(tmp_path / "unnamed"))

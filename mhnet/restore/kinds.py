@@ -33,13 +33,14 @@ _UNREAD = frozenset((
 ))  # fmt: skip
 """What names of further images end in: these are tried, and named where they cannot be read."""
 
-_NEITHER = frozenset((".thm", ".lrv", ".m4a", ".m4b", ".m4p", ".mka", ".wma", ".aac", ".ogg", ".oga", ".opus", ".mp3"))
+_NEITHER = frozenset((".thm", ".lrv", ".m4a", ".m4b", ".m4p", ".mka", ".wma", ".aac", ".mp3"))
 """Sidecars and sound, although their content is that of an image or a film."""
 
 _FILMS = (
     (0, b"\x1a\x45\xdf\xa3"),  # Matroska, WebM
     (8, b"AVI "),
     (0, b"FLV\x01"),
+    *((28, start) for start in (b"\x80theora", b"OVP80")),  # Ogg's first page
     (0, b"\0\0\x01\xba"),  # MPEG program stream
     (0, b"\0\0\x01\xb3"),  # MPEG-1 or MPEG-2 pictures alone
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),  # ASF, which .wmv is
