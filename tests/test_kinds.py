@@ -4,6 +4,7 @@ import io
 import math
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -447,6 +448,27 @@ def test_it_says_what_it_writes_instead(tmp_path: Path) -> None:
     read = read_image(tmp_path / "a.tga")
     assert losses(tmp_path / "a.tif", read) == ["It is written as .tif, because files of its kind (.tga) are not."]
     assert losses(tmp_path / "a.png", read) == []  # which was asked for
+
+
+def grey_profile() -> bytes:
+    """A linear grey (ICC.1:2022, 8.3.4): the white of D50 and a curve."""
+    white = b"XYZ " + bytes(4) + bytes.fromhex("0000f6d6 00010000 0000d32d")
+    curve = b"curv" + bytes(4) + struct.pack(">IHH", 1, 0x0100, 0)
+    tags = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, 14) + white + curve
+    head = bytearray(profile()[:128])
+    head[0:4], head[16:20] = struct.pack(">I", 128 + len(tags)), b"GRAY"
+    return bytes(head) + tags
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_grey_jpeg_xl_with_a_profile_stays_grey(samples: int) -> None:
+    grey = np.asarray(Image.fromarray(PHOTO).convert("L"))
+    alpha = None if samples == 1 else grey
+    source = ImageData(grey[..., None], alpha, Metadata(kind="JXL", profile=grey_profile()))
+    with Image.open(io.BytesIO(encode_image("a.jxl", source))) as written:
+        assert written.mode == ("L" if samples == 1 else "LA")
+        found = np.asarray(written)[..., None].reshape(*grey.shape, -1)[..., 0]
+    assert difference(found, np.round(255 * (1.055 * (grey / 255) ** (1 / 2.4) - 0.055)).clip(0, 255)) < 1
 
 
 @pytest.mark.parametrize("spelt", [b'tiff:Orientation="6"', b"tiff:Orientation='6'", b"<tiff:Orientation>6<"])

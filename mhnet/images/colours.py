@@ -24,7 +24,7 @@ def to_srgb(pixels: np.ndarray, profile: bytes) -> np.ndarray:
     """uint8 H×W×C, perhaps with an alpha, from its profile's colours to sRGB; as it is where the profile is damaged."""
     colours = pixels[..., : 1 if pixels.shape[2] < 3 else 3]
     converted = np.asarray(_by_profile(to_picture(colours), profile)).reshape(*pixels.shape[:2], -1)
-    return np.concatenate([converted, pixels[..., colours.shape[2] :]], axis=2)
+    return np.concatenate([converted[..., : colours.shape[2]], pixels[..., colours.shape[2] :]], axis=2)  # grey stays
 
 
 def _by_profile(picture: Image.Image, profile: bytes, **options: Any) -> Image.Image:
