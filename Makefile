@@ -18,7 +18,6 @@ demo: .venv/ready  ## set up, restore the sample photos with the bundled weights
 demo-train: .venv/ready  ## train a small MHNet on synthetic rain for a few minutes, restore photos with it
 	$(BIN)/python demo/train.py
 
-check test test-all: export OMP_NUM_THREADS = 1  # for each of the processes
 check: .venv/ready-test  ## run the units and reference values: a minute, at each save
 	$(BIN)/python -m pytest -m check -n auto --dist loadfile --timeout 60
 
