@@ -1,6 +1,5 @@
 """The rooms' training, started as people start it: by Python, by torchrun."""
 
-import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -20,10 +19,7 @@ def command(path: Path, folder: Path, *words: object, processes: int = 1) -> lis
 
 
 def start(words: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def finish(words: list[str]) -> str:

@@ -74,7 +74,7 @@ def python() -> Iterator[dict[str, str]]:
     packages = os.pathsep.join([str(ROOT), str(ROOT / "pytorch-gradual-warmup-lr")])
     with TemporaryDirectory(dir="/tmp") as folder:  # a short path, as sockets need
         socket = Path(folder, "socket")
-        environment = os.environ | {"PYTHONPATH": packages, "OMP_NUM_THREADS": "1", "FORKS": str(socket)}
+        environment = os.environ | {"PYTHONPATH": packages, "FORKS": str(socket)}
         server = subprocess.Popen([sys.executable, Path(__file__).with_name("forks.py"), socket], env=environment)
         try:
             while not socket.exists():

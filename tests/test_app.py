@@ -421,7 +421,7 @@ sys.exit(main(["app", "--no-browser", "--port", "0", "--device", "cpu"]))
 
 @pytest.mark.skipif(os.name == "nt", reason="programs are ended otherwise there")
 def test_the_command_speaks_to_nobody_else_and_leaves_nothing(tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, env=environment, cwd=tmp_path)  # fmt: skip
     assert process.stdout is not None

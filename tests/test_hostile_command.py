@@ -63,7 +63,7 @@ def add_good(folder: Path) -> list[Path]:
 
 def command(*words: object) -> tuple[list[str], dict[str, str]]:
     paths = os.pathsep.join([str(ROOT), str(ROOT / "pytorch-gradual-warmup-lr"), str(ROOT / "tests")])
-    return [sys.executable, "-m", "mhnet", *map(str, words)], os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    return [sys.executable, "-m", "mhnet", *map(str, words)], os.environ | {"PYTHONPATH": paths}
 
 
 @pytest.mark.ci

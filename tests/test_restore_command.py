@@ -4,13 +4,13 @@ import errno
 import io
 import json
 import os
-import re
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -255,7 +255,8 @@ def test_nothing_is_left_out_in_silence(tmp_path, photos, weights, capsys):
     assert "7 restored, 3 failed" in said.out
     for name in ("layers.psd", "drawing.svg"):
         assert f"{name} is not an image of a known kind" in said.err
-    assert re.search(r"scan\.mxf(: Videos need PyAV| cannot be opened as a video)", said.err)
+    why = " cannot be opened as a video" if find_spec("av") else ": Videos need PyAV"
+    assert f"scan.mxf{why}" in said.err
     assert "left out, neither images nor films: 3" in said.err
     assert {"no extension.png", "wrong.png", "upper.JPE"} < set(names(tmp_path / "out"))
 
