@@ -77,7 +77,7 @@ class Gate:
             self._check(request)
             if path == API + "upload_progress":  # which Gradio's own upload would tell of
                 answer = Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
-            elif path == API + "reset":  # which does nothing in Gradio either
+            elif path.rstrip("/") == API + "reset":  # which does nothing in Gradio either
                 answer = JSONResponse({"success": True})
             elif path == _UPLOAD:
                 answer = await self._upload(request)

@@ -78,11 +78,11 @@ def build(events: Events) -> gr.Blocks:
                        show_progress_on=[status], concurrency_id="network", concurrency_limit=1)
             for begin in begins
         ]  # fmt: skip
-        ends = [run.then(idle, None, buttons, **quick) for run in runs]
         stopped = stop.click(events.cancel, None, [viewer], cancels=runs, **quick)
-        ends.append(stopped.then(idle, None, buttons, **quick))
-        for after, shown in [*((begin, "cancel") for begin in begins), *((end, "restore") for end in ends)]:
-            after.then(None, js=_FOCUS.replace("NAME", shown), **quick)
+        ends = [one.then(idle, None, buttons, **quick) for one in (*runs, stopped)]
+        for shown, events_before in (("cancel", begins), ("restore", ends)):
+            for event in events_before:
+                event.then(None, js=_FOCUS.replace("NAME", shown), **quick)
         blocks.unload(lambda: None)  # because of this, Gradio's page keeps a connection, whose end the gate notices
         api(events.restore_files, api_name="restore", concurrency_id="network", concurrency_limit=1)
     blocks.queue(max_size=_QUEUE, api_open=False)

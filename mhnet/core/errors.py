@@ -71,15 +71,15 @@ def sentence(error: MHNetError) -> str:
 
 def first_line(error: BaseException) -> str:
     """An error's words, as much of them as a sentence bears."""
-    first = str(error).strip().partition("\n")[0].rstrip(".")
+    said = error.args[0] if error.args else ""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else str(error)  # LibRaw's words are bytes
+    first = text.strip().partition("\n")[0].rstrip(".")
     return (first if len(first) < 150 else f"{first[:150]} …") or type(error).__name__
 
 
 def in_brackets(error: BaseException) -> str:
     """An error's words in brackets behind a space; nothing where they speak of the library and not of the file."""
-    said = error.args[0] if error.args else ""
-    words = said.decode(errors="replace") if isinstance(said, bytes) else first_line(error)
-    return "" if _OF_LIBRARIES.search(words) else f" ({words})"
+    return "" if _OF_LIBRARIES.search(words := first_line(error)) else f" ({words})"
 
 
 def shortened(names: Sequence[object], most: int = 3) -> str:

@@ -191,12 +191,12 @@ def missing_and_damaged(path: Path) -> tuple[float, int]:
     the container marks as damaged, as a transport stream does."""
     container, _ = open_video(path)
     with container:
-        damaged, end = 0, Fraction(0)
+        noted, end, damaged = Fraction(container.duration or 0, av.time_base), Fraction(0), 0
         for one in read_packets(path, container, [*container.streams]):
             damaged += one.is_corrupt
             if one.pts is not None:
                 end = max(end, (one.pts + (one.duration or 0)) * one.time_base)
-        return float(Fraction(container.duration, av.time_base) - end) if container.duration and end else 0.0, damaged
+        return (float(noted - end) if noted and end else 0.0), damaged
 
 
 def reason(error: BaseException) -> str:
