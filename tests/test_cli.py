@@ -262,6 +262,9 @@ def test_doctor_knows_old_and_absent_packages():
         doctor.package_version(Requirement("numpy>=1000"), {"numpy": ["numpy"]})
     with pytest.raises(ImportError, match="not installed"):
         doctor.package_version(Requirement("no-such-package-here"), metadata.packages_distributions())
+    assert doctor.package_version(Requirement("numpy"), {}) == metadata.version("numpy")  # what Python 3.10 knows
+    with pytest.raises(ImportError, match="cannot be imported"):
+        doctor.package_version(Requirement("another-build"), {"another_build": ["numpy"]})
 
 
 @pytest.mark.parametrize("factor", [2, float("nan")])

@@ -29,9 +29,7 @@ NEAR = 1e-3  # by how much devices may differ from the CPU, of 1
 
 class Finding(NamedTuple):
     """One thing that was looked at: OK; MISSING, where MHNet works without it; BROKEN, where it does not.
-
-    `remedy` is what to do where it is not OK.
-    """
+    `remedy` is what to do where it is not OK."""
 
     group: str
     name: str
@@ -60,7 +58,7 @@ def _doctor(args: argparse.Namespace) -> int:
             if not findings or findings[-1].group != finding.group:
                 print(paint(finding.group, "bold", sys.stdout))
             state = paint(f"{finding.state:<8}", COLOURS[finding.state], sys.stdout)
-            words = ": ".join(word for word in (finding.detail, finding.remedy) if word)
+            words = finding.detail + (f": {finding.remedy}" if finding.remedy not in finding.detail else "")
             print(f"  {state}{finding.name:<20} {words}", flush=True)
         findings.append(finding)
     broken = [finding.name for finding in findings if finding.state == BROKEN]
@@ -130,14 +128,15 @@ def _tried(group: str, name: str, otherwise: str, remedy: str, check: Callable[.
 
 def package_version(requirement: "Requirement", given_by: Mapping[str, list[str]]) -> str:
     """The version of an installed package; ImportError where it is absent, too old, or cannot be imported. `given_by`
-    names the installed packages that give each importable name, such as opencv-python-headless for cv2."""
+    has the packages that give a name, such as opencv-python-headless for cv2; Python 3.10 does not know them all."""
     import importlib
     from importlib import metadata
 
     module = MODULES.get(requirement.name, requirement.name.replace("-", "_"))
-    if module not in given_by:
+    package = given_by.get(module, [requirement.name])[0]
+    version = next((one.version for one in metadata.distributions(name=package)), None)
+    if version is None:
         raise ImportError("not installed")
-    version = metadata.version(given_by[module][0])
     if not requirement.specifier.contains(version, prereleases=True):
         raise ImportError(f"{version}, but {requirement.specifier} is needed")
     try:
