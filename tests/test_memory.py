@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from small import ROOT
 
+from mhnet.core import allocator
 from mhnet.restore import memory
 
 PEAK = """
@@ -89,3 +91,28 @@ def test_limits_of_control_groups_count(tmp_path: Path, version: int):
 
 def test_a_system_that_does_not_say(tmp_path: Path):
     assert list(memory._within_groups(tmp_path / "absent", tmp_path)) == []
+
+
+OF_A_COMMAND = """
+import resource, sys
+from mhnet.cli.main import main
+status = main(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+sys.exit(status)
+"""
+
+
+@pytest.mark.ci
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read as Linux tells them")
+@pytest.mark.parametrize(("kind", "mode"), [("png", "RGB"), ("jpg", "CMYK")])
+def test_a_command_takes_at_most_3_gib(tmp_path, kind, mode):
+    """For the largest images that are read; of the network only the tiles are counted, by the test before."""
+    path = tmp_path / f"large.{kind}"
+    Image.new(mode, (14_140, 14_140), (90,) * len(mode)).save(path, compress_level=1)
+    words = ["restore", path, "-o", tmp_path / f"out.{kind}", "--task", "derain", "--strength", "0", "--quiet"]
+    environment = {name: value for name, value in os.environ.items() if name != allocator.VARIABLE}  # as commands run
+    done = subprocess.run([sys.executable, "-c", OF_A_COMMAND, *map(str, words)], cwd=ROOT, env=environment,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) <= 3 << 30
+    assert path.with_stem("out").stat().st_size > 0

@@ -25,6 +25,7 @@ from mhnet.checkpoints.checkpoint import Checkpoint
 from mhnet.checkpoints.files import write_checkpoint
 from mhnet.cli.main import main
 from mhnet.core.errors import MHNetError
+from mhnet.images.header import read_header
 from mhnet.images.read import ImageData, read_image, read_rgb
 from mhnet.images.write import write_image, write_rgb
 from mhnet.restore import folders, stores
@@ -147,21 +148,30 @@ def test_whatever_a_file_does_the_rest_is_restored(tmp_path, photos, weights, mo
     assert names(tmp_path / "out") == ["a.png", "b.jpg", "sub/deep/d.webp"]
 
 
-def test_a_large_image_is_read_when_the_one_before_is_written(tmp_path, photos, weights, monkeypatch):
-    jobs, restorer = plan([str(photos)], tmp_path / "out").jobs, Restorer.from_weights(weights)
+def test_a_large_image_is_restored_alone(tmp_path, weights, monkeypatch):
+    for number in range(5):
+        side = 40 if number == 2 else 32
+        write_rgb(tmp_path / "in" / f"{number}.png", np.zeros((side, side, 3), np.uint8))
+    jobs, restorer = plan([str(tmp_path / "in")], tmp_path / "out").jobs, Restorer.from_weights(weights)
     written: list[Outcome] = []
-    seen: dict[bool, list[int]] = {True: [], False: []}
-    for large, pixels in {True: 0, False: folders.ALONE}.items():
-        monkeypatch.setattr(folders, "ALONE", pixels)
+    seen: dict[str, int] = {}
+
+    def counting_read(path: Path, _: int) -> ImageData:
+        seen[path.stem] = len(written)
+        return read_image(path)
+
+    def run(alone: int) -> list[int]:
+        """How many results were written when each image was read."""
         written.clear()
-
-        def counting_read(path: Path, _: int, large: bool = large) -> ImageData:
-            seen[large].append(len(written))
-            return read_image(path)
-
+        seen.clear()
+        monkeypatch.setattr(folders, "ALONE", alone)
         restore_all(jobs, restorer, overwrite=True, read=counting_read, each=written.append, progress=False)
-    assert seen[True] == list(range(len(jobs)))
-    assert all(done < number for number, done in enumerate(seen[False][1:], 1)) and len(seen[False]) == len(jobs)
+        return [seen[str(number)] for number in range(5)]
+
+    of_the_large = read_header(tmp_path / "in" / "2.png").memory * 40 * 40
+    assert run(0) == [0, 1, 2, 3, 4]
+    assert run(of_the_large - 1) == [0, 0, 2, 3, 3]
+    assert all(done < number for number, done in enumerate(run(of_the_large)[1:], 1))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +320,7 @@ def test_what_was_changed_is_measured_and_parts_rain_from_none():
 
 def test_larger_images_than_are_wanted_are_refused(tmp_path, photos, weights, capsys):
     write_rgb(photos / "large.png", np.tile(crops()[0], (2, 2, 1)))
-    words = [photos, "-o", tmp_path / "out", "--weights", weights, "--max-megapixels", "0.01"]
+    words = [photos, "-o", tmp_path / "out", "--weights", weights, "--max-megapixels", "0.011"]
     assert restore(*words) == 1
     said = capsys.readouterr()
     assert "4 restored, 1 failed" in said.out and "large.png" in said.err and "megapixels" in said.err

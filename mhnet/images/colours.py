@@ -40,6 +40,15 @@ def to_picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
+def to_array(picture: Image.Image) -> np.ndarray:
+    """uint8 H×W×C. Pillow would need twice the memory beside the result."""
+    pixels = np.empty((picture.height, picture.width, len(picture.getbands())), np.uint8)
+    for top in range(0, picture.height, _STRIP):
+        strip = pixels[top : top + _STRIP]
+        strip[...] = np.atleast_3d(np.asarray(picture.crop((0, top, picture.width, top + len(strip)))))
+    return pixels
+
+
 def bgr_to_rgb(pixels: np.ndarray) -> None:
     """OpenCV's order of H×W×3 or 4 samples to the usual one, in place."""
     order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
@@ -74,11 +83,11 @@ def to_8_bits(pixels: np.ndarray) -> np.ndarray:
     return cv2.convertScaleAbs(pixels, alpha=1 / 257).reshape(pixels.shape)
 
 
-def stretch(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """uint16 numbers of so many bits to numbers of 16, in place: v to round(v · 65535 / (2^bits − 1))."""
-    most = (1 << bits) - 1
+def stretch(pixels: np.ndarray, most: int) -> np.ndarray:
+    """uint16 numbers of which `most` is white to numbers of 16 bits, in place: v to round(v · 65535 / most)."""
     for top in range(0, len(pixels), _STRIP):
-        pixels[top : top + _STRIP] = (pixels[top : top + _STRIP].astype(np.uint32) * 65535 + most // 2) // most
+        stretched = (pixels[top : top + _STRIP].astype(np.uint32) * 65535 + most // 2) // most
+        pixels[top : top + _STRIP] = np.minimum(stretched, 65535)
     return pixels
 
 

@@ -38,7 +38,7 @@ def decode_heif(data: bytes) -> Decoded:
     found = _open_heif(data)
     pixels, bits = np.array(found), found.info["bit_depth"]
     if pixels.dtype == np.uint16:
-        pixels = stretch(pixels >> (16 - bits), bits)
+        pixels = stretch(pixels >> (16 - bits), (1 << bits) - 1)
     return np.atleast_3d(pixels), {**found.info, "pictures": len(found)}
 
 

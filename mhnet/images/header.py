@@ -39,16 +39,16 @@ _DNG_VERSION, _SENSOR = 50706, (32803, 34892)  # a tag, and PhotometricInterpret
 _BY_TIFFFILE = (1, 8, 32946, 34925, 32773)  # not compressed, Deflate, LZMA, PackBits: without a further library
 # Bytes of memory for a pixel that is read and written again, by `benchmarks/restoring.py --kinds`: of 8 bits, with
 # alpha, of more bits, with alpha. What takes more than is usual may have the fewer pixels.
-_USUAL = 14
-_OTHERS = (14, 14, 14, 22)  # of kinds that are not listed
+_USUAL = 12.5
+_OTHERS = (12, 12, 14, 22)  # of kinds that are not listed
 _MEMORY = {
     "WEBP": (25, 28, 25, 28),
     "HEIF": (25, 46, 40, 75),
     "AVIF": (28, 39, 49, 75),
-    "JXL": (47, 59, 47, 59),
+    "JXL": (47, 62, 47, 62),
     "JPEG2000": (21, 21, 21, 21),
-    "PPM": (13, 13, 18, 18),
-    "TGA": (13, 16, 13, 16),
+    "PPM": (12, 12, 18, 18),
+    "TGA": (13, 13, 13, 13),
     "RAW": (18, 18, 18, 18),  # of cameras' files: none is written there
 }
 HUNGRIEST = 6  # so many times more pixels than a limit's pass it, however much memory they take
@@ -76,6 +76,12 @@ class Header:
     inverted: bool = False  # black is the largest number
     multiplied: bool = False  # alpha is multiplied into the colours
     left_channels: int = 0  # of a TIFF, beside colours and alpha
+
+    @property
+    def memory(self) -> int:
+        """Bytes for each pixel that it takes to read the image and write it again."""
+        each = _MEMORY.get(self.kind, _OTHERS)[2 * (self.bits > 8) + self.alpha]
+        return each + 2 * self.left_channels * self.bits // 8  # which are decoded too
 
     @property
     def grey(self) -> bool:
@@ -199,9 +205,7 @@ def header_of(path: Path, stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Hea
     size, sides = f"{path} has {found.height}×{found.width} pixels", (found.height, found.width)
     if max(sides) > LONGEST_SIDE:
         raise ImageError(f"{size}, more than the {LONGEST_SIDE} a side that are read; cut it into parts.")
-    memory = _MEMORY.get(kind, _OTHERS)[2 * (found.bits > 8) + found.alpha]
-    memory += 2 * found.left_channels * found.bits // 8  # which are decoded too
-    most = min(max_pixels * _USUAL // memory, max_pixels)
+    most = int(min(max_pixels * _USUAL / found.memory, max_pixels))
     if found.height * found.width > most:
         needed = -(-found.height * found.width * max_pixels // most // 1_000_000)
         found_and_most = f"{found.height * found.width / 1e6:.4g} megapixels, more than the {most / 1e6:.4g}"
@@ -249,9 +253,8 @@ def _tiff_header(stream: BinaryIO) -> Header:
         # a damaged tag may hold several numbers, of which `int` makes an error
         height, width, compression = int(page.imagelength), int(page.imagewidth), int(page.compression)
         extra, samples = [int(value) for value in page.extrasamples], int(page.samplesperpixel)
-        planes = samples if int(page.planarconfig) == 2 else 1
+        planes, starts = samples if int(page.planarconfig) == 2 else 1, page.dataoffsets
         rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip or height, width)
-        starts = page.dataoffsets
         reduced = page.subfiletype & 1 and len(file.pages) > 1 and not file.pages[1].aspage().subfiletype & 1
         camera = _DNG_VERSION in page.tags or _is_raw(page)
     if camera:

@@ -15,7 +15,7 @@ import numpy as np
 from tifffile import TiffFile
 
 from mhnet.core.files import StrPath
-from mhnet.images.colours import bgr_to_rgb, cmyk_to_rgb, divide_by_alpha, split_alpha, stretch, to_8_bits
+from mhnet.images.colours import bgr_to_rgb, cmyk_to_rgb, divide_by_alpha, split_alpha, stretch, to_8_bits, to_array
 from mhnet.images.extras import decode_heif, decode_jxl, decode_raw
 from mhnet.images.header import (
     LONGEST_SIDE,
@@ -98,9 +98,9 @@ def read_image(path: StrPath, max_pixels: int = MAX_PIXELS, stream: BinaryIO | N
     transparency, become an alpha. An alpha that is multiplied into the colours is taken out of them.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, damaged, not an image, animated, or larger than `max_pixels`
-            (HEIC, AVIF and JPEG XL: than a third of them; with more than 8 bits and an alpha: than three quarters), its
-            samples are not whole numbers of up to 16 bits, or the library for its kind is absent.
+        ImageError: the file is missing, empty, truncated, damaged, not an image, animated, or larger than `max_pixels`,
+            or than what its kind may have where it takes more memory (docs/restoring.md); its samples are not whole
+            numbers of up to 16 bits, or the library for its kind is absent.
     """
     path = Path(path)
     data, head = load_file(path, max_pixels, stream)
@@ -198,9 +198,8 @@ def _by_opencv(data: bytes, head: Header) -> np.ndarray:
         pixels = pixels[..., [0, 3]]
     else:
         pixels = pixels[..., None]
-    if head.kind == "PPM" and (most := _ppm_white(data)) > 255:
-        return np.minimum((pixels.astype(np.uint32) * 65535 + most // 2) // most, 65535).astype(np.uint16)
-    return stretch(pixels, head.bits) if pixels.dtype == np.uint16 and head.bits < 16 else pixels
+    most = _ppm_white(data) if head.kind == "PPM" else (1 << head.bits) - 1
+    return stretch(pixels, most) if pixels.dtype == np.uint16 and 0 < most < 65535 else pixels
 
 
 def _ppm_white(data: bytes) -> int:
@@ -225,7 +224,7 @@ def _by_pillow(data: bytes, head: Header) -> np.ndarray:
             converted = picture if wanted == picture.mode else picture.convert(wanted)
         if converted.mode not in ("L", "LA", "RGB", "RGBA"):
             raise ValueError(f"its pixels are of the kind {picture.mode}")
-        return np.atleast_3d(np.array(converted))
+        return to_array(converted)
 
 
 def _pixels_alone(data: bytes, head: Header) -> bytes:

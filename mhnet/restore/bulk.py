@@ -35,8 +35,7 @@ from mhnet.restore.restorer import Restorer
 AT_A_TIME = 32  # files that a reading task is given, at most
 BLOCK = 16 << 20  # bytes of items that travel together: large photos alone, so that little is done again after a kill
 GPU_BATCH = 8
-WORKER_MEMORY = 4 << 30  # bytes to have for each worker on a CPU, unless their number is given
-IMAGE_MEMORY = 3 << 30  # bytes of them that an image may take
+WORKER_MEMORY = 3 << 30  # bytes to have for each worker on a CPU, unless their number is given
 STEPS_SHARE = 0.25  # of the CPUs, kept free of workers on CPUs for reading and writing
 
 
@@ -54,7 +53,7 @@ class Computing:
         allocator.keep_pages()
         torch.set_num_threads(threads)
         patch = self.checkpoint.local_patch(self.local_statistics)
-        made = Restorer(network_of(self.checkpoint), device, patch, room=IMAGE_MEMORY, **self.options)
+        made = Restorer(network_of(self.checkpoint), device, patch, **self.options)
         made.task = self.checkpoint.task
         return made
 

@@ -143,11 +143,9 @@ class Restoring:
             if len(some) > 1:
                 with suppress(Exception):
                     restored = self._noted(some, 0)
-            for one in [restored] if restored else ([_attempt(self._alone, item)] for item in some):
-                yield packed(one)
-
-    def _alone(self, item: Item) -> Item:
-        return self._noted([item], 1)[0]
+            each = ([_attempt(lambda one: self._noted([one], 1)[0], item)] for item in some)
+            for done in [restored] if restored else each:
+                yield packed(done)
 
     def _noted(self, items: list[Item], most: int) -> list[Item]:
         """Items restored at once, unless one of them has ended more processes than that."""

@@ -1,20 +1,21 @@
 """Many files through a network, one after the other."""
 
 import json
-import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from mhnet.core import allocator
 from mhnet.core.errors import MHNetError
 from mhnet.core.threads import ahead
-from mhnet.images.header import MAX_PIXELS
+from mhnet.images.header import MAX_PIXELS, read_header
 from mhnet.images.read import ImageData, image_size, read_image
 from mhnet.restore.change import hardly_changed
 from mhnet.restore.outcomes import Outcome, failed, not_tried, written
@@ -22,8 +23,8 @@ from mhnet.restore.plan import Job
 from mhnet.restore.restorer import Restorer, RestoreWarning
 from mhnet.restore.stores import HERE, results_there
 
-ALONE = 32_000_000
-"""Pixels of an image from which on it is read when the one before is written, so that one alone takes memory."""
+ALONE = 300_000_000
+"""Bytes from which on an image is restored alone: read when the one before is written, and the next one after it."""
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f} of {total} [{elapsed}, {remaining} left]"
 
 
@@ -61,6 +62,7 @@ def restore_all(
     bar = tqdm(total=len(jobs), desc=title, bar_format=_BAR, leave=False, disable=None if progress else True)
     with bar, ThreadPoolExecutor(1) as writer:
         writing: Future[Outcome] | None = None
+        large = False  # the image that was looked at last
 
         def note_written() -> None:
             if writing is not None:
@@ -75,20 +77,25 @@ def restore_all(
                 return error
 
         def read_early(job: Job) -> ImageData | Exception | Job | None:
-            try:
-                large = not job.film and math.prod(image_size(job.source, max_pixels)) > ALONE
-            except Exception as error:
-                return error
-            return job if large else read_source(job)
+            nonlocal large
+            after_large, large = large, False
+            with suppress(Exception):  # which reading meets again
+                head = read_header(job.source, max_pixels)
+                large = head.memory * head.height * head.width > ALONE
+            return job if large or after_large else read_source(job)
 
         try:
             for job, picture in zip(jobs, ahead(map(read_early, jobs)), strict=True):
-                if isinstance(picture, Job):
+                alone = isinstance(picture, Job)
+                if alone:
                     writing = note_written()
-                    picture = read_source(job)
-                restored = _restore(job, picture, restorer, bar, overwrite)
+                    allocator.keep_large(False)
+                # A large source is held by this call alone, so that it is gone when its result is written.
+                restored = _restore(job, read_source(job) if alone else picture, restorer, bar, overwrite)
                 note_written()
                 writing = writer.submit(written, *restored)
+                if alone:
+                    writing = note_written()
                 if outcomes and outcomes[-1].disk_full:
                     break
         finally:

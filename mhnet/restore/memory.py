@@ -13,9 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mhnet.core import allocator
+from mhnet.inference.fuse import FusedNetwork
 
 PROBE = 192  # side of the image whose maps are counted
-SLACK = 1.3  # what convolutions' work space and the allocator take beyond the maps (tests/test_memory.py)
+SLACK = 1.3  # work space and allocator beyond the maps; of the fused form they are counted (tests/test_memory.py)
 FIXED = 256 << 20  # what they take for an image of any size, bytes
 CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60
@@ -49,21 +50,21 @@ class _LiveBytes(TorchDispatchMode):
 
 @torch.inference_mode()
 def bytes_per_pixel(network: nn.Module, device: torch.device) -> float:
-    """Bytes that a network holds at most for each pixel of an image, counted while it computes a small one."""
+    """Bytes that a network takes at most for each pixel of an image, counted while it computes a small one."""
     image = torch.zeros(1, 3, PROBE, PROBE, device=device).contiguous(memory_format=torch.channels_last)
     with _LiveBytes() as count:
         network(image)
-    return count.peak / PROBE**2
+    return count.peak / PROBE**2 * (1 if isinstance(network, FusedNetwork) else SLACK)
 
 
 def needed(per_pixel: float, pixels: int) -> int:
     """Bytes to have free for so many pixels at once, from `bytes_per_pixel`."""
-    return int(SLACK * per_pixel * pixels) + FIXED
+    return int(per_pixel * pixels) + FIXED
 
 
 def fitting(per_pixel: float, room: int) -> int:
     """Pixels that fit into so many bytes: the inverse of `needed`."""
-    return max(int((room - FIXED) / (SLACK * per_pixel)), 0)
+    return max(int((room - FIXED) / per_pixel), 0)
 
 
 def free(device: torch.device) -> int:

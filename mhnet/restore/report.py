@@ -85,7 +85,8 @@ def write_report(
     style, script = (Markup(loader.get_source(environment, f"report.{kind}")[0]) for kind in ("css", "js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     shown, listed = entries[:MOST], entries[MOST:]
-    side = _side(len(shown), sum(entry.target is not None for entry in shown))
+    pictures = 2 * len(shown) + sum(entry.target is not None for entry in shown)
+    side = min(max(round(math.sqrt(_BUDGET / max(pictures, 1) / _BYTES * 4 / 3)), SMALLEST), LARGEST)
     chunks = environment.get_template("report.html").generate(
         title=title, style=style, script=script, digest=digest, restored=len(entries), failures=failures, about=about,
         means=_means(entries), single=len(shown) == 1, figures=(_figure(entry, path.parent, side) for entry in shown),
@@ -96,12 +97,6 @@ def write_report(
             file.writelines(chunks)
     except OSError as error:
         raise MHNetError(f"{printable(path)} cannot be written ({error.strerror}); choose another place.") from error
-
-
-def _side(count: int, targets: int) -> int:
-    """The longest side of previews, so that the page stays within its budget where it can."""
-    pixels = _BUDGET / max(2 * count + targets, 1) / _BYTES
-    return round(min(max(math.sqrt(pixels * 4 / 3), SMALLEST), LARGEST))
 
 
 def _means(entries: Sequence[Entry]) -> Iterator[tuple[str, Scores]]:

@@ -31,8 +31,8 @@ AnyImage = TypeVar("AnyImage", np.ndarray, Tensor, Image.Image)
 
 AT_ONCE = 512 * 512  # pixels that are computed whole without asking how much memory is free
 SHARE = 0.5  # of the free memory that is used
-ROOM_ON_CPU = 6 << 30  # bytes: an image that needs more is computed in tiles on a CPU …
-TILE_SHARE = 2 / 3  # … of which one needs this much of them: smaller ones overlap more, and larger ones hardly gain
+ROOM_ON_CPU = 2 << 30  # bytes: with them a process stays below 3 GiB
+LEAST_SHARE = 0.25  # of them, for a tile, however much the image itself takes
 ROWS = 512  # of a result that are finished at once, so that what is held beside them is little
 LARGE = 1 << 19  # pixels: after an image of more, memory is given back to the system
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
@@ -74,7 +74,7 @@ class Restorer:
         compile: "auto" records and compiles the network for sizes that come again, on a CUDA GPU
             (`mhnet.inference.graphs`); "off": never.
         strength: percent of the network's change that results get: 0 gives the original's values, 100 the network's.
-        room: bytes that an image may take on a CPU; half of what is free where that is less.
+        room: bytes that an image, its result among them, may take on a CPU; half of what is free where that is less.
 
     Attributes:
         task: what the weights are for, where that is noted.
@@ -197,11 +197,12 @@ class Restorer:
         """N×C×H×W of any type, white being `most`, to the same; with smaller tiles where memory runs out."""
         images, _, height, width = image.shape
         if self.strength == 0:
+            allocator.give_back()
             tick(0, 1)
             tick(1, 1)
             return image.clone()
         allocator.keep_large(not isinstance(self.network, FusedNetwork))
-        grid, result = self._grid(height, width, images), room_like(image, self.device)
+        grid, result = self._grid(image), room_like(image, self.device)
         while not self._fits(grid, image, most, result, tick):
             if isinstance(self.network, GraphedNetwork):
                 self.network.forget()
@@ -265,23 +266,22 @@ class Restorer:
             self.network.notes.clear()
         return restored.mean(1, keepdim=True) if image.shape[1] == 1 else restored
 
-    def _grid(self, height: int, width: int, images: int) -> tiles.Grid:
+    def _grid(self, image: Tensor) -> tiles.Grid:
         """The tiles of an image; a single one where it is computed whole."""
-        whole = tiles.by_side(height, width, max(height, width))
+        images, _, height, width = image.shape
+        grid = tiles.by_side(height, width, self.tile if isinstance(self.tile, int) else max(height, width))
         if self.tile == "off":
-            return whole
-        grid = tiles.by_side(height, width, self.tile) if isinstance(self.tile, int) else whole
+            return grid
         if self.tile == "auto" and height * width * images > max(AT_ONCE, self._held):
             allocator.give_back()
             if self._per_pixel is None:
                 plain = self.network.network if isinstance(self.network, GraphedNetwork) else self.network
                 with computing_in(self._autocast, self.device):
                     self._per_pixel = memory.bytes_per_pixel(plain, self.device)
-            free = int(SHARE * memory.free(self.device))
-            on_cpu = self.device.type == "cpu"
-            room = min(free, self.room) if on_cpu else free
+            room = int(SHARE * memory.free(self.device))
+            if self.device.type == "cpu":
+                room = min(room, max(self.room - 2 * image.nbytes, int(LEAST_SHARE * self.room)))
             if memory.needed(self._per_pixel, height * width * images) > room:
-                room = min(free, int(TILE_SHARE * self.room)) if on_cpu else free
                 grid = tiles.by_pixels(height, width, memory.fitting(self._per_pixel, room) // images)
         if self._most is not None and grid.pixels * images > self._most:
             grid = tiles.by_pixels(height, width, self._most // images)
