@@ -259,7 +259,7 @@ def test_what_is_there_is_divided():
     two_cores = bulk.shares({"CPU": 2, "memory": 12 * gib})
     assert (two_cores.workers, two_cores.device, two_cores.threads, two_cores.batch) == (2, "cpu", 1, 1)
     assert two_cores.workers * two_cores.cpus + 2 * two_cores.step_cpus <= 2  # room for reading and writing
-    assert bulk.shares({"CPU": 64, "memory": 40 * gib}).workers == 10
+    assert bulk.shares({"CPU": 64, "memory": 40 * gib}).workers == 13
     assert bulk.shares({"CPU": 8, "memory": gib}, workers=2).threads == 4
     gpus = bulk.shares({"CPU": 32, "GPU": 4, "memory": 40 * gib})
     assert (gpus.workers, gpus.device, gpus.gpus, gpus.batch) == (4, "cuda", 1, 8)
