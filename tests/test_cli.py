@@ -224,6 +224,19 @@ def test_info_knows_the_weights_that_ship_by_name(weights, tmp_path, monkeypatch
     assert main(["info", "derain-small"]) == 0
 
 
+def test_ctrl_c_while_the_interpreter_ends_says_nothing():
+    code = """
+import os, signal, sys, weakref
+from mhnet.core.errors import exits_cleanly
+class Late: pass
+late = Late()
+weakref.finalize(late, os.kill, os.getpid(), signal.SIGINT)
+sys.exit(exits_cleanly(lambda: 0)())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_doctor_finds_everything_here(capsys):
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

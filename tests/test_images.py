@@ -196,6 +196,15 @@ def test_the_limit_can_be_raised(tmp_path: Path) -> None:
         read_image(tmp_path / "large.bmp", 225_000_000)
 
 
+def test_a_png_whose_compressed_data_do_not_end_is_read_alike(tmp_path: Path) -> None:
+    """libpng refuses it, Pillow does not."""
+    start = bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de")
+    (tmp_path / "a.png").write_bytes(
+        start + bytes.fromhex("0000000c49444154789c6378f9feb300056802c6b34cecbb0000000049454e44ae426082")
+    )
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), read_image(tmp_path / "a.png").pixels)
+
+
 def test_deep_images_with_an_alpha_have_a_lower_limit(tmp_path: Path) -> None:
     """They take the most memory."""
     path = tmp_path / "a.png"

@@ -1,10 +1,12 @@
 """A user's mistakes, and how the command-line doors answer them."""
 
+import atexit
 import contextlib
 import errno
 import functools
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import ParamSpec
@@ -56,6 +58,8 @@ def exits_cleanly(main: Callable[P, int | None]) -> Callable[P, int]:
             name = printable(str(error.filename)[:100])
             print(f"error: {name} … is no file's name ({error.strerror}); check the path.", file=sys.stderr)
             return 1
+        finally:
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # all is done: Ctrl-C has nothing to stop
         return status or 0
 
     return door

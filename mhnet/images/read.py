@@ -5,6 +5,7 @@ tifffile decodes TIFF, as far as it does so without further libraries; the libra
 OpenCV decodes what else has more than 8 bits, and Pillow the rest.
 """
 
+import contextlib
 import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,7 +126,8 @@ def _check(data: bytes, head: Header) -> None:
 def _decode_rgb(data: bytes, head: Header) -> np.ndarray:
     """uint8 H×W×3 RGB, upright; 16-bit values v become round(v / 257), alpha is dropped."""
     if (head.kind == "PNG" and head.mode not in ("P", "1")) or (head.kind in ("JPEG", "MPO") and head.mode != "CMYK"):
-        return _upright(to_8_bits(_by_opencv(data, replace(head, mode="RGB"))), head)
+        with contextlib.suppress(ValueError):  # where libpng is stricter than Pillow, by which `read_image` goes
+            return _upright(to_8_bits(_by_opencv(data, replace(head, mode="RGB"))), head)
     pixels = to_8_bits(_decode_samples(data, head)[0])
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
