@@ -98,11 +98,17 @@ def fuse(model: nn.Module) -> FusedNetwork:
 
 def in_bfloat16(form: FusedNetwork) -> FusedNetwork:
     """A fused network whose maps and weights have 16 bits, in half the memory. Norms, sums and the similarities of the
-    attention are computed in float32, and the residual is added to the image in float32."""
+    attention are computed in float32, in MHNet also the convolutions that read the image and the one that makes the
+    residual, which is added to the image in float32."""
     narrow = copy.deepcopy(form).to(torch.bfloat16)
-    for module in narrow.modules():
+    for exact, module in zip(form.modules(), narrow.modules(), strict=True):
         if isinstance(module, LayerNorm2d):
-            module.float()
+            module.float().load_state_dict(exact.state_dict())
+    network, whole = narrow.network, form.network
+    if isinstance(network, fused_stages.FusedMHNet) and isinstance(whole, fused_stages.FusedMHNet):
+        network.context.add_module("intro", fused_stages.ExactConv(whole.context.intro, torch.bfloat16))
+        network.add_module("shallow", fused_stages.ExactConv(whole.shallow, torch.bfloat16))
+        network.add_module("tail", fused_stages.ExactConv(whole.tail, torch.float32))
     return narrow
 
 

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mhnet.inference.elementwise import add_scaled, extremes, gate, keep, normalise
+from mhnet.inference.kernels import fits
 from mhnet.inference.stripes import (
     conv_over,
     conv_rows,
     flat,
-    gate,
     maps,
     mean,
     pixels,
@@ -74,14 +75,10 @@ class Fused(nn.Module):
         """Room for `update`, which blocks of one kind can share."""
 
 
-def normalise(x: Tensor, norm: LayerNorm2d) -> Tensor:
-    return F.layer_norm(x, (norm.channels,), norm.weight, norm.bias, norm.eps)
-
-
 def normalise_(x: Tensor, norm: LayerNorm2d) -> Tensor:
     """In place, stripe by stripe."""
     for rows in stripes(x):
-        x[rows] = normalise(x[rows], norm)
+        normalise(x[rows], norm, x[rows])
     return x
 
 
@@ -112,7 +109,6 @@ class FusedNAFBlock(Fused):
     """A NAFBlock with β, γ and, unless it is local, the channel attention folded into the convolutions before them."""
 
     weight1: Tensor
-    bias1: Tensor
     depthwise: Tensor
     depthwise_bias: Tensor
     sca: Tensor
@@ -129,7 +125,7 @@ class FusedNAFBlock(Fused):
         sca[-1, -1] = 1  # the ones stay ones
         self.keep(
             block.beta,
-            weight1=matrix(block.conv1), bias1=vector(block.conv1.bias),
+            weight1=affine(block.conv1),
             depthwise=block.conv2.weight, depthwise_bias=vector(block.conv2.bias),
             sca=sca,
             weight3=affine(block.conv3) * beta,
@@ -141,16 +137,21 @@ class FusedNAFBlock(Fused):
         return with_ones(x, x.shape[-1])
 
     def update(self, x: Tensor, out: Tensor, room: Tensor | None = None) -> Tensor:
-        channels = x.shape[-1]
-
-        def widen(rows: slice, wide: Tensor) -> None:
-            torch.mm(flat(normalise(x[rows], self.norm1)), self.weight1, out=flat(wide)).add_(self.bias1)
-
-        gated = self.room(x) if room is None else room
-        for rows, y in conv_over(x, widen, self.depthwise, self.depthwise_bias, 2 * channels):
-            gate(y, gated[rows, :, :-1])
+        channels, gated = x.shape[-1], self.room(x) if room is None else room
         bounds = stripes(x)
         narrow = with_ones(x[: bounds[0].stop], channels)
+
+        def widen(rows: slice, wide: Tensor) -> None:
+            if fits(x):  # writes the ones' neighbours at once
+                normal = narrow[: rows.stop - rows.start]
+                normalise(x[rows], self.norm1, normal[..., :-1])
+                torch.mm(flat(normal), self.weight1, out=flat(wide))
+            else:
+                normal = flat(normalise(x[rows], self.norm1))
+                torch.mm(normal, self.weight1[:-1], out=flat(wide)).add_(self.weight1[-1])
+
+        for rows, y in conv_over(x, widen, self.depthwise, self.depthwise_bias, 2 * channels):
+            gate(y, gated[rows, :, :-1])
         attended = attend(gated, self.pool, bounds, lambda means: means @ self.sca, self.weight3)
         for rows, (factor, weight3) in zip(bounds, attended, strict=True):
             start(x, out, rows).addmm_(flat(factor), weight3)
@@ -201,11 +202,11 @@ class FusedSCAB(Fused):
         window, bounds = self.pool.window(*x.shape[:2]), stripes(x)
         total = half.new_zeros(half.shape[-1], dtype=sum_type(half))
         for rows, y in conv_over(x, narrow, self.depthwise2, groups=channels // 2):
-            half[rows, :, :-1] = y
-            if window is None:
-                total += flat(half[rows]).sum(0, dtype=total.dtype)  # while the stripe is in the cache
+            total[:-1] += keep(y, half[rows, :, :-1])  # while the stripe is in the cache
         if window is None:
-            weight = self.weight2 * ((total / len(flat(half))).to(half.dtype) @ self.attention)
+            means = total / (x.shape[0] * x.shape[1])
+            means[-1] = 1  # that of the ones
+            weight = (self.weight2.to(means.dtype) * (means @ self.attention.to(means.dtype))).to(half.dtype)
             for rows in bounds:
                 start(x, out, rows).addmm_(flat(half[rows]), weight)
             return out
@@ -278,19 +279,19 @@ class FusedDualAttention(Fused):
         def half(rows: slice, gated: Tensor) -> None:
             gate(conv_rows(x, rows, self.conv1), gated)
 
-        body, extremes = torch.empty_like(x), x.new_empty(*x.shape[:2], 2)
+        body, both = torch.empty_like(x), x.new_empty(*x.shape[:2], 2)
         for rows, y in conv_over(x, half, self.conv2):
             body[rows] = y
-            torch.amax(y, 2, out=extremes[rows][..., 0])
-            torch.mean(y, 2, out=extremes[rows][..., 1])
-        place = flat(pixels(F.conv2d(maps(extremes), self.spatial, padding=2)).sigmoid_())
+            extremes(y, both[rows])
+        place = pixels(F.conv2d(maps(both), self.spatial, padding=2)).sigmoid_()[..., 0]
 
         def attention(means: Tensor) -> Tensor:
             return ((means @ self.squeeze).relu() @ self.excite).sigmoid()
 
-        width, bounds = x.shape[1], stripes(x)
+        bounds = stripes(x)
         attended = attend(body, self.pool, bounds, attention, self.by_channel)
         for rows, (factor, by_channel) in zip(bounds, attended, strict=True):
-            t = (flat(body[rows]) @ self.by_place).mul_(place[rows.start * width : rows.stop * width])
-            start(x, out, rows).addmm_(flat(factor), by_channel).add_(t)
+            start(x, out, rows).addmm_(flat(factor), by_channel)
+            t = flat(body[rows]) @ self.by_place
+            add_scaled(t.view_as(out[rows]), place[rows], out[rows])
         return out

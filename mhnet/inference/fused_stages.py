@@ -1,11 +1,11 @@
 """The full-resolution stages and upsamplings of a fused network: see `mhnet.inference.fuse`."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mhnet.inference.fused import Fused, FusedBlocks, FusedCABG, matrix, normalise, normalise_
-from mhnet.inference.stripes import conv_over, flat, maps, mean, pixels, stripes, window_means
+from mhnet.inference.elementwise import add_doubled, doubled, normalise
+from mhnet.inference.fused import Fused, FusedBlocks, FusedCABG, matrix, normalise_
+from mhnet.inference.stripes import conv_over, conv_rows, flat, maps, mean, pixels, stripes, window_means
 from mhnet.models.mhnet import CASNet, CASNetStep, MHNet, PixelShuffleUp, RestorationNetwork, full_precision
 from mhnet.models.mhnet_v4 import FRSNet, FRSNetStep
 
@@ -41,25 +41,15 @@ class FusedCASNetStep(nn.Module):
         this step's term → the result and a map that nobody needs any more. It works in the memory of them."""
         term = terms.pop()
         for _ in range(self.doublings - 1):
-            term = pixels(doubled(term))
+            term = doubled(term)
         for rows in stripes(x, 2):  # the term comes before the group, which then holds two maps and not three
-            normal = normalise(x[rows], self.norm)
-            torch.add(normal, self.enlarged(term, rows), out=spare[rows])
-            x[rows] = normal
+            normalise(x[rows], self.norm, x[rows])
+            if self.doublings:
+                add_doubled(term, rows, x[rows], spare[rows])
+            else:
+                torch.add(x[rows], term[rows], out=spare[rows])
         del term
         return self.group.add_conv(self.group.blocks.update(x, x), spare), x
-
-    def enlarged(self, term: Tensor, rows: slice) -> Tensor:
-        """Those rows of a term that is, or is half, of the full size."""
-        if not self.doublings:
-            return term[rows]
-        first, last = max(rows.start // 2 - 1, 0), min(rows.stop // 2 + 1, len(term))
-        return pixels(doubled(term[first:last]))[rows.start - 2 * first : rows.stop - 2 * first]
-
-
-def doubled(x: Tensor) -> Tensor:
-    """h×w×C → 1×C×2h×2w."""
-    return F.interpolate(maps(x), scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class FusedCASNet(nn.Module):
@@ -86,6 +76,27 @@ class FusedCASNet(nn.Module):
             for step in steps:
                 y, spare = step(y, terms, spare)
             return maps(y)
+
+
+class ExactConv(nn.Module):
+    """A zero-padded 3×3 convolution of a map of any type, computed in float32 stripe by stripe, with results of the
+    given type."""
+
+    def __init__(self, conv: nn.Module, kind: torch.dtype):
+        super().__init__()
+        self.weight = nn.Parameter(conv.get_parameter("weight").detach().clone(), requires_grad=False)
+        bias = conv._parameters.get("bias")
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pixels(x)
+        out = x.new_empty(*x.shape[:2], len(self.weight), dtype=self.kind)
+        for rows in stripes(out):
+            first, last = max(rows.start - 1, 0), min(rows.stop + 1, len(x))
+            y = conv_rows(x[first:last].float(), slice(rows.start - first, rows.stop - first), self.weight)
+            out[rows] = y if self.bias is None else y + self.bias
+        return maps(out)
 
 
 class FusedMHNet(RestorationNetwork):

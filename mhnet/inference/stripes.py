@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mhnet.inference.kernels import fits, run
+
 STRIPE_BYTES = 4 << 20
 """About what one stripe of a map takes."""
 ROWS_AT_ONCE = 64
@@ -41,9 +43,10 @@ def stripes(x: Tensor, multiple: int = 1) -> list[slice]:
 
 def with_ones(x: Tensor, channels: int) -> Tensor:
     """Room for a map of x's size with that many channels, and behind them one of ones: a product with it adds a bias
-    that is the last row of its weights."""
+    that is the last row of its weights. Kernels, where there are some, write the ones themselves."""
     room = x.new_empty(*x.shape[:2], channels + 1)
-    room[..., -1] = 1
+    if not fits(x):
+        room[..., -1] = 1
     return room
 
 
@@ -96,12 +99,6 @@ def conv_over(
             filled = 2
 
 
-def gate(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """The product of the two halves of the channels."""
-    half = x.shape[-1] // 2
-    return torch.mul(x[..., :half], x[..., half:], out=out)
-
-
 def sum_type(x: Tensor) -> torch.dtype:
     """The type that many of its values are summed in: float32 or wider."""
     return torch.promote_types(x.dtype, torch.float32)
@@ -109,7 +106,7 @@ def sum_type(x: Tensor) -> torch.dtype:
 
 def mean(x: Tensor) -> Tensor:
     """H×W×C → C."""
-    return flat(x).mean(0)
+    return flat(x).sum(0) / (x.shape[0] * x.shape[1])  # PyTorch sums bfloat16 in float32; for `mean` it copies all
 
 
 def window_means(x: Tensor, window: int, bounds: list[slice]) -> Iterator[Tensor]:
@@ -117,6 +114,15 @@ def window_means(x: Tensor, window: int, bounds: list[slice]) -> Iterator[Tensor
     from the first row to the last, rows×W×C, or rows×1×C where the window is as wide as the map."""
     height, width, channels = x.shape
     tall, wide = min(window, height), min(window, width)
+    if fits(x) and wide < width:
+        total = x.new_zeros(width, channels, dtype=torch.float32)
+        for stripe in bounds:
+            sums = total.new_empty(stripe.stop - stripe.start, width, channels)
+            run("sums_down", x, height, tall, total, sums, stripe.start, stripe.stop, width, channels)
+            means = torch.empty_like(sums, dtype=x.dtype)
+            run("means_along", sums, width, wide, 1 / (tall * wide), means, len(sums), channels)
+            yield means
+        return
     left = (wide - 1) // 2
     first, total = 0, x[:tall].sum(0, keepdim=True, dtype=sum_type(x))  # of the window that starts with the first row
     for stripe in bounds:
