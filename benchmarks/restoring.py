@@ -129,7 +129,7 @@ def seams(args: argparse.Namespace) -> None:
     titles = ["photo", "tiles", "of pixels", "difference to whole", "largest step at edges: tiles, whole",
               "mean step at edges: tiles, whole", "mean step of the difference: at edges, everywhere"]  # fmt: skip
     print(f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|")
-    restorer = Restorer.from_weights(args.weights, local_statistics=args.tlc)
+    restorer = Restorer.from_weights(args.weights, local_statistics=args.tlc, precision="fp32")
     for path in args.photos or find_images(PHOTOS / "test"):
         photo = read_rgb(path)
         if not args.photos:

@@ -107,7 +107,7 @@ def held_back(gopro: Path) -> list[Pair]:
 
 def measure(name: str, args: argparse.Namespace) -> list[MeanScores]:
     """The rows of a network's table; with --write, its failures are drawn as well."""
-    task, restorer, rows = bundled.NAMES[name], Restorer.from_weights(name), []
+    task, restorer, rows = bundled.NAMES[name], Restorer.from_weights(name, precision="fp32"), []
     if args.photos:
         by_damage = on_photographs(name, args.photos, restorer, task.protocol)
         rows += [row(f"{len(by)} photographs, {word}", "--photos DIR", by) for word, by in by_damage.items()]

@@ -45,7 +45,7 @@ def restored(damage: Damage, weights: Path) -> list[Entry]:
     """
     jobs = plan([str(DEMO / damage.folder)], OUT / damage.folder, extension=".png").jobs
     targets = results.find_targets(jobs, PHOTOS)
-    outcomes = restore_all(jobs, Restorer.from_weights(weights), overwrite=True)
+    outcomes = restore_all(jobs, Restorer.from_weights(weights, precision="fp32"), overwrite=True)
     if reasons := [one.reason for one in outcomes if one.status == "failed"]:
         raise MHNetError(f"the demo did not get through: {reasons[0]}")
     evaluations = results.score(outcomes, targets, damage.task.protocol, damage.folder)

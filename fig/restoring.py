@@ -91,7 +91,7 @@ def photograph_page(page: Path, target: Path) -> None:
 def main() -> None:
     if len(sys.argv) != 2:
         raise MHNetError("Name a file of weights for deraining: python fig/restoring.py WEIGHTS")
-    restorer = Restorer.from_weights(sys.argv[1])
+    restorer = Restorer.from_weights(sys.argv[1], precision="fp32")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         entries = photographs(restorer, folder)

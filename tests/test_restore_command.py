@@ -98,7 +98,8 @@ def test_what_is_whole_is_skipped_and_what_is_not_is_made(tmp_path, photos, weig
     told = {Path(line["source"]).name: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
     assert {name: line["status"] for name, line in told.items()} == {
         "a.png": "skipped", "b.jpg": "restored", "c.png": "restored", "d.webp": "skipped"}  # fmt: skip
-    assert set(told["a.png"]) == {"source", "result", "status", "seconds", "tile", "change", "reason", "notes"}
+    assert set(told["a.png"]) == {"source", "result", "status", "seconds", "tile", "precision", "change", "reason",
+                                  "notes"}  # fmt: skip
     np.testing.assert_array_equal(read_rgb(out / "a.png"), crops()[5])
     assert (out / "sub" / "c.png").read_bytes() == whole
     assert restore(photos, "-o", out, "--weights", weights, "--overwrite", "--quiet") == 0

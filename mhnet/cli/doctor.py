@@ -150,10 +150,14 @@ def run_network(device: "torch.device") -> str:
     """What there is of a device; RuntimeError where a network gives another result there than on the CPU."""
     import torch
 
+    from mhnet.inference.kernels import library
     from mhnet.models import MHNet
     from mhnet.restore import memory
+    from mhnet.restore.precision import faster_in_bf16
 
     kind = f"{torch.get_num_threads()} threads"
+    if device.type == "cpu" and faster_in_bf16():
+        kind += ", fp32, bf16" + (" with kernels in C" if library() else " without a C compiler for its kernels")
     if device.type == "cuda":
         bf16 = ", bf16" * torch.cuda.is_bf16_supported()
         kind = f"{torch.cuda.get_device_name(device)}, fp32, fp16{bf16}"

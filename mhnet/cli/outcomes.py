@@ -48,8 +48,8 @@ class OutcomePrinter:
             result = self.results.shown(outcome.job.target) if outcome.has_result else None
             change = None if outcome.change is None else round(outcome.change.mean, 3)
             about = {"source": source, "result": result, "status": outcome.status, "seconds": round(outcome.seconds, 3),
-                     "tile": outcome.tile, "change": change, "reason": outcome.reason or None,
-                     "notes": outcome.notes}  # fmt: skip
+                     "tile": outcome.tile, "precision": outcome.precision or None, "change": change,
+                     "reason": outcome.reason or None, "notes": outcome.notes}  # fmt: skip
             print(json.dumps(about), flush=True)
         elif not self.args.quiet:
             for note in outcome.notes:

@@ -38,8 +38,8 @@ def add_restore_command(commands: Commands) -> None:
     how = parser.add_argument_group("computing")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     how.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto",
-                     help="auto: fp16 on CUDA GPUs, fp32 elsewhere; bf16 is faster on CPUs with AMX or AVX512_BF16 "
-                     "(default: %(default)s)")  # fmt: skip
+                     help="auto: fp16 on CUDA GPUs; on CPUs with AVX512_BF16 or AMX bf16 for results of 8 bits without "
+                     "--targets; else fp32 (default: %(default)s)")  # fmt: skip
     how.add_argument("--tile", type=_tile, default="auto", metavar="auto|off|N",
                      help="compute in tiles where memory needs it, never, or of N×N pixels (auto)")  # fmt: skip
     how.add_argument("--compile", choices=["auto", "off"], default="auto",
@@ -147,6 +147,7 @@ def _restore(args: argparse.Namespace) -> int:
 
 def _restore_here(args: argparse.Namespace, weights: str | Path, options: dict[str, Any]) -> int:
     from mhnet.cli.outcomes import OutcomePrinter
+    from mhnet.core.devices import choose_device
     from mhnet.evaluation.protocols import get_protocol
     from mhnet.restore import results
     from mhnet.restore.folders import restore_all
@@ -162,6 +163,8 @@ def _restore_here(args: argparse.Namespace, weights: str | Path, options: dict[s
     targets = results.find_targets(jobs, args.targets) if args.targets else {}
     if args.protocol:
         get_protocol(args.protocol)
+    if targets and options["precision"] == "auto" and choose_device(args.device).type == "cpu":
+        options["precision"] = "fp32"  # so that scores are the same on every processor
     restorer = Restorer.from_weights(weights, args.device, args.tlc, **options)
     _warn_of_task(args, weights, restorer.task)
     if slower := slower_than_fp32(restorer.precision, restorer.device):

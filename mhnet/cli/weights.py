@@ -51,8 +51,11 @@ def _info(args: argparse.Namespace) -> int:
     mhnet info Deraining/checkpoints/mhnet/model_best.safetensors --json
     """
     from mhnet.checkpoints.bundled import weights_path
+    from mhnet.core.devices import choose_device
+    from mhnet.restore.precision import choose_precision
 
     about = describe(weights_path(args.weights))
+    about["precision"] = choose_precision("auto", choose_device("auto"))
     if args.json:
         print(json.dumps(about, indent=2))
         return 0
@@ -63,6 +66,7 @@ def _info(args: argparse.Namespace) -> int:
         ("task", about["task"] or "not noted"),
         ("parameters", f"{about['parameters']:,} as {', '.join(about['types'])}"),
         ("computing", "not counted" if edited else f"{about['gmacs']:.2f} GMACs for 256×256 pixels"),
+        ("here", f"{about['precision']}{', results of more than 8 bits fp32' * (about['precision'] == 'bf16')}"),
         ("file", f"{about['bytes'] / 1e6:.1f} MB, sha256 {about['sha256']}"),
     ]
     provenance = _provenance(about["provenance"]) or ["not noted"]

@@ -167,7 +167,8 @@ class Restoring:
         changes = last.changes or (None,) * len(items)
         for item, picture, one, change in zip(items, found, restored, changes, strict=True):
             notes = tuple(last.notes)  # how much was changed is a column of the report
-            outcome = replace(item.outcome, seconds=seconds, tile=last.tile, change=change, notes=notes)
+            outcome = replace(item.outcome, seconds=seconds, tile=last.tile, precision=last.precision, change=change,
+                              notes=notes)  # fmt: skip
             done.append(Item(item.number, outcome, replace(picture, pixels=one)))
         return done
 

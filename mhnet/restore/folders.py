@@ -139,7 +139,7 @@ def _restore(
                 picture = replace(picture, pixels=restorer(picture.pixels, tick))
             last, change = restorer.last, next(iter(restorer.last.changes), None)
             notes = [*last.notes, *hardly_changed(change, restorer.task)]
-            outcome = replace(outcome, tile=last.tile, change=change, notes=notes)
+            outcome = replace(outcome, tile=last.tile, precision=last.precision, change=change, notes=notes)
         elif job.film and (overwrite or not is_whole(job)):
             outcome = replace(outcome, notes=_restore_video(job, restorer, overwrite, not bar.disable))
             tick(1, 1)

@@ -24,6 +24,7 @@ class Outcome:
     status: Literal["restored", "skipped", "failed", "not tried"] = "restored"
     seconds: float = 0.0  # it was computed for; of images computed at once, each one's share
     tile: tuple[int, int] | None = None  # height and width of the tiles; None for an image computed whole
+    precision: str = ""  # that it was computed in
     change: Change | None = None  # how much the network changed it, before `strength`; None where that is not known
     reason: str = ""  # why there is no result
     notes: Sequence[str] = ()  # what was not done as asked, as sentences

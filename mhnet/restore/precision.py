@@ -6,6 +6,7 @@ TensorFloat-32 (10 bits), which PyTorch lets them do by default. In bf16 and fp1
 computed again in fp32. On a CPU, a fused network computes in bf16 itself (`mhnet.inference.fuse.in_bfloat16`).
 """
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,19 +18,25 @@ from mhnet.core.errors import MHNetError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16", "fp16")
+INSTRUCTIONS = ("avx512_bf16", "amx_tile")  # that a processor computes bf16 by, in PyTorch's words
+VARIABLE = "MHNET_BF16"
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_precision(name: Precision, device: torch.device) -> Precision:
-    """The precision to compute in: "auto" is fp16 on a CUDA GPU with tensor cores, and fp32 elsewhere.
+    """The precision to compute in: "auto" is fp16 on a CUDA GPU with tensor cores, bf16 on a CPU that is faster so
+    (results of more than 8 bits are in fp32 all the same, see `Restorer`), and fp32 elsewhere.
 
-    fp16 and not bf16, because bf16 keeps 8 bits of a value and fp16 11; what leaves its range is computed again.
+    On a GPU fp16 and not bf16, because bf16 keeps 8 bits of a value and fp16 11; what leaves its range is computed
+    again.
 
     Raises:
         MHNetError: the device does not compute in that precision.
     """
     if name not in PRECISIONS:
         raise MHNetError(f"There is no precision {name!r}: use one of {', '.join(PRECISIONS)}.")
+    if name == "auto" and device.type == "cpu":
+        return "bf16" if faster_in_bf16() else "fp32"
     if name == "auto":
         return "fp16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
     if name != "fp32" and device.type not in ("cpu", "cuda"):
@@ -37,9 +44,15 @@ def choose_precision(name: Precision, device: torch.device) -> Precision:
     return name
 
 
+def faster_in_bf16() -> bool:
+    """Whether the CPU has AVX512_BF16 or AMX, and `MHNET_BF16=0` in the environment does not forbid "auto" its use."""
+    asked = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in INSTRUCTIONS]
+    return os.environ.get(VARIABLE, "1") != "0" and any(ask is not None and ask() for ask in asked)
+
+
 def slower_than_fp32(precision: Precision, device: torch.device) -> str:
     """One sentence where bf16 takes longer than fp32, on an x86 processor without instructions for it; else ''."""
-    asked = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
+    asked = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in INSTRUCTIONS]
     x86 = device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
     if precision != "bf16" or not x86 or any(ask is None or ask() for ask in asked):  # PyTorch before 2.6 cannot tell
         return ""

@@ -23,7 +23,7 @@ from mhnet.inference.graphs import GraphedNetwork
 from mhnet.restore import memory, tiles
 from mhnet.restore.change import Change, ChangeMeter
 from mhnet.restore.forms import prepared
-from mhnet.restore.precision import Precision, choose_precision, computing_in
+from mhnet.restore.precision import Precision, computing_in
 
 Tick = Callable[[int, int], None]
 Tile = int | Literal["auto", "off"]
@@ -49,12 +49,14 @@ class Computation:
     Attributes:
         tile: height and width of a tile; None for an image computed whole.
         count: of tiles.
+        precision: that it was computed in.
         changes: how much the network changed each image; empty where the network was not asked.
         notes: what was done in another way than was asked for, as sentences.
     """
 
     tile: tuple[int, int] | None = None
     count: int = 1
+    precision: Precision = "fp32"
     changes: tuple[Change, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -66,7 +68,7 @@ class Restorer:
         network: the network; it is moved to the device and put into evaluation mode.
         device: where it computes; a name such as in `mhnet.core.devices.choose_device`, or a device.
         local_statistics: use means over windows (TLC) as if trained on patches of this side; None: global means.
-        precision: "auto", "fp32", "bf16" or "fp16" (`mhnet.restore.precision`).
+        precision: "auto", "fp32", "bf16" or "fp16" (`mhnet.restore.precision`); "auto" takes bf16 for 8 bits alone.
         fuse: on a CPU, compute the same function in less time and memory where it was seen to be the same
             (`mhnet.inference.fuse`).
         tile: "auto" computes an image in tiles where it would not fit in the memory that is free, "off" never, and a
@@ -102,16 +104,13 @@ class Restorer:
         self.task: str | None = None
         self.identity = ""
         self.device = choose_device(device) if isinstance(device, str) else device
-        self.precision: Precision = choose_precision(precision, self.device)
         self.tile: Tile = tile
         self.local_statistics, self.strength, self.room = local_statistics, strength, room
-        form = "graphed" if self.device.type == "cuda" and compile == "auto" else ""
-        if self.device.type == "cpu" and fuse and self.precision != "fp16":
-            form = self.precision
-        self.network, self.as_written = prepared(network, self.device, local_statistics, form)
-        self._autocast: Precision = "fp32" if isinstance(self.network, FusedNetwork) else self.precision
-        self.last = Computation()
-        self._per_pixel: float | None = None
+        self.forms = prepared(network, self.device, local_statistics, precision, fuse, compile == "auto")
+        self.precision: Precision = self.forms.precision
+        self.network, self.as_written = self.forms.network, self.forms.as_written
+        self.last, self._now = Computation(), self.network  # the form that computes this image
+        self._per_pixel: dict[nn.Module, float] = {}
         self._most: int | None = None  # pixels at once, once memory has run out
         self._held = 0  # pixels at once for which the memory is at hand, kept from an earlier image
 
@@ -196,6 +195,8 @@ class Restorer:
     def _restore(self, image: Tensor, most: int, tick: Tick) -> Tensor:
         """N×C×H×W of any type, white being `most`, to the same; with smaller tiles where memory runs out."""
         images, _, height, width = image.shape
+        exact = None if most == 255 else self.forms.exact
+        self._now, self.last.precision = exact or self.network, "fp32" if exact else self.precision
         if self.strength == 0:
             allocator.give_back()
             tick(0, 1)
@@ -253,11 +254,11 @@ class Restorer:
     def _computed(self, image: Tensor) -> Tensor:
         """A tile N×C×H×W on the device → its result there."""
         colour = image if image.shape[1] == 3 else image.expand(-1, 3, -1, -1)
-        with computing_in(self._autocast, self.device):
-            restored = self.network(colour).float()
-        if self._autocast != "fp32" and not restored.isfinite().all():
+        with computing_in(self.forms.autocast, self.device):
+            restored = self._now(colour).float()
+        if self.forms.autocast != "fp32" and not restored.isfinite().all():
             self._note(f"values left the range of {self.precision}, so it was computed in fp32")
-            restored = self.network(colour)
+            restored = self._now(colour)
         if not restored.isfinite().all():
             raise MHNetError("The network's result is not finite: the image or the weights hold extreme values.")
         if isinstance(self.network, GraphedNetwork):
@@ -274,15 +275,15 @@ class Restorer:
             return grid
         if self.tile == "auto" and height * width * images > max(AT_ONCE, self._held):
             allocator.give_back()
-            if self._per_pixel is None:
-                plain = self.network.network if isinstance(self.network, GraphedNetwork) else self.network
-                with computing_in(self._autocast, self.device):
-                    self._per_pixel = memory.bytes_per_pixel(plain, self.device)
+            if (per_pixel := self._per_pixel.get(self._now)) is None:
+                plain = self._now.network if isinstance(self._now, GraphedNetwork) else self._now
+                with computing_in(self.forms.autocast, self.device):
+                    per_pixel = self._per_pixel[self._now] = memory.bytes_per_pixel(plain, self.device)
             room = int(SHARE * memory.free(self.device))
             if self.device.type == "cpu":
                 room = min(room, max(self.room - 2 * image.nbytes, int(LEAST_SHARE * self.room)))
-            if memory.needed(self._per_pixel, height * width * images) > room:
-                grid = tiles.by_pixels(height, width, memory.fitting(self._per_pixel, room) // images)
+            if memory.needed(per_pixel, height * width * images) > room:
+                grid = tiles.by_pixels(height, width, memory.fitting(per_pixel, room) // images)
         if self._most is not None and grid.pixels * images > self._most:
             grid = tiles.by_pixels(height, width, self._most // images)
         return grid
