@@ -8,7 +8,8 @@ and their ratio. Peak memory is that above the loaded program, measured in one m
     python benchmarks/inference.py --quick         256×256, few runs
     python benchmarks/inference.py --write         … into docs/performance.md, and fig/performance.png
     python benchmarks/inference.py --scaling       time for each pixel from 0.1 to 25 megapixels
-    python benchmarks/inference.py --also bf16    … beside it, or compile, openvino, onnxruntime
+    python benchmarks/inference.py --bf16          fp32 against bf16, MHNet for deblurring and the bundled weights
+    python benchmarks/inference.py --also compile  … beside the first, or bf16, openvino, onnxruntime
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import cpu_name, resident
+from machine import bf16_flags, cpu_name, resident
 from marks import write_between
 from published import as_published
 from torch import Tensor, nn
@@ -59,7 +60,10 @@ def network() -> MHNet:
 
 
 def build(form: str, size: tuple[int, int], device: str) -> Run:
-    """A way to run the network on an image of that size."""
+    """A way to run the network on an image of that size; "ours derain-small" is that form of bundled weights."""
+    form, _, weights = form.partition(" ")
+    if weights:
+        return Restorer.from_weights(weights, device, precision="fp32" if form == "ours" else "bf16", tile="off")
     net = network().to(device)
     if form == "published":
         return as_published(net)
@@ -131,14 +135,18 @@ def turns(size: tuple[int, int], runs: int) -> int:
 
 
 def alternately(
-    columns: Sequence[Column], size: tuple[int, int], runs: int, device: str
+    columns: Sequence[Column], size: tuple[int, int], runs: int, device: str, repeat: int = 1
 ) -> dict[Column, tuple[list[float], int]]:
-    """Seconds of every run after the first, and the peak of memory, of each column that can be had here."""
+    """Seconds of every run after the first, and the peak of memory, of each column that can be had here. A run is the
+    median of `repeat` images after one that is not counted, or a single one."""
     workers = [worker for column in columns if (worker := Worker(column, size, device)).ready]
     measured: dict[Column, tuple[list[float], int]] = {}
     for turn in range(runs + 1):
         for worker in workers:
-            seconds, peak = worker.run()
+            if repeat > 1:
+                worker.run()
+            found = [worker.run() for _ in range(repeat)]
+            seconds, peak = statistics.median(seconds for seconds, _ in found), found[-1][1]
             times = measured.get(worker.column, ([], 0))[0]
             measured[worker.column] = ([*times, seconds] if turn else [], peak)
     for worker in workers:
@@ -188,10 +196,35 @@ def table(sizes: Sequence[tuple[int, int]], runs: int, also: Sequence[str], devi
     return "\n".join(lines), everything
 
 
+def bfloat16(runs: int) -> str:
+    """The fused forms in fp32 and bf16. Those of the bundled weights compute several images in each turn, because the
+    others' turns leave the caches empty, which matters where an image takes 50 ms."""
+    lines = [f"{torch.get_num_threads()} threads of {cpu_name()} ({bf16_flags()}); PyTorch {torch.__version__}; "
+             f"medians (range) of {runs} runs, at most {LARGE_RUNS} from {LARGE / 1e6} megapixels on.", "",
+             "| network | image | fp32, seconds | bf16, seconds | faster | faster than published | memory |",
+             "|---|---|---:|---:|---:|---:|---:|"]  # fmt: skip
+    print("\n".join(lines))
+    for weights in ("", "derain-small", "deblur-small"):
+        for size in (SIZES[0], SIZES[2]):
+            exact, rounded = ((f"{form} {weights}".strip(), "kept") for form in ("ours", "bf16"))
+            columns = [exact, rounded] if weights else [exact, rounded, PUBLISHED]
+            repeat = 5 if weights and size == SIZES[0] else 1
+            measured = alternately(columns, size, turns(size, runs), "cpu", repeat)
+            seconds = {column: statistics.median(times) for column, (times, _) in measured.items()}
+            spread = [f"{seconds[column]:.3f} ({min(measured[column][0]):.3f} to {max(measured[column][0]):.3f})"
+                      for column in (exact, rounded)]  # fmt: skip
+            published = "" if weights else f"{seconds[PUBLISHED] / seconds[rounded]:.1f} ×"
+            lines.append(f"| {weights or 'MHNet deblurring'} | {size[1]}×{size[0]} | {' | '.join(spread)} "
+                         f"| {seconds[exact] / seconds[rounded]:.2f} × | {published} "
+                         f"| {measured[rounded][1] / measured[exact][1]:.2f} |")  # fmt: skip
+            print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
 def scaling(runs: int) -> str:
     """Time for each pixel through the `Restorer`, which computes large images in tiles."""
     allocator.keep_pages()
-    restore = Restorer(network(), "cpu")
+    restore = Restorer(network(), "cpu", precision="fp32")
     lines = ["| megapixels | size | tiles | seconds | microseconds for each pixel |", "|---:|---|---:|---:|---:|"]
     for height, width in SCALING:
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -235,6 +268,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="256×256 only, three runs of each")
     parser.add_argument("--also", nargs="+", choices=OTHERS, default=[], help="other ways to run it; compiling is slow")
     parser.add_argument("--scaling", action="store_true", help="time for each pixel instead")
+    parser.add_argument("--bf16", action="store_true", help="fp32 against bf16 instead")
     parser.add_argument("--write", action="store_true", help="write the page's table and plot")
     parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -244,6 +278,9 @@ def main() -> None:
     if args.scaling:
         text = scaling(args.runs)
         return write_between(PAGE, "scaling", text) if args.write else None
+    if args.bf16:
+        text = bfloat16(args.runs)
+        return write_between(PAGE, "bf16", text) if args.write else None
     sizes = SIZES[: 1 if args.quick else 3]
     if args.sizes:
         sizes = [(int(height), int(width)) for height, _, width in (size.partition("x") for size in args.sizes)]

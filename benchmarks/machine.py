@@ -9,6 +9,13 @@ def cpu_name() -> str:
     return next((line.split(": ")[1].strip() for line in lines if "model name" in line), "an unknown CPU")
 
 
+def bf16_flags() -> str:
+    """The processor's instructions for bfloat16, as /proc/cpuinfo names them."""
+    info = Path("/proc/cpuinfo")
+    words = set(info.read_text().split()) if info.exists() else set()
+    return ", ".join(sorted(words & {"avx512_bf16", "amx_bf16"})) or "no bf16 instructions"
+
+
 def resident(what: str, reset: bool = False) -> int:
     """Bytes of this process: VmRSS, what it holds, or VmHWM, the most it held since the last reset; 0 where the system
     does not say."""
