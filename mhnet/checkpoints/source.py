@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import nn
 
 PUBLISHED = {
-    "mhnet.py": "ae4f5c81e2e571779562c8e2e94ad8e569fc90ab5e16c3296f558ef7768ff27c",
+    "mhnet.py": "6261e8648b5765c23cbc156b4669175e86f8fcdf6e65d29c348dbd5602d95eca",
     "mhnet_v4.py": "585e2e2954377bcfe42ac235a2a47aec65c4e28ee15ff9528ce838add119c9ea",
 }
 """Digests of the package's networks' files, and so of their copies in the rooms; `make copies` writes them."""

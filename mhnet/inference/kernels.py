@@ -50,7 +50,7 @@ def run(name: str, *args: Tensor | float | None) -> None:
 def library() -> ctypes.CDLL | None:
     """The compiled kernels; None where they cannot be had."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    compiler = shutil.which(os.environ.get("CC", "cc"))
+    compiler = shutil.which(os.environ.get("CC", "")) or shutil.which("cc")
     if sys.platform != "linux" or supported is None or not supported() or compiler is None:
         return None
     try:

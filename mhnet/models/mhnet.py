@@ -424,7 +424,7 @@ class RestorationNetwork(nn.Module):
 def pad_to_multiple(image: Tensor, multiple: int = MULTIPLE) -> Tensor:
     """N×C×H×W padded at the right and bottom to multiples: reflected without repeating the edge as far as the image
     reaches, then its last row or column repeated. Three columns become 0 1 2 1 0 0 0 …"""
-    for dim in (dim for dim in (2, 3) if image.shape[dim] % multiple):
+    for dim in (2, 3):
         last = image.shape[dim] - 1
         position = torch.arange((last // multiple + 1) * multiple, device=image.device)
         image = image.index_select(dim, last - (last - position.clamp(max=2 * last)).abs())
