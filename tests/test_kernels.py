@@ -62,8 +62,10 @@ def test_each_kernel_computes_what_pytorch_computes_in_float64(height, width, ch
     assert torch.equal(elementwise.gate(both, room[..., :-1]), x * y)
     assert (room[..., -1] == 1).all()
 
-    total = elementwise.keep(x, room[..., :-1])
+    total = torch.zeros(channels)
+    elementwise.keep(x, room[..., :-1], total)
     assert torch.equal(room[..., :-1], x)
+    assert (room[..., -1] == 1).all()
     assert apart(total, x.double().sum((0, 1))) < 1e-3
 
     found = torch.empty(height, width, 2, dtype=torch.bfloat16)

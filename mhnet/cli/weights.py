@@ -66,7 +66,7 @@ def _info(args: argparse.Namespace) -> int:
         ("task", about["task"] or "not noted"),
         ("parameters", f"{about['parameters']:,} as {', '.join(about['types'])}"),
         ("computing", "not counted" if edited else f"{about['gmacs']:.2f} GMACs for 256×256 pixels"),
-        ("here", f"{about['precision']}{', results of more than 8 bits fp32' * (about['precision'] == 'bf16')}"),
+        ("precision", f"{about['precision']} here{', fp32 for more than 8 bits' * (about['precision'] == 'bf16')}"),
         ("file", f"{about['bytes'] / 1e6:.1f} MB, sha256 {about['sha256']}"),
     ]
     provenance = _provenance(about["provenance"]) or ["not noted"]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mhnet.inference.kernels import fits, run
-from mhnet.inference.stripes import flat, maps, pixels, sum_type
+from mhnet.inference.stripes import flat, maps, pixels
 from mhnet.models.mhnet import LayerNorm2d
 
 BLOCKS = 64
@@ -37,14 +37,16 @@ def gate(x: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def keep(x: Tensor, out: Tensor) -> Tensor:
-    """Copies H×W×C to out, and gives the sum of all its pixels, C, in float32 or wider."""
-    if not fits(x, out):
+def keep(x: Tensor, out: Tensor, total: Tensor | None) -> None:
+    """Copies H×W×C to out, and adds all its pixels to the total, C in float32 or wider, if there is one."""
+    if fits(x, out):
+        sums = torch.empty(BLOCKS, x.shape[2])
+        run("keep", x, out, out.stride(1), sums, *size(x))
+    else:
         out.copy_(x)
-        return flat(x).sum(0, dtype=sum_type(x))
-    totals = torch.empty(BLOCKS, x.shape[2])
-    run("keep", x, out, out.stride(1), totals, *size(x))
-    return totals.sum(0)
+        sums = flat(x)
+    if total is not None:
+        total += sums.sum(0, dtype=total.dtype)
 
 
 def extremes(x: Tensor, out: Tensor) -> None:

@@ -142,7 +142,7 @@ class FusedNAFBlock(Fused):
         narrow = with_ones(x[: bounds[0].stop], channels)
 
         def widen(rows: slice, wide: Tensor) -> None:
-            if fits(x):  # writes the ones' neighbours at once
+            if fits(x):  # a kernel writes the norm beside the ones, which the bias' row of the weights multiplies
                 normal = narrow[: rows.stop - rows.start]
                 normalise(x[rows], self.norm1, normal[..., :-1])
                 torch.mm(flat(normal), self.weight1, out=flat(wide))
@@ -200,16 +200,16 @@ class FusedSCAB(Fused):
 
         half = self.room(x) if room is None else room
         window, bounds = self.pool.window(*x.shape[:2]), stripes(x)
-        total = half.new_zeros(half.shape[-1], dtype=sum_type(half))
+        total = half.new_zeros(channels // 2, dtype=sum_type(half)) if window is None else None
         for rows, y in conv_over(x, narrow, self.depthwise2, groups=channels // 2):
-            total[:-1] += keep(y, half[rows, :, :-1])  # while the stripe is in the cache
-        if window is None:
-            means = total / (x.shape[0] * x.shape[1])
-            means[-1] = 1  # that of the ones
+            keep(y, half[rows, :, :-1], total)  # while the stripe is in the cache
+        if total is not None:
+            means = F.pad(total / (x.shape[0] * x.shape[1]), (0, 1), value=1)  # of the ones too
             weight = (self.weight2.to(means.dtype) * (means @ self.attention.to(means.dtype))).to(half.dtype)
             for rows in bounds:
                 start(x, out, rows).addmm_(flat(half[rows]), weight)
             return out
+        assert window is not None
         for rows, means in zip(bounds, window_means(half, window, bounds), strict=True):
             attended = (half[rows] @ self.weight2).mul_(means @ self.attention)
             start(x, out, rows).add_(flat(attended))

@@ -1,5 +1,7 @@
 """The full-resolution stages and upsamplings of a fused network: see `mhnet.inference.fuse`."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -82,17 +84,14 @@ class ExactConv(nn.Module):
     """A zero-padded 3×3 convolution of a map of any type, computed in float32 stripe by stripe, with results of the
     given type."""
 
-    def __init__(self, conv: nn.Module, kind: torch.dtype):
+    def __init__(self, conv: nn.Conv2d, kind: torch.dtype):
         super().__init__()
-        self.weight = nn.Parameter(conv.get_parameter("weight").detach().clone(), requires_grad=False)
-        bias = conv._parameters.get("bias")
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
-        self.kind = kind
+        self.weight, self.bias, self.kind = copy.deepcopy(conv.weight), copy.deepcopy(conv.bias), kind
 
     def forward(self, x: Tensor) -> Tensor:
         x = pixels(x)
         out = x.new_empty(*x.shape[:2], len(self.weight), dtype=self.kind)
-        for rows in stripes(out):
+        for rows in max(stripes(x), stripes(out), key=len):
             first, last = max(rows.start - 1, 0), min(rows.stop + 1, len(x))
             y = conv_rows(x[first:last].float(), slice(rows.start - first, rows.stop - first), self.weight)
             out[rows] = y if self.bias is None else y + self.bias

@@ -46,12 +46,14 @@ def prepared(
     network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     if local != local_patch(network):
         use_local_statistics(network, local)
+    why = ""
     if graphed and device.type == "cuda":
-        network, why = GraphedNetwork(network), ""
+        network = GraphedNetwork(network)
     elif fused and device.type == "cpu" and chosen != "fp16":
-        network, why = _fused(network)
-    else:
-        why = ""
+        try:
+            network = fuse(network)
+        except ValueError as error:
+            why = str(error)
     if isinstance(network, FusedNetwork):
         if chosen != "bf16":
             return Forms(network, None, chosen, "fp32", why)
@@ -59,11 +61,3 @@ def prepared(
     if precision == "auto" and device.type == "cpu":
         chosen = "fp32"
     return Forms(network, None, chosen, chosen, why)
-
-
-def _fused(network: nn.Module) -> tuple[nn.Module, str]:
-    """The fused form of a network; or the network, and why it has none."""
-    try:
-        return fuse(network), ""
-    except ValueError as error:
-        return network, str(error)

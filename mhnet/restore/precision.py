@@ -46,17 +46,21 @@ def choose_precision(name: Precision, device: torch.device) -> Precision:
 
 def faster_in_bf16() -> bool:
     """Whether the CPU has AVX512_BF16 or AMX, and `MHNET_BF16=0` in the environment does not forbid "auto" its use."""
-    asked = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in INSTRUCTIONS]
-    return os.environ.get(VARIABLE, "1") != "0" and any(ask is not None and ask() for ask in asked)
+    return os.environ.get(VARIABLE, "1") != "0" and _has_instructions() is True
 
 
 def slower_than_fp32(precision: Precision, device: torch.device) -> str:
     """One sentence where bf16 takes longer than fp32, on an x86 processor without instructions for it; else ''."""
-    asked = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in INSTRUCTIONS]
     x86 = device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
-    if precision != "bf16" or not x86 or any(ask is None or ask() for ask in asked):  # PyTorch before 2.6 cannot tell
+    if precision != "bf16" or not x86 or _has_instructions() is not False:
         return ""
     return "this processor has neither AVX512_BF16 nor AMX, so that bf16 is slower than --precision fp32"
+
+
+def _has_instructions() -> bool | None:
+    """Whether the CPU has one of INSTRUCTIONS; None where PyTorch cannot tell, as before 2.6."""
+    asked = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in INSTRUCTIONS]
+    return any(ask() for ask in asked if ask) or (None if None in asked else False)
 
 
 def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
