@@ -135,8 +135,8 @@ class SpatialMean(nn.Module):
         window = self.window(*x.shape[2:])
         if window is not None:
             return sliding_mean(x, window)
-        # a sum and not a mean: its gradient is a view, that of `mean` a new map in another layout
-        wide = torch.promote_types(x.dtype, torch.float32)
+        # a sum and not a mean: its gradient is a view, if of one type, and that of `mean` a new map in another layout
+        wide = torch.float32 if x.dtype is torch.float16 else x.dtype  # whose sum could overflow
         return (x.sum((2, 3), keepdim=True, dtype=wide) / (x.shape[2] * x.shape[3])).to(x.dtype)
 
     def window(self, height: int, width: int) -> int | None:

@@ -13,12 +13,11 @@ import pytest
 import torch
 from rings import CHECK
 
-from mhnet.core import allocator
-from mhnet.restore import precision
+from mhnet.core import allocator, devices
 
 # Several processes run tests, and programs that compute: each takes one core, however the tests were started.
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
-os.environ[precision.VARIABLE] = "0"  # results are the same on every processor
+os.environ[devices.VARIABLE] = "0"  # results are the same on every processor
 os.environ[allocator.VARIABLE] = "0"  # what a command would keep, the tests after it would hold
 
 # Ignored signals are inherited: behind `nohup … &`, Ctrl-C would not reach the programs that tests start.

@@ -14,10 +14,13 @@ import mhnet
 from mhnet.core.tasks import DEBLURRING
 from mhnet.evaluation import protocols
 from mhnet.images.read import read_rgb
+from mhnet.inference.kernels import library
 from mhnet.restore import memory
 from mhnet.restore.precision import computing_in
 from mhnet.restore.restorer import Restorer
+from mhnet.train import processes
 from mhnet.train.config import load_config
+from mhnet.train.job import prepare
 from mhnet.train.trainer import dry_run, train
 
 PHOTO = read_rgb(PHOTOS / "roman-colosseum.jpg")
@@ -92,6 +95,19 @@ def test_a_run_goes_on_as_if_never_stopped(tmp_path, device, precision, capsys):
     np.testing.assert_allclose(*scores, atol=0.02 if precision == "fp32" else 0.2)
     restored = Restorer(mhnet.load(parts), device)(PHOTO)
     assert restored.shape == PHOTO.shape
+
+
+@pytest.mark.parametrize(("faster", "wanted"), [(True, "bf16"), (False, "fp32")])
+def test_auto_trains_in_bf16_on_a_cpu_that_is_faster_so(faster, wanted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(processes, "faster_in_bf16", lambda: faster)
+    make_pairs(tmp_path / "pairs")
+    path = settings(tmp_path / "training.yml", TRAINING={"DEVICE": "cpu", "PRECISION": "auto"})
+    config = load_config(DEBLURRING, path)
+    dry_run(config, BLUR)
+    assert f"parameters on cpu in {wanted}\n" in capsys.readouterr().out
+    job = prepare(config, BLUR)
+    assert any("forward" in vars(part) for part in job.network.modules()) == (faster and library() is not None)
+    job.accelerator.end_training()
 
 
 @pytest.mark.parametrize("device", DEVICES)

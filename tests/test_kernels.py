@@ -13,12 +13,12 @@ from torch import nn
 
 import mhnet
 from mhnet.cli.main import main
+from mhnet.core.devices import VARIABLE
 from mhnet.images.read import ImageData, read_image
 from mhnet.images.write import write_image, write_rgb
 from mhnet.inference import elementwise, kernels, stripes
 from mhnet.inference.fuse import fuse, in_bfloat16
 from mhnet.models.mhnet import LayerNorm2d, use_local_statistics
-from mhnet.restore.precision import VARIABLE
 from mhnet.restore.restorer import Restorer
 
 SIZES = [(1, 1, 2), (5, 7, 9), (33, 20, 16), (18, 40, 40), (70, 9, 64), (6, 5, 130)]

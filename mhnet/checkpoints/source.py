@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import nn
 
 PUBLISHED = {
-    "mhnet.py": "6261e8648b5765c23cbc156b4669175e86f8fcdf6e65d29c348dbd5602d95eca",
+    "mhnet.py": "bb0ff7acb50dc964455c9f5221e4488e0233d7da405ef83d0a572c31f20d7263",
     "mhnet_v4.py": "585e2e2954377bcfe42ac235a2a47aec65c4e28ee15ff9528ce838add119c9ea",
 }
 """Digests of the package's networks' files, and so of their copies in the rooms; `make copies` writes them."""

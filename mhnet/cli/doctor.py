@@ -150,10 +150,10 @@ def run_network(device: "torch.device") -> str:
     """What there is of a device; RuntimeError where a network gives another result there than on the CPU."""
     import torch
 
+    from mhnet.core.devices import faster_in_bf16
     from mhnet.inference.kernels import library
     from mhnet.models import MHNet
     from mhnet.restore import memory
-    from mhnet.restore.precision import faster_in_bf16
 
     kind = f"{torch.get_num_threads()} threads"
     if device.type == "cpu" and faster_in_bf16():

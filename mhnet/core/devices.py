@@ -3,11 +3,15 @@
 On a CUDA GPU both ways go through pinned memory, which the GPU reads and writes while other things compute.
 """
 
+import os
+
 import torch
 from torch import Tensor
 
 from mhnet.core.errors import MHNetError
 
+VARIABLE = "MHNET_BF16"
+INSTRUCTIONS = ("avx512_bf16", "amx_tile")  # that a processor computes bf16 by, in PyTorch's words
 PINNED = 256 << 20  # bytes at most of what is pinned: such memory is not given back
 
 
@@ -26,6 +30,17 @@ def choose_device(name: str = "auto") -> torch.device:
         gpus = torch.cuda.device_count()
         raise MHNetError(f"There is no device {name!r} here ({gpus} CUDA GPUs are seen): use auto or cpu") from error
     return device
+
+
+def faster_in_bf16() -> bool:
+    """Whether the CPU has AVX512_BF16 or AMX, and `MHNET_BF16=0` in the environment does not forbid "auto" its use."""
+    return os.environ.get(VARIABLE, "1") != "0" and has_bf16_instructions() is True
+
+
+def has_bf16_instructions() -> bool | None:
+    """Whether the CPU has one of INSTRUCTIONS; None where PyTorch cannot tell, as before 2.6."""
+    asked = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in INSTRUCTIONS]
+    return any(ask() for ask in asked if ask) or (None if None in asked else False)
 
 
 def sent(image: Tensor, device: torch.device) -> Tensor:

@@ -42,26 +42,65 @@ static inline void store(bf16 *out, __mmask16 lanes, __m512 x) {
         } \
     }
 
-INLINE norm_block(const bf16 *x, const float *weight, const float *bias, float eps, bf16 *out, long stride,
-                  long from, long to, long channels) {
-    for (PIXELS) {
-        const bf16 *in = x + pixel * channels;
-        __m512 sums = _mm512_setzero_ps(), squares = sums;
-        for (CHANNELS) sums += load(in + c, lanes(channels - c));
-        __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sums) / channels);
-        for (CHANNELS) {
-            __m512 apart = _mm512_maskz_sub_ps(lanes(channels - c), load(in + c, lanes(channels - c)), mean);
-            squares += apart * apart;
+enum { GROUP = 16 }; /* pixels that norms are computed of together, whose loops are unrolled */
+#define PIXELS_OF_GROUP long k = 0; k < count; k++
+#define IN_GROUPS(work, ...) \
+    for (long first = from; first < to; first += GROUP) \
+        if (to - first < GROUP) work(__VA_ARGS__, first, to - first, channels); \
+        else work(__VA_ARGS__, first, GROUP, channels);
+
+/* The sum of each of sixteen vectors. */
+static inline __m512 totals(const __m512 *x) {
+    __m512 fours[4];
+    for (int i = 0; i < 4; i++) {
+        __m512d half[2];
+        for (int j = 0; j < 2; j++) {
+            __m512 one = x[4 * i + 2 * j], other = x[4 * i + 2 * j + 1];
+            half[j] = _mm512_castps_pd(_mm512_unpacklo_ps(one, other) + _mm512_unpackhi_ps(one, other));
         }
-        __m512 scale = _mm512_rsqrt14_ps(_mm512_set1_ps(_mm512_reduce_add_ps(squares) / channels + eps));
+        fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(half[0], half[1])) +
+                   _mm512_castpd_ps(_mm512_unpackhi_pd(half[0], half[1]));
+    }
+    for (int i = 0; i < 4; i += 2)
+        fours[i] = _mm512_shuffle_f32x4(fours[i], fours[i + 1], 0x44) + _mm512_shuffle_f32x4(fours[i], fours[i + 1], 0xee);
+    return _mm512_shuffle_f32x4(fours[0], fours[2], 0x88) + _mm512_shuffle_f32x4(fours[0], fours[2], 0xdd);
+}
+
+/* The mean of each pixel's values, and what they are multiplied by to have a variance of one. */
+INLINE moments(const bf16 *x, long count, float eps, float *mean, float *scale, long channels) {
+    __m512 sums[GROUP] = {}, squares[GROUP] = {};
+    for (PIXELS_OF_GROUP)
+        for (CHANNELS) sums[k] += load(x + k * channels + c, lanes(channels - c));
+    _mm512_storeu_ps(mean, totals(sums) / (float)channels);
+    for (PIXELS_OF_GROUP)
         for (CHANNELS) {
             __mmask16 some = lanes(channels - c);
-            __m512 normal = (load(in + c, some) - mean) * scale;
-            normal = normal * _mm512_maskz_loadu_ps(some, weight + c) + _mm512_maskz_loadu_ps(some, bias + c);
-            store(out + pixel * stride + c, some, normal);
+            __m512 apart = _mm512_maskz_sub_ps(some, load(x + k * channels + c, some), _mm512_set1_ps(mean[k]));
+            squares[k] += apart * apart;
         }
-        if (stride > channels) out[pixel * stride + channels] = ONE;
+    _mm512_storeu_ps(scale, _mm512_rsqrt14_ps(totals(squares) / (float)channels + eps));
+}
+
+INLINE norm_group(const bf16 *x, const float *weight, const float *bias, float eps, bf16 *out, long stride,
+                  long first, long count, long channels) {
+    const bf16 *in = x + first * channels;
+    float mean[GROUP], scale[GROUP];
+    moments(in, count, eps, mean, scale, channels);
+    for (PIXELS_OF_GROUP) {
+        bf16 *pixel = out + (first + k) * stride;
+        for (CHANNELS) {
+            __mmask16 some = lanes(channels - c);
+            __m512 normal = (load(in + k * channels + c, some) - mean[k]) * scale[k];
+            normal = normal * _mm512_maskz_loadu_ps(some, weight + c) + _mm512_maskz_loadu_ps(some, bias + c);
+            store(pixel + c, some, normal);
+        }
+        if (stride > channels) pixel[channels] = ONE;
     }
+}
+
+INLINE norm_block(const bf16 *x, const float *weight, const float *bias, float eps, bf16 *out, long stride,
+                  long from, long to, long channels) {
+    IN_GROUPS(norm_group, x, weight, bias, eps, out, stride)
 }
 
 /* Layer normalisation over the channels of every pixel. Pixels of out, which may be x, lie `stride` apart; where there
@@ -219,4 +258,115 @@ INLINE means_along_block(const float *x, long width, long window, float share, b
 /* In each of `pixels` rows, the sum of the `window` pixels around every one, inside the row, times `share`. */
 void means_along(const float *x, long width, long window, float share, bf16 *out, long pixels, long channels) {
     ON_ALL_PIXELS(means_along_block, x, width, window, share, out)
+}
+
+/* What training needs: gradients of the loss by what a function took, from x, which it took, and g, the gradient by what
+it gave. `sums` gets those by its parameters, block by block. */
+
+static inline void add(float *sum, __mmask16 some, __m512 x) {
+    _mm512_mask_storeu_ps(sum, some, _mm512_maskz_loadu_ps(some, sum) + x);
+}
+
+INLINE norm_back_group(const bf16 *x, const bf16 *g, const float *weight, float eps, bf16 *out, float *sums,
+                       long first, long count, long channels) {
+    const bf16 *in = x + first * channels, *after = g + first * channels;
+    float mean[GROUP], scale[GROUP], by_mean[GROUP], by_scale[GROUP];
+    __m512 gradients[GROUP] = {}, products[GROUP] = {};
+    moments(in, count, eps, mean, scale, channels);
+    for (CHANNELS) {
+        __mmask16 some = lanes(channels - c);
+        __m512 factor = _mm512_maskz_loadu_ps(some, weight + c), by_weight = _mm512_setzero_ps(), by_bias = by_weight;
+        for (PIXELS_OF_GROUP) {
+            __m512 normal = (load(in + k * channels + c, some) - mean[k]) * scale[k];
+            __m512 gradient = load(after + k * channels + c, some);
+            by_weight += gradient * normal;
+            by_bias += gradient;
+            gradients[k] += gradient * factor;
+            products[k] += gradient * factor * normal;
+        }
+        add(sums + c, some, by_weight);
+        add(sums + channels + c, some, by_bias);
+    }
+    _mm512_storeu_ps(by_mean, totals(gradients) / (float)channels);
+    _mm512_storeu_ps(by_scale, totals(products) / (float)channels);
+    for (PIXELS_OF_GROUP)
+        for (CHANNELS) {
+            __mmask16 some = lanes(channels - c);
+            __m512 normal = (load(in + k * channels + c, some) - mean[k]) * scale[k];
+            __m512 gradient = load(after + k * channels + c, some) * _mm512_maskz_loadu_ps(some, weight + c);
+            store(out + (first + k) * channels + c, some, (gradient - by_mean[k] - normal * by_scale[k]) * scale[k]);
+        }
+}
+
+INLINE norm_back_block(const bf16 *x, const bf16 *g, const float *weight, float eps, bf16 *out, float *sums,
+                       long from, long to, long channels) {
+    for (long i = 0; i < 2 * channels; i++) sums[i] = 0;
+    IN_GROUPS(norm_back_group, x, g, weight, eps, out, sums)
+}
+
+/* Of `norm`; sums is BLOCKS × 2 × channels, by weight and bias. */
+void norm_back(const bf16 *x, const bf16 *g, const float *weight, float eps, bf16 *out, float *sums,
+               long pixels, long channels) {
+    ON_ALL_PIXELS(norm_back_block, x, g, weight, eps, out, sums + block * 2 * channels)
+}
+
+INLINE gate_back_block(const bf16 *x, const bf16 *g, bf16 *out, long from, long to, long channels) {
+    for (PIXELS)
+        for (CHANNELS) {
+            long at = 2 * pixel * channels + c;
+            __mmask16 some = lanes(channels - c);
+            __m512 gradient = load(g + pixel * channels + c, some);
+            store(out + at, some, gradient * load(x + at + channels, some));
+            store(out + at + channels, some, gradient * load(x + at, some));
+        }
+}
+
+/* Of `gate`. */
+void gate_back(const bf16 *x, const bf16 *g, bf16 *out, long pixels, long channels) {
+    ON_ALL_PIXELS(gate_back_block, x, g, out)
+}
+
+INLINE spread_block(const bf16 *x, bf16 *out, long size, long from, long to, long channels) {
+    for (PIXELS)
+        for (CHANNELS) store(out + pixel * channels + c, lanes(channels - c),
+                             load(x + pixel / size * channels + c, lanes(channels - c)));
+}
+
+/* Every value of x, one pixel for each image, to all `size` pixels of that image. */
+void spread(const bf16 *x, bf16 *out, long size, long pixels, long channels) {
+    ON_ALL_PIXELS(spread_block, x, out, size)
+}
+
+INLINE depthwise_back_block(const bf16 *x, const bf16 *g, float *sums, long height, long width,
+                            long from, long to, long channels) {
+    for (CHANNELS) {
+        __mmask16 some = lanes(channels - c);
+        __m512 by[10] = {};
+        for (long row = from; row < to; row++) {
+            const bf16 *in = x + row * width * channels + c, *after = g + row * width * channels + c;
+            long line = width * channels;
+            __mmask16 rows[] = {row % height ? some : 0, some, (row + 1) % height ? some : 0};
+            __m512 left[3] = {}, here[3], right[3];
+            for (int i = 0; i < 3; i++) here[i] = load(in + (i - 1) * line, rows[i]);
+            for (long column = 0; column < width; column++) {
+                __m512 gradient = load(after + column * channels, some);
+                for (int i = 0; i < 3; i++) {
+                    right[i] = load(in + (i - 1) * line + (column + 1) * channels, column + 1 < width ? rows[i] : 0);
+                    by[3 * i] += gradient * left[i];
+                    by[3 * i + 1] += gradient * here[i];
+                    by[3 * i + 2] += gradient * right[i];
+                    left[i] = here[i];
+                    here[i] = right[i];
+                }
+                by[9] += gradient;
+            }
+        }
+        for (int i = 0; i < 10; i++) _mm512_mask_storeu_ps(sums + i * channels + c, some, by[i]);
+    }
+}
+
+/* Of a zero-padded depthwise 3×3 convolution, by weight and bias alone; `pixels` rows of images of that height and
+width; sums is BLOCKS × 10 × channels. */
+void depthwise_back(const bf16 *x, const bf16 *g, float *sums, long height, long width, long pixels, long channels) {
+    ON_ALL_PIXELS(depthwise_back_block, x, g, sums + block * 10 * channels, height, width)
 }

@@ -6,7 +6,6 @@ TensorFloat-32 (10 bits), which PyTorch lets them do by default. In bf16 and fp1
 computed again in fp32. On a CPU, a fused network computes in bf16 itself (`mhnet.inference.fuse.in_bfloat16`).
 """
 
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,12 +13,11 @@ from typing import Any, Literal
 
 import torch
 
+from mhnet.core.devices import faster_in_bf16, has_bf16_instructions
 from mhnet.core.errors import MHNetError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16", "fp16")
-INSTRUCTIONS = ("avx512_bf16", "amx_tile")  # that a processor computes bf16 by, in PyTorch's words
-VARIABLE = "MHNET_BF16"
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -44,23 +42,12 @@ def choose_precision(name: Precision, device: torch.device) -> Precision:
     return name
 
 
-def faster_in_bf16() -> bool:
-    """Whether the CPU has AVX512_BF16 or AMX, and `MHNET_BF16=0` in the environment does not forbid "auto" its use."""
-    return os.environ.get(VARIABLE, "1") != "0" and _has_instructions() is True
-
-
 def slower_than_fp32(precision: Precision, device: torch.device) -> str:
     """One sentence where bf16 takes longer than fp32, on an x86 processor without instructions for it; else ''."""
     x86 = device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
-    if precision != "bf16" or not x86 or _has_instructions() is not False:
+    if precision != "bf16" or not x86 or has_bf16_instructions() is not False:
         return ""
     return "this processor has neither AVX512_BF16 nor AMX, so that bf16 is slower than --precision fp32"
-
-
-def _has_instructions() -> bool | None:
-    """Whether the CPU has one of INSTRUCTIONS; None where PyTorch cannot tell, as before 2.6."""
-    asked = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in INSTRUCTIONS]
-    return any(ask() for ask in asked if ask) or (None if None in asked else False)
 
 
 def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

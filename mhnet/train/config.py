@@ -24,7 +24,7 @@ PATHS = (
 CHOICES = {
     "MODEL.ARCHITECTURE": ("mhnet", "mhnet_v4"),
     "OPTIM.SCHEDULE": ("epoch", "step"),
-    "TRAINING.PRECISION": ("fp32", "bf16", "fp16"),
+    "TRAINING.PRECISION": ("auto", "fp32", "bf16", "fp16"),
 }
 AT_LEAST = dict.fromkeys((
     "DATA.WORKERS", "DATA.CACHE_MB", "DATA.VAL_PATCH", "DATA.SHARP_VAL_IMAGES", "OPTIM.EPS", "OPTIM.WEIGHT_DECAY",

@@ -30,6 +30,7 @@ from mhnet.models.checkpointing import use_checkpointing
 from mhnet.train.config import as_dict, network_args, stages
 from mhnet.train.journal import code_revision, trackers
 from mhnet.train.losses import Loss
+from mhnet.train.parts import speed_up
 from mhnet.train.processes import all_or_none, make_accelerator, make_loaders, say, share_batches
 from mhnet.train.state import ELSEWHERE, Job, read_latest, refuse_changes, seed_everything
 
@@ -141,6 +142,8 @@ def build_job(
     source = edited_source(network)
     if training.COMPILE:
         network.compile()
+    elif accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
+        speed_up(network)
     model, prepared = accelerator.prepare(network, optimizer)
     edited = {"file": source.names, "sha256": source.sha256, "arguments": arguments} if source else {}
     notes = (args, source, edited, {"config": as_dict(config), "revision": code_revision()})
@@ -228,7 +231,7 @@ def describe(job: Job, about: str, validated: int) -> str:
     return (
         f"{getattr(network, 'args', type(network).__name__)}{edited}: "
         f"{sum(one.numel() for one in network.parameters()):,} parameters on {accelerator.device} in "
-        f"{config.TRAINING.PRECISION}\n"
+        f"{accelerator.mixed_precision.replace('no', 'fp32')}\n"
         f"{images}effective batch {optim.BATCH_SIZE}{cut} crops of {config.DATA.PATCH}{growing}; learning rate "
         f"{optim.LR_INITIAL:g} to {optim.LR_MIN:g}; {job.shares.size} crops an epoch; {validated} validation images"
         f"{' of a test set, which chooses the weights' * config.DATA.SELECT_BY_TEST_SET}\n"

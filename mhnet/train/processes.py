@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from yacs.config import CfgNode
 
-from mhnet.core.devices import choose_device
+from mhnet.core.devices import choose_device, faster_in_bf16
 from mhnet.core.errors import MHNetError, ToldElsewhere
 from mhnet.data.sampling import EpochBatches, start_worker
 from mhnet.train.config import stage_of, stages
@@ -39,7 +39,10 @@ def make_accelerator(config: CfgNode, **more: Any) -> Accelerator:
     if launched and name.startswith("cuda:"):
         raise MHNetError(f"TRAINING.DEVICE is {name}, and several processes were started: leave it at auto or cuda")
     device = choose_device("cuda" if launched and name == "auto" and torch.cuda.is_available() else name)
-    if training.PRECISION == "fp16" and device.type == "cpu":
+    precision = training.PRECISION
+    if precision == "auto":
+        precision = "bf16" if device.type == "cpu" and faster_in_bf16() else "fp32"
+    if precision == "fp16" and device.type == "cpu":
         raise MHNetError("TRAINING.PRECISION is fp16, which the CPU does not train in: take bf16 or fp32")
     AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier training in this process
     GradientState._reset_state()
@@ -51,7 +54,7 @@ def make_accelerator(config: CfgNode, **more: Any) -> Accelerator:
     backend = "nccl" if device.type == "cuda" and torch.distributed.is_nccl_available() else "gloo"
     return Accelerator(
         cpu=device.type == "cpu",
-        mixed_precision={"fp32": "no"}.get(training.PRECISION, training.PRECISION),
+        mixed_precision={"fp32": "no"}.get(precision, precision),
         gradient_accumulation_steps=config.OPTIM.ACCUMULATE,
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),

@@ -34,8 +34,7 @@ def validate(network: nn.Module, batches: DataLoader[Tensor], accelerator: Accel
     quiet = None if accelerator.is_main_process else True
     for place, batch in enumerate(tqdm(batches, "validating", unit="image", leave=False, delay=1, disable=quiet)):
         degraded, target = to_floats(batch, accelerator.device)
-        with accelerator.autocast():
-            restored = network(degraded).float().clamp(0, 1)
+        restored = network(degraded).float().clamp(0, 1)  # in fp32, as test.py
         index = accelerator.process_index + place * accelerator.num_processes
         scores.append((index, -psnr_loss(restored, target).item(), -psnr_loss(degraded, target).item()))
         if len(shown) < SHOWN:
