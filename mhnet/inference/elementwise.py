@@ -10,7 +10,7 @@ from mhnet.inference.stripes import flat, maps, pixels
 from mhnet.models.mhnet import LayerNorm2d
 
 BLOCKS = 64
-"""Blocks that the kernels share their work in, as in `kernels.c`."""
+"""Blocks that the kernels share their work in, as in `kernels.h`."""
 
 
 def size(x: Tensor) -> tuple[int, int]:

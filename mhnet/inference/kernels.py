@@ -1,5 +1,5 @@
-"""Loops in C (`kernels.c`) for what lies between products and convolutions in bfloat16, where PyTorch's own take longer
-than the products: on Linux, on processors with AVX512_BF16.
+"""Loops in C (`kernels.c`, `gradients.c`) for what lies between products and convolutions in bfloat16, where PyTorch's
+own take longer than the products: on Linux, on processors with AVX512_BF16.
 
 The machine's C compiler makes a library of them when they are first needed, in a fraction of a second, and it stays in
 the user's cache folder. Without a compiler, or where they were not seen to compute what PyTorch computes, PyTorch
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("kernels.c")
+HEADER, *SOURCES = [Path(__file__).with_name(name) for name in ("kernels.h", "kernels.c", "gradients.c")]
 FLAGS = ["-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mfma", "-fPIC", "-fopenmp"]
 SECONDS = 60  # that the compiler may take
 TYPES = {"*": ctypes.c_void_p, "float": ctypes.c_float, "long": ctypes.c_long}
@@ -61,7 +61,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def loaded(compiler: str) -> ctypes.CDLL:
-    """The library of `kernels.c`, from the cache or compiled now.
+    """The library of the loops in C, from the cache or compiled now.
 
     Its threads are PyTorch's: it is linked to no OpenMP runtime, and so takes the one that is loaded.
 
@@ -69,15 +69,16 @@ def loaded(compiler: str) -> ctypes.CDLL:
         OSError: it cannot be written or loaded.
         SubprocessError: the compiler does not take it.
     """
-    source = SOURCE.read_text()
+    source = "".join(path.read_text() for path in (HEADER, *SOURCES))
     name = hashlib.sha256(repr((source, FLAGS, compiler)).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mhnet"
     path = folder / f"kernels-{name}.so"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            compiled, linked = Path(scratch, "kernels.o"), Path(scratch, "kernels.so")
-            for command in ([*FLAGS, "-c", SOURCE, "-o", compiled], ["-shared", compiled, "-o", linked]):
+            linked, compiled = Path(scratch, "kernels.so"), [Path(scratch, f"{path.stem}.o") for path in SOURCES]
+            commands = [[*FLAGS, "-c", path, "-o", made] for path, made in zip(SOURCES, compiled, strict=True)]
+            for command in (*commands, ["-shared", *compiled, "-o", linked]):
                 subprocess.run([compiler, *command], check=True, capture_output=True, timeout=SECONDS)
             linked.replace(path)
     found = ctypes.CDLL(str(path))
