@@ -62,10 +62,10 @@ def test_agrees_with_the_authors_network(case: Case):
     assert not kinds(fused) & {NAFBlock, SCAB, CASNet, FRSNet}  # nothing was left as it was
 
 
-@pytest.mark.parametrize("stripe", [1, 1 << 12, stripes.STRIPE_BYTES])
+@pytest.mark.parametrize("stripe", [1, 1 << 12, stripes.STRIPE])
 @pytest.mark.parametrize("network", networks(), ids=["v1", "v1-wide", "v4"])
 def test_agrees_on_photographs_of_any_size_whatever_the_stripes(network, stripe, monkeypatch):
-    monkeypatch.setattr(stripes, "STRIPE_BYTES", stripe)
+    monkeypatch.setattr(stripes, "STRIPE", stripe)
     fused = fuse(network)
     for size in SIZES:
         assert_same(network, fused, photo(*size))
@@ -92,11 +92,11 @@ def test_local_statistics_stay_right(case: Case):
     assert not kinds(fused) & {NAFBlock, SCAB, CASNet, FRSNet}
 
 
-@pytest.mark.parametrize("stripe", [1, 1 << 12, stripes.STRIPE_BYTES])
+@pytest.mark.parametrize("stripe", [1, 1 << 12, stripes.STRIPE])
 @pytest.mark.parametrize("patch", [1, 20, 36])
 @pytest.mark.parametrize("network", networks(), ids=["v1", "v1-wide", "v4"])
 def test_local_statistics_agree_on_photographs_of_any_size_whatever_the_stripes(network, patch, stripe, monkeypatch):
-    monkeypatch.setattr(stripes, "STRIPE_BYTES", stripe)
+    monkeypatch.setattr(stripes, "STRIPE", stripe)
     use_local_statistics(network, patch)
     fused = fuse(network)
     for size in [*SIZES, (72, 55)]:
@@ -246,7 +246,7 @@ def test_a_fused_network_does_not_train():
     ("network", "share"), list(zip(networks(), (0.7, 0.7, 0.8), strict=True)), ids=["v1", "v1-wide", "v4"]
 )
 def test_it_holds_less(network, share, monkeypatch):
-    monkeypatch.setattr(stripes, "STRIPE_BYTES", 1 << 14)
+    monkeypatch.setattr(stripes, "STRIPE", 1 << 12)
     for patch in (None, 64):
         use_local_statistics(network, patch)
         plain, fused = (memory.bytes_per_pixel(one, torch.device("cpu")) for one in (network, fuse(network)))

@@ -22,6 +22,7 @@ from mhnet.checkpoints.released import blueprint, recognise
 from mhnet.inference import fused, fused_stages
 from mhnet.models.mhnet import (
     CABG,
+    MULTIPLE,
     SCAB,
     CASNet,
     DualAttention,
@@ -63,7 +64,7 @@ class FusedNetwork(nn.Module):
     def _restored(self, image: Tensor) -> Tensor:
         """What the network makes of one image, which the residual is added to in the image's own type."""
         height, width = image.shape[2:]
-        x = pad_to_multiple(image)
+        x = pad_to_multiple(image) if height % MULTIPLE or width % MULTIPLE else image
         low = x.to(self.network.context.intro.weight.dtype)
         encoded, decoded = self.network.context(low)
         return (x + self.network.residual(low, encoded, decoded))[:, :, :height, :width]

@@ -64,18 +64,26 @@ class FusedCASNet(nn.Module):
         self.steps = nn.ModuleList(FusedCASNetStep(step) for step in stage.steps if isinstance(step, CASNetStep))
         self.register_buffer("intro", matrix(stage.intro).to(stage.intro.weight.dtype).contiguous())
 
-    def forward(self, merged: list[Tensor], encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
-        """1×w×H×W, alone in a list, and the maps of one image."""
-        steps, x = [step for step in self.steps if isinstance(step, FusedCASNetStep)], merged.pop()
-        kind = self.intro.dtype
+    def terms(self, encoded: list[Tensor], decoded: list[Tensor], count: int) -> list[Tensor]:
+        """The terms of so many steps, the smallest first, of maps that it takes from the lists: while a larger one is
+        made, smaller maps have become terms."""
+        kind, terms = self.intro.dtype, []
+        with full_precision(self.intro):
+            for _ in range(count):
+                step = self.steps[len(encoded) - 1]
+                assert isinstance(step, FusedCASNetStep)
+                terms.append(step.term(encoded.pop().to(kind), decoded.pop(0).to(kind)))
+        return terms
+
+    def forward(self, merged: list[Tensor], terms: list[Tensor]) -> Tensor:
+        """1×w×H×W, alone in a list, and the terms of one image."""
+        x = merged.pop()
         with full_precision(x):
-            # the smallest first: while the largest is made, all other maps have become terms
-            terms = [step.term(encoded.pop().to(kind), decoded.pop(0).to(kind)) for step in reversed(steps)]
-            features = pixels(x.to(kind))
+            features = pixels(x.to(self.intro.dtype))
             y = (flat(features) @ self.intro).view(*features.shape[:2], -1)
             del features, x
             spare = terms[-1]
-            for step in steps:
+            for step in self.steps:
                 y, spare = step(y, terms, spare)
             return maps(y)
 
@@ -105,14 +113,18 @@ class FusedMHNet(RestorationNetwork):
         super().__init__(network.context)
         assert isinstance(network.dual_attention, Fused)
         self.shallow, self.dual_attention, self.merge = network.shallow, network.dual_attention, network.merge
-        self.full_resolution, self.tail = network.full_resolution, network.tail
+        assert isinstance(network.full_resolution, FusedCASNet)
+        self.full_resolution: FusedCASNet = network.full_resolution
+        self.tail = network.tail
         self.dual_attention.in_place = True
 
     def residual(self, x: Tensor, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
+        terms = self.full_resolution.terms(encoded, decoded, len(encoded) - 1)  # which are smaller than their maps
         merged = [self.dual_attention(self.shallow(x))]
         with full_precision(x):
             merge_(pixels(merged[0]), pixels(decoded[-1].to(merged[0].dtype)), self.merge.weight)
-        return self.tail(self.full_resolution(merged, encoded, decoded))
+        terms += self.full_resolution.terms(encoded, decoded, 1)
+        return self.tail(self.full_resolution(merged, terms))
 
 
 def merge_(shallow: Tensor, deep: Tensor, weight: Tensor) -> None:

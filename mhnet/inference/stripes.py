@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mhnet.inference.kernels import fits, run
 
-STRIPE_BYTES = 4 << 20
-"""About what one stripe of a map takes."""
+STRIPE = 1 << 20
+"""About how many values one stripe of a map holds: 4 MB in float32."""
 ROWS_AT_ONCE = 64
 """Rows that windows move over in one product, whose work grows with their square."""
 
@@ -33,9 +33,9 @@ def flat(pixels: Tensor) -> Tensor:
 
 
 def stripes(x: Tensor, multiple: int = 1) -> list[slice]:
-    """The rows of H×W×C, about STRIPE_BYTES at a time and a multiple of `multiple`; the first stripe is the tallest."""
+    """The rows of H×W×C, about STRIPE values at a time and a multiple of `multiple`; the first stripe is the tallest."""
     height = len(x)
-    rows = -(-STRIPE_BYTES // max(x[0].nbytes, 1))
+    rows = -(-STRIPE // max(x[0].numel(), 1))
     rows = -(-height // -(-height // rows))  # all about as tall
     rows = -(-rows // multiple) * multiple
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]

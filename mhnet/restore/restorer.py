@@ -226,9 +226,9 @@ class Restorer:
 
         def compute(box: tiles.Box) -> Tensor:
             top, bottom, left, right = box
-            part = sent(image[:, :, top:bottom, left:right], self.device).float() / most
+            part = sent(image[:, :, top:bottom, left:right], self.device)
             tick(next(done), grid.tiles)
-            return self._computed(part.contiguous(memory_format=torch.channels_last))
+            return self._computed((part.float() / most).contiguous(memory_format=torch.channels_last))
 
         def finish(top: int, band: Tensor) -> None:
             for rows in band.split(ROWS, -2):
