@@ -33,7 +33,7 @@ def flat(pixels: Tensor) -> Tensor:
 
 
 def stripes(x: Tensor, multiple: int = 1) -> list[slice]:
-    """The rows of H×W×C, about STRIPE values at a time and a multiple of `multiple`; the first stripe is the tallest."""
+    """The rows of H×W×C, about STRIPE values at a time, a multiple of `multiple`; the first stripe is the tallest."""
     height = len(x)
     rows = -(-STRIPE // max(x[0].numel(), 1))
     rows = -(-height // -(-height // rows))  # all about as tall
