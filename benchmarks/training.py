@@ -26,12 +26,14 @@ from published import as_published
 from torch import Tensor, nn
 
 from mhnet.core.allocator import keep_pages
-from mhnet.models import MHNet, use_checkpointing
+from mhnet.core.tasks import DEBLURRING
+from mhnet.models import MHNet, MHNetArgs, use_checkpointing
 from mhnet.restore.precision import computing_in
+from mhnet.train.config import load_config, network_args
 from mhnet.train.losses import psnr_loss
 from mhnet.train.parts import speed_up
 
-SMALL = {"width": 16, "n_feat": 16, "encoder_blocks": (1, 1, 2, 4), "group_blocks": 2}  # as in training_small.yml
+PRESET = Path(__file__).resolve().parent.parent / "Deblurring" / "training_small.yml"
 IN_A_ROW = 5
 """Steps of a kind in each turn of --bf16, whose median counts, after one that finds the caches as others left them."""
 STEPS, QUARTER, CROPS = 200, 50, (4, 128)
@@ -59,14 +61,21 @@ KINDS = {
     "small_kept": Kind("the small network", True, True, small=True),
     "small_bf16": Kind("the small network", True, True, bf16=True, small=True),
 }
-ALL = tuple(KINDS)[:6]
+ALL = tuple(name for name, kind in KINDS.items() if not kind.bf16 and not kind.small)
 QUICK = ("published", "published_kept", "ours", "ours_kept", "recomputed")
+
+
+def small() -> MHNet:
+    """The small network for deblurring, as its preset says."""
+    args = network_args(load_config(DEBLURRING, PRESET))
+    assert isinstance(args, MHNetArgs)
+    return MHNet(args)
 
 
 def make_network(kind: Kind, device: str) -> nn.Module:
     """MHNet deblurring with β and γ away from zero, so that no gradient vanishes."""
     torch.manual_seed(0)
-    network = MHNet(**SMALL if kind.small else {})
+    network = small() if kind.small else MHNet()
     for name, parameter in network.named_parameters():
         if name.endswith(("beta", "gamma")):
             nn.init.normal_(parameter, std=0.3)
@@ -238,13 +247,13 @@ def batches(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
 def losses(seed: int, bf16: bool) -> list[float]:
     """The PSNR in dB of each step's crops, as the small network learns, as by its preset."""
     torch.manual_seed(seed)
-    network = MHNet(**SMALL).to(memory_format=torch.channels_last).train()
+    network = small().to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, (0.9, 0.9), weight_decay=1e-4)
     if bf16:
         speed_up(network)
     found = []
     for images, target in batches(seed):
-        with computing_in("bf16", torch.device("cpu")) if bf16 else nullcontext():
+        with computing_in("bf16" if bf16 else "fp32", torch.device("cpu")):
             restored = network(images.contiguous(memory_format=torch.channels_last)).restored
         loss = psnr_loss(restored.float(), target)
         optimizer.zero_grad()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from mhnet.inference import elementwise
 from mhnet.inference.elementwise import BLOCKS, size
 from mhnet.inference.kernels import library, run
 from mhnet.models.mhnet import LayerNorm2d, SimpleGate, SpatialMean, full_precision
@@ -58,9 +59,8 @@ class Gate(Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         rows = flat(x)
         out = rows.new_empty(*rows.shape[:2], rows.shape[2] // 2)
-        run("gate", rows, out, out.shape[2], *size(out))
         ctx.save_for_backward(rows)
-        return unflat(out, len(x))
+        return unflat(elementwise.gate(rows, out), len(x))
 
     @staticmethod
     @once_differentiable
@@ -103,9 +103,9 @@ class Depthwise(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # type: ignore[override]
-        (x, weight), after, rows = ctx.saved_tensors, flat(gradients[0]), flat(ctx.saved_tensors[0])
+        (x, weight), after = ctx.saved_tensors, flat(gradients[0])
         sums = torch.empty(BLOCKS, 10, len(weight))
-        run("depthwise_back", rows, after, sums, *x.shape[2:], len(rows), len(weight))
+        run("depthwise_back", flat(x), after, sums, *x.shape[2:], len(after), len(weight))
         turned = weight.flip(2, 3).to(x.dtype)
         before = F.conv2d(unflat(after, len(x)), turned, None, 1, 1, 1, len(weight))
         *by_weight, by_bias = sums.sum(0)
