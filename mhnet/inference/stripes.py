@@ -3,7 +3,9 @@
 Maps are H×W×C here, pixel by pixel in memory: rows are slices of it, and a 1×1 convolution is a matrix product.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,17 @@ STRIPE = 1 << 20
 """About how many values one stripe of a map holds: 4 MB in float32."""
 ROWS_AT_ONCE = 64
 """Rows that windows move over in one product, whose work grows with their square."""
+_stripe: ContextVar[int | None] = ContextVar("stripe", default=None)
+
+
+@contextmanager
+def stripes_of(values: int) -> Generator[None]:
+    """Within it, stripes hold about so many values, in this thread."""
+    before = _stripe.set(values)
+    try:
+        yield
+    finally:
+        _stripe.reset(before)
 
 
 def pixels(maps: Tensor) -> Tensor:
@@ -35,7 +48,7 @@ def flat(pixels: Tensor) -> Tensor:
 def stripes(x: Tensor, multiple: int = 1) -> list[slice]:
     """The rows of H×W×C, about STRIPE values at a time, a multiple of `multiple`; the first stripe is the tallest."""
     height = len(x)
-    rows = -(-STRIPE // max(x[0].numel(), 1))
+    rows = -(-(_stripe.get() or STRIPE) // max(x[0].numel(), 1))
     rows = -(-height // -(-height // rows))  # all about as tall
     rows = -(-rows // multiple) * multiple
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]

@@ -14,8 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 from mhnet.core import allocator
 from mhnet.inference.fuse import FusedNetwork
+from mhnet.inference.stripes import stripes_of
 
-PROBE = 192  # side of the image whose maps are counted
+PROBES = (64, 192)  # sides of the images whose maps are counted
+STRIPE = 1 << 17  # values of a stripe there: usual ones would be whole maps, and large images have the same
 SLACK = 1.3  # work space and allocator beyond the maps; of the fused form they are counted (tests/test_memory.py)
 FIXED = 256 << 20  # what they take for an image of any size, bytes
 CGROUPS = Path("/sys/fs/cgroup")
@@ -50,11 +52,16 @@ class _LiveBytes(TorchDispatchMode):
 
 @torch.inference_mode()
 def bytes_per_pixel(network: nn.Module, device: torch.device) -> float:
-    """Bytes that a network takes at most for each pixel of an image, counted while it computes a small one."""
-    image = torch.zeros(1, 3, PROBE, PROBE, device=device).contiguous(memory_format=torch.channels_last)
-    with _LiveBytes() as count:
-        network(image)
-    return count.peak / PROBE**2 * (1 if isinstance(network, FusedNetwork) else SLACK)
+    """Bytes that a network takes at most for each pixel of an image, counted while it computes two small ones: by how
+    many more the larger takes, for what both take alike is in `FIXED`."""
+    peaks = []
+    for side in PROBES:
+        image = torch.zeros(1, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
+        with _LiveBytes() as count, stripes_of(STRIPE):
+            network(image)
+        peaks.append(count.peak)
+    small, large = (side**2 for side in PROBES)
+    return (peaks[1] - peaks[0]) / (large - small) * (1 if isinstance(network, FusedNetwork) else SLACK)
 
 
 def needed(per_pixel: float, pixels: int) -> int:
