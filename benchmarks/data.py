@@ -22,7 +22,7 @@ from photos import PHOTOS, enlarged
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mhnet.data.degrade import DEGRADATIONS, rain
+from mhnet.data.degrade import rain
 from mhnet.data.pack import write_pack
 from mhnet.data.pairs import Pair, find_pairs
 from mhnet.data.sampling import EpochBatches, Key, start_worker
@@ -33,7 +33,7 @@ from mhnet.images.write import write_rgb
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "Deraining"))
-from dataset import TrainingCrops  # noqa: E402  # pyright: ignore[reportMissingImports]  (the room's own)
+from dataset import DEGRADATIONS, TrainingCrops  # noqa: E402  # pyright: ignore[reportMissingImports]  (the room's own)
 
 PATCH, SEED = 256, 1
 CROPS = 28  # of each loader in a run

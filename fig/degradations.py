@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mhnet.data.degrade import DEGRADATIONS
+from mhnet.data import degrade
 from mhnet.evaluation.protocols import score
 from mhnet.images.read import read_rgb
 
@@ -57,7 +57,7 @@ def sheet(name: str) -> Image.Image:
         cells = [(sharp, f"{photo}{', 1:1' if corner else ''}")]
         for column, severity in enumerate(SEVERITIES):
             random = np.random.default_rng([SEEDS[name], row, column])
-            degraded = DEGRADATIONS[name](sharp, random, severity=(severity, severity))
+            degraded = getattr(degrade, name)(sharp, random, severity=(severity, severity))
             degraded, target = degraded if isinstance(degraded, tuple) else (degraded, sharp)
             psnr = score(degraded, target, "rain_y_matlab").psnr
             cells.append((degraded, f"severity {severity:g}: {psnr:.1f} dB"))

@@ -3,12 +3,13 @@
 import cv2
 import numpy as np
 import pytest
+from rooms import data
 from small import ROOT, crops
 
 from mhnet.core.errors import MHNetError
 from mhnet.core.tasks import DERAINING
 from mhnet.data.camera import CameraParameters
-from mhnet.data.degrade import DEGRADATIONS, filmed_rain, untouched
+from mhnet.data.degrade import filmed_rain, untouched
 from mhnet.data.filmed import FilmedLayer, FilmedRainParameters
 from mhnet.data.sources import Degradation, SharpSource
 from mhnet.train.config import load_config
@@ -131,4 +132,4 @@ def test_a_source_takes_one_side_or_both():
     both = SharpSource([], lambda image, _: (image + 1, image + 2))
     assert [side[0, 0, 0] for side in one.finish(0, [np.zeros((2, 2, 3))], random)] == [1, 0]
     assert [side[0, 0, 0] for side in both.finish(0, [np.zeros((2, 2, 3))], random)] == [1, 2]
-    assert set(DEGRADATIONS) == {"rain", "blur", "filmed_rain", "untouched"}
+    assert set(data.DEGRADATIONS) == {"rain", "blur", "filmed_rain", "untouched"}

@@ -32,7 +32,7 @@ _AT_A_TIME = 1000  # rows that are held
 def restore_in_bulk(args: argparse.Namespace, checkpoint: Checkpoint, options: dict[str, Any]) -> int:
     """Restores what the options name, computing by those of `Restorer`; the exit status."""
     computing = bulk.Computing(checkpoint, args.tlc, round(args.max_megapixels * 1e6), options)
-    names = [name if stores.is_address(name) else str(Path(name).absolute()) for name in (*args.inputs, str(args.out))]
+    names = [name if "://" in name else str(Path(name).absolute()) for name in (*args.inputs, str(args.out))]
     planned = plan(names[:-1], names[-1], suffix=args.suffix, extension=args.format and f".{args.format}")
     printer = OutcomePrinter(args, planned.inputs, planned.results)
     printer.tell_plan(planned)

@@ -11,7 +11,6 @@ Lengths are in pixels, made for photographs of 320 to 1000 pixels, and do not de
 patch looks like a cut from a degraded photograph.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -64,14 +63,6 @@ def untouched(image: np.ndarray, random: np.random.Generator, *, severity: Range
     """Return the image twice, as some camera takes it: there is nothing to remove, though it may be foggy, noisy or
     compressed. Arguments and errors as of `rain`; severity is the share of images that are noisy, and so on."""
     return _degraded(CameraParameters, image, random, severity)
-
-
-DEGRADATIONS: dict[str, Callable[..., np.ndarray | Sides]] = {
-    "rain": rain,
-    "blur": blur,
-    "filmed_rain": filmed_rain,
-    "untouched": untouched,
-}
 
 
 def _degraded(kind: Parameters, image: np.ndarray, random: np.random.Generator, severity: Range) -> Any:

@@ -140,11 +140,5 @@ def _jxl_size(take: Callable[[int], int]) -> tuple[int, int]:
 
 def _bit_reader(data: bytes) -> Callable[[int], int]:
     """A function that takes so many bits, the lowest first."""
-    number = int.from_bytes(data[:64], "little")
-
-    def take(count: int) -> int:
-        nonlocal number
-        value, number = number & ((1 << count) - 1), number >> count
-        return value
-
-    return take
+    bits = iter(np.unpackbits(np.frombuffer(data[:64].ljust(64, b"\0"), np.uint8), bitorder="little").tolist())
+    return lambda count: sum(next(bits) << place for place in range(count))

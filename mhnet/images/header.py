@@ -134,11 +134,11 @@ def load_file(path: Path, max_pixels: int = MAX_PIXELS, stream: BinaryIO | None 
 
 
 def count_images(data: bytes, head: Header) -> int:
-    """How many images a file holds; smaller copies of the first and the further views of a phone are not counted."""
+    """How many images a file holds; smaller copies of the first and a HEIC's further views are not counted."""
     if head.kind == "TIFF":
         with TiffFile(io.BytesIO(data)) as file:
             return sum(not page.aspage().subfiletype & _PREVIEW_OR_MASK for page in file.pages)
-    if head.kind in ("JPEG", "MPO", *_EXTRAS):
+    if head.kind in ("JPEG", *_EXTRAS):
         return 1
     with open_by_pillow(data) as picture:
         return getattr(picture, "n_frames", 1)

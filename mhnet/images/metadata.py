@@ -203,7 +203,8 @@ def _left_behind(data: bytes, head: Header, notes: Mapping[Any, Any], xmp: bytes
             yield "Its depth map is not kept."
         elif b"HasExtendedXMP" in xmp:
             yield "Its XMP beyond the first 64 KB is not kept."
-        if _views(data, head, notes) > 1 + gain_map + depth_map:
+        views = count_images(data, head) if head.kind == "MPO" else int(notes.get("pictures", 1))
+        if views > 1 + gain_map + depth_map:
             yield "Its further pictures are not kept: the first was restored."
     if head.kind == "TIFF" and data[2:4] in (b"+\0", b"\0+"):
         yield "It is a BigTIFF: its EXIF and captions are not kept."
@@ -216,14 +217,6 @@ def _left_behind(data: bytes, head: Header, notes: Mapping[Any, Any], xmp: bytes
         yield f"{head.left_channels} {what} not kept."
     if head.kind == "JXL" and head.bits > 8:
         yield f"Its {head.bits} bits were read as 8, all that the library for .jxl gives."
-
-
-def _views(data: bytes, head: Header, notes: Mapping[Any, Any]) -> int:
-    """How many pictures a file holds beside its thumbnails."""
-    if head.kind == "MPO":
-        with open_by_pillow(data) as picture:
-            return getattr(picture, "n_frames", 1)
-    return int(notes.get("pictures", 1))
 
 
 def _without_promises(xmp: bytes) -> bytes:

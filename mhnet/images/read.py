@@ -108,7 +108,7 @@ def read_image(path: StrPath, max_pixels: int = MAX_PIXELS, stream: BinaryIO | N
     with refuse_damage(path):
         _check(data, head)
         count = count_images(data, head)
-        if count > 1 and head.kind != "TIFF":
+        if count > 1 and head.kind not in ("TIFF", "MPO"):
             raise ImageError(f"{path} has {count} frames, of which one would remain; save them as files of their own.")
         pixels, alpha, notes = _decode_samples(data, head)
         return ImageData(pixels, alpha, read_metadata(data, head, notes))

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from mhnet.checkpoints.released import blueprint, recognise
 from mhnet.inference import fused, fused_stages
 from mhnet.models.mhnet import (
-    CABG,
     MULTIPLE,
     SCAB,
     CASNet,
@@ -193,7 +192,6 @@ REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     NAFBlock: fused.FusedNAFBlock,
     SCAB: fused.FusedSCAB,
     nn.Sequential: chain,
-    CABG: fused.FusedCABG,
     DualAttention: fused.FusedDualAttention,
     PixelShuffleUp: fused_stages.FusedPixelShuffleUp,
     CASNet: fused_stages.FusedCASNet,

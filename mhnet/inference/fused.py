@@ -25,7 +25,7 @@ from mhnet.inference.stripes import (
     window_means,
     with_ones,
 )
-from mhnet.models.mhnet import CABG, SCAB, DualAttention, LayerNorm2d, NAFBlock, SpatialMean, full_precision
+from mhnet.models.mhnet import SCAB, DualAttention, NAFBlock, SpatialMean, full_precision
 
 
 def matrix(conv: nn.Module) -> Tensor:
@@ -73,13 +73,6 @@ class Fused(nn.Module):
 
     def room(self, x: Tensor) -> Tensor | None:
         """Room for `update`, which blocks of one kind can share."""
-
-
-def normalise_(x: Tensor, norm: LayerNorm2d) -> Tensor:
-    """In place, stripe by stripe."""
-    for rows in stripes(x):
-        normalise(x[rows], norm, x[rows])
-    return x
 
 
 def start(x: Tensor, out: Tensor, rows: slice) -> Tensor:
@@ -228,27 +221,6 @@ class FusedBlocks(Fused):
             assert isinstance(block, Fused)
             room = block.room(x) if room is None else room
             x = block.update(x, out, room)
-        return out
-
-
-class FusedCABG(Fused):
-    """A group of fused blocks, and its convolution added in place."""
-
-    weight: Tensor
-
-    def __init__(self, group: CABG):
-        super().__init__()
-        assert isinstance(group.blocks, FusedBlocks)
-        self.blocks = group.blocks
-        self.keep(group.conv.weight, weight=group.conv.weight)
-
-    def image(self, x: Tensor) -> Tensor:
-        return self.add_conv(self.blocks.image(x), x.clone())
-
-    def add_conv(self, y: Tensor, out: Tensor) -> Tensor:
-        """Adds the convolution of what the blocks gave in place."""
-        for rows in stripes(y):
-            out[rows].add_(conv_rows(y, rows, self.weight))
         return out
 
 

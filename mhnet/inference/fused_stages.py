@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mhnet.inference.elementwise import add_doubled, doubled, normalise
-from mhnet.inference.fused import Fused, FusedBlocks, FusedCABG, matrix, normalise_
+from mhnet.inference.fused import Fused, FusedBlocks, matrix
 from mhnet.inference.stripes import conv_over, conv_rows, flat, maps, mean, pixels, stripes, window_means
 from mhnet.models.mhnet import CASNet, CASNetStep, MHNet, PixelShuffleUp, RestorationNetwork, full_precision
 from mhnet.models.mhnet_v4 import FRSNet, FRSNetStep
@@ -18,12 +18,14 @@ class FusedCASNetStep(nn.Module):
 
     encoder: Tensor
     decoder: Tensor
+    conv: Tensor
 
     def __init__(self, step: CASNetStep):
         super().__init__()
         self.norm = step.norm
-        assert isinstance(step.group, FusedCABG)
-        self.group: FusedCABG = step.group
+        assert isinstance(step.group.blocks, FusedBlocks)
+        self.blocks: FusedBlocks = step.group.blocks
+        self.register_buffer("conv", step.group.conv.weight.detach())
         self.doublings = len(step.encoder_term) - 1
         for name, term in (("encoder", step.encoder_term), ("decoder", step.decoder_term)):
             weight = matrix(term[-1])
@@ -51,7 +53,10 @@ class FusedCASNetStep(nn.Module):
             else:
                 torch.add(x[rows], term[rows], out=spare[rows])
         del term
-        return self.group.add_conv(self.group.blocks.update(x, x), spare), x
+        y = self.blocks.update(x, x)
+        for rows in stripes(y):
+            spare[rows].add_(conv_rows(y, rows, self.conv))
+        return spare, x
 
 
 class FusedCASNet(nn.Module):
@@ -190,7 +195,8 @@ class FusedFRSNetStep(nn.Module):
 
     def forward(self, x: Tensor, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
         """H×W×C and the maps of this step and later ones, of which it removes its own. It works in place."""
-        normalise_(x, self.norm)
+        for rows in stripes(x):
+            normalise(x[rows], self.norm, x[rows])
         y = self.group.image(x)
         for rows in stripes(x):
             x[rows].add_(y[rows])

@@ -83,11 +83,6 @@ def is_film(path: Path) -> bool:
     return extension in FILM_EXTENSIONS and not kinds.kind_of(head)
 
 
-def is_result_name(path: Path) -> bool:
-    """Whether results are written under names with such an ending."""
-    return path.suffix.lower() in kinds.WRITTEN_EXTENSIONS | CONTAINERS.keys()
-
-
 def result_extension(source: Path, image_extension: str | None = None) -> str:
     """The extension of a file's result: its own where such files are written, else what its kind is written as; of an
     image's `image_extension` instead, such as ".jpg", where there is one."""

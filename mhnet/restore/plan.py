@@ -13,7 +13,8 @@ from typing import NamedTuple
 from natsort import natsorted, ns
 
 from mhnet.core.errors import MHNetError, printable, shortened
-from mhnet.restore.kinds import is_film, is_result_name, result_extension
+from mhnet.images.kinds import WRITTEN_EXTENSIONS
+from mhnet.restore.kinds import CONTAINERS, claims_to_be_restorable, is_film, is_restorable, result_extension
 from mhnet.restore.stores import HERE, Store, find_store
 
 
@@ -70,8 +71,9 @@ def plan(
     same = store.system == results.system
     is_pattern = [store.local and glob.has_magic(name) and not os.path.lexists(name) for name in inputs]
     is_folder = [not pattern and store.is_folder(path) for path, pattern in zip(paths, is_pattern, strict=True)]
-    to_file = len(inputs) == 1 and not any(is_folder + is_pattern) and is_result_name(top)
-    to_file = to_file and not (results.local and top.is_dir())
+    named = top.suffix.lower() in WRITTEN_EXTENSIONS | CONTAINERS.keys() and not (results.local and top.is_dir())
+    to_file = named and len(inputs) == 1 and not any(is_folder + is_pattern)
+    restorable = is_restorable if store.local else claims_to_be_restorable  # in a store, by its name alone
     jobs: dict[Path, Job] = {}
     unlisted: list[tuple[Job, str]] = []
     others = 0
@@ -84,7 +86,7 @@ def plan(
         elif pattern:
             candidates = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207  (absolute ones too)
             candidates = [one for one in candidates if one.is_file()]
-        sources = [one for one in candidates if store.is_restorable(one)] if folder or pattern else candidates
+        sources = [one for one in candidates if restorable(one)] if folder or pattern else candidates
         others += len(candidates) - len(sources)
         if not sources and not unlisted:
             raise MHNetError(f"There are no images or videos in {printable(store.shown(path))}: name another.")

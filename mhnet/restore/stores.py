@@ -19,7 +19,6 @@ from mhnet.images.header import MAX_PIXELS, ImageError
 from mhnet.images.listing import Refusing, walk_folder
 from mhnet.images.read import ImageData, read_image
 from mhnet.images.write import encode_image, write_image
-from mhnet.restore.kinds import claims_to_be_restorable, is_restorable
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -71,10 +70,6 @@ class Store(NamedTuple):
             raise MHNetError(f"There is no file or folder {printable(self.shown(path))}: check the path.")
         return folder
 
-    def is_restorable(self, path: Path) -> bool:
-        """Whether a file is an image or a film or claims to be one; in a store, its name alone is looked at."""
-        return is_restorable(path) if self.local else claims_to_be_restorable(path)
-
     def files_below(self, folder: Path, apart: Path | None, unlisted: Refusing) -> Iterator[Path]:
         """The files in a folder and its subfolders, without hidden ones and what lies in the folder `apart`; `unlisted`
         is told of subfolders that cannot be listed."""
@@ -96,15 +91,10 @@ class Store(NamedTuple):
 HERE = Store()
 
 
-def is_address(text: str) -> bool:
-    """Whether a text is the address of a store rather than a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
-
-
 def find_store(text: str) -> tuple[Store, Path]:
     """The store that a path or an address names, and the path in it; `file://…` is this machine's own. MHNetError where
     pyarrow is missing, does not know such an address, or does not reach it."""
-    if not is_address(text):
+    if "://" not in text:
         return HERE, Path(text)
     try:
         from pyarrow.fs import FileSystem, LocalFileSystem

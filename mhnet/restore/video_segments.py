@@ -16,6 +16,7 @@ from av.codec.context import Flags
 from av.error import FFmpegError
 
 from mhnet.core.files import read_json, replacing, short_name
+from mhnet.restore.stores import HERE, put
 from mhnet.restore.video_frames import Frame, VideoError, VideoFormat, from_rgb, reason
 from mhnet.restore.video_hdr import hdr_options
 
@@ -59,7 +60,7 @@ class Segments:
         try:
             if self.folder.exists() and read_json(manifest) != about:
                 shutil.rmtree(self.folder)
-            _write_json(manifest, about)
+            put(HERE, manifest, json.dumps(about).encode())
         except OSError as error:
             raise VideoError(f"{self.folder} cannot be made ({error.strerror}); choose another place.") from error
         while (notes := read_json(self._path(".json"))) and self._path(".nut").is_file():
@@ -99,7 +100,7 @@ class Segments:
                     if last:
                         last.result()
                 container.mux(stream.encode(None))
-            _write_json(self._path(".json"), {"times": times, "end": end})
+            put(HERE, self._path(".json"), json.dumps({"times": times, "end": end}).encode())
         except (FFmpegError, OSError) as error:
             raise VideoError(f"{video} cannot be written ({reason(error)}); the parts before it are kept.") from error
         self.found.append(Segment(video, times, end))
@@ -139,8 +140,3 @@ def choose_encoding(form: VideoFormat, container: str, codec: str | None, crf: i
     for key, value in hdr.items():
         options[key] = f"{options[key]}:{value}" if key in options else value
     return Encoding(encoder, layout, options)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
